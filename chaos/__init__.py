@@ -1,0 +1,1 @@
+"""Proof: faults on purpose, and the checker that judges."""

@@ -1,0 +1,1 @@
+"""Bytes, connections and event types that every service shares; never a service."""

@@ -1,0 +1,168 @@
+"""Base settings: the only reader of environment variables and secret files.
+
+Every variable starts with `PIPELINE_`. A secret may stand in a file instead: `PIPELINE_X_FILE` names the file that
+holds `PIPELINE_X`. `load` validates all of a service's settings before anything connects.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from common.errors import ConfigError
+
+PREFIX = "PIPELINE_"
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Read `PIPELINE_X` from the file that `PIPELINE_X_FILE` names; the variable itself wins."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002
+        """Return the file's text without its trailing newline, or None."""
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        if path is None:
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").rstrip("\n"), field_name, False
+        except OSError as error:
+            raise ConfigError(
+                f"{PREFIX}{field_name.upper()}_FILE: cannot read {path}: {error.strerror}",
+                cure="name a file that this user can read, for example /run/secrets/postgres",
+            ) from error
+
+    def __call__(self) -> dict[str, Any]:
+        """Return the fields that have a file."""
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, _, _ = self.get_field_value(field, name)
+            if value is not None:
+                found[name] = value
+        return found
+
+
+class Settings(BaseSettings):
+    """What every process has: a namespace and its log."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+
+    namespace: str = Field(
+        default="",
+        pattern=r"^[a-z0-9-]{0,40}$",
+        description="Put in front of topics, consumer groups and transactional ids; empty for none.",
+        examples=["staging"],
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="One JSON object per line, or text for eyes.", examples=["console"]
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level that is written.", examples=["info"]
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Order: arguments, environment, files named by `_FILE`."""
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+
+class KafkaSettings(Settings):
+    """Where the broker and the registry are."""
+
+    kafka_bootstrap: str = Field(
+        pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$",
+        description="Brokers to start from, host:port, separated by commas.",
+        examples=["127.0.0.1:9092"],
+    )
+    kafka_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="librdkafka options for every client, as JSON: security, tuning. Unsafe ones are refused.",
+        examples=['{"security.protocol": "SASL_SSL"}'],
+    )
+    kafka_consumer_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="librdkafka options for consumers alone, as JSON.",
+        examples=['{"session.timeout.ms": 10000}'],
+    )
+    kafka_producer_options: Mapping[str, str | int | float | bool] = Field(
+        default_factory=dict,
+        description="librdkafka options for producers alone, as JSON.",
+        examples=['{"transaction.timeout.ms": 10000}'],
+    )
+    registry_url: str = Field(
+        pattern=r"^https?://",
+        description="Schema Registry with the Confluent API.",
+        examples=["http://127.0.0.1:8081/apis/ccompat/v7"],
+    )
+
+
+class PostgresSettings(Settings):
+    """Where the database is; one role per service."""
+
+    postgres_url: str = Field(
+        pattern=r"^postgresql://[^:@/]+@[^/]+/[^/]+$",
+        description="Role, host, port and database; the password goes into its own variable.",
+        examples=["postgresql://inventory_rw@127.0.0.1:5432/pipeline"],
+    )
+    postgres_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="The role's password; better: PIPELINE_POSTGRES_PASSWORD_FILE.",
+        examples=["(a file's content)"],
+    )
+
+
+class WorkerSettings(KafkaSettings):
+    """What a process without an HTTP API of its own has: a slot and a health port."""
+
+    slot: int = Field(
+        default=0,
+        ge=0,
+        le=999,
+        description="Number of this worker; one live process per number. It names its static member and its transactions.",
+        examples=[0],
+    )
+    health_host: str = Field(
+        default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["0.0.0.0"]
+    )
+    health_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0 takes a free one.", examples=[9102])
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load(settings: type[S]) -> S:
+    """Read and validate; nothing has connected yet.
+
+    Raises ConfigError that names each wrong variable, what is wrong with it, and a value that would do.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        raise ConfigError("\n".join(_complaints(settings, error)), cure="set it, then start again") from None
+
+
+def _complaints(settings: type[Settings], error: ValidationError) -> list[str]:
+    """Return one line per wrong variable; values are left out, since one may be a secret."""
+    lines = []
+    for detail in error.errors(include_url=False, include_input=False):
+        name = str(detail["loc"][0]) if detail["loc"] else ""
+        field = settings.model_fields.get(name)
+        variable = f"{PREFIX}{name.upper()}" if name else settings.__name__
+        examples = field.examples if field is not None and field.examples else []
+        hint = f" (for example {variable}={_shown(examples[0])})" if examples else ""
+        what = "is not set" if detail["type"] == "missing" else detail["msg"]
+        lines.append(f"{variable}: {what}{hint}")
+    return lines
+
+
+def _shown(example: Any) -> str:
+    return example if isinstance(example, str) else json.dumps(example)

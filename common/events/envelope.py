@@ -1,0 +1,21 @@
+"""CloudEvents 1.0, binary mode: what an event is, whence and when, as record headers. Pure.
+
+A replay repeats the stored bytes, so everything here follows from what is stored beside them.
+"""
+
+from datetime import UTC, datetime
+
+Headers = tuple[tuple[str, bytes], ...]
+
+
+def headers(*, event_id: str, event_type: str, source: str, time_ms: int) -> Headers:
+    """Return the `ce_` headers. `event_id` is what consumers de-duplicate by; `time_ms`: epoch milliseconds, UTC."""
+    time = datetime.fromtimestamp(time_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
+    return (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", event_id.encode()),
+        ("ce_type", event_type.encode()),
+        ("ce_source", source.encode()),
+        ("ce_time", time.encode()),
+        ("content-type", b"application/avro"),
+    )

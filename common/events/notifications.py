@@ -1,0 +1,25 @@
+"""Notification events: the customer was told."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """What the customer was told. Values are the symbols of the Avro enum."""
+
+    ORDER_CONFIRMED = "order_confirmed"
+    OUT_OF_STOCK = "out_of_stock"
+    OTHER = "other"
+    """The enum's default: what a newer writer says and this reader does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationSent:
+    """One message left through one channel. At least one record per notification; equal ones share `event_id`."""
+
+    event_id: str
+    order_id: str
+    user_id: str
+    kind: Kind
+    channel: str
+    sent_at_ms: int

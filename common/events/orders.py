@@ -1,0 +1,70 @@
+"""Order events: what a customer asked for."""
+
+import re
+from dataclasses import dataclass
+
+LINES_MAX = 100
+QUANTITY_MAX = 10_000
+SKU_LENGTH_MAX = 64
+USER_ID_LENGTH_MAX = 128
+
+
+@dataclass(frozen=True, slots=True)
+class OrderLine:
+    """Quantity of one SKU, in units."""
+
+    sku: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class OrderCreated:
+    """An order was accepted. `order_id` is a UUIDv7 in canonical text; a SKU stands on one line at most."""
+
+    order_id: str
+    user_id: str
+    lines: tuple[OrderLine, ...]
+    placed_at_ms: int
+    """Event time: milliseconds since the epoch, UTC."""
+
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_YEAR_9999_MS = 253_402_300_800_000
+
+
+def complaint(order: OrderCreated) -> str:
+    """Return what makes this order impossible, naming the field, or an empty text if it may be.
+
+    The database must be able to hold whatever passes here: an order with a decision is never dead-lettered.
+    """
+    if not _UUID.fullmatch(order.order_id):
+        return "order_id is not a UUID in canonical text"
+    if found := text_complaint(order.user_id, length_max=USER_ID_LENGTH_MAX):
+        return f"user_id {found}"
+    if not 0 < order.placed_at_ms < _YEAR_9999_MS:
+        return f"placed_at is out of range: {order.placed_at_ms}"
+    return _lines_complaint(order.lines)
+
+
+def text_complaint(text: str, *, length_max: int) -> str:
+    """Return what is wrong with a name (user id, SKU), or an empty text: 1 to `length_max` printable characters."""
+    if not text:
+        return "is empty"
+    if len(text) > length_max:
+        return f"is longer than {length_max} characters"
+    if not text.isprintable():
+        return "holds control or other unprintable characters"
+    return ""
+
+
+def _lines_complaint(lines: tuple[OrderLine, ...]) -> str:
+    if not 1 <= len(lines) <= LINES_MAX:
+        return f"lines holds {len(lines)} entries instead of 1 to {LINES_MAX}"
+    for index, line in enumerate(lines):
+        if found := text_complaint(line.sku, length_max=SKU_LENGTH_MAX):
+            return f"lines[{index}].sku {found}"
+        if not 1 <= line.quantity <= QUANTITY_MAX:
+            return f"lines[{index}].quantity is {line.quantity} instead of 1 to {QUANTITY_MAX}"
+    if len({line.sku for line in lines}) != len(lines):
+        return "lines names a sku twice"
+    return ""

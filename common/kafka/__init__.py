@@ -1,0 +1,1 @@
+"""Kafka: the one place that speaks to librdkafka."""

@@ -1,0 +1,83 @@
+"""What crosses the border of `common.kafka`: records, plans and the protocols that plug in. No client type leaks."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+class CommitPoint(NamedTuple):
+    """A committed offset (the next to read) and the text stored beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InputRecord:
+    """One record as it was read. `offset` is its own; key and value are the bytes on the topic."""
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputRecord:
+    """One record to write."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata."""
+
+    records: Sequence[OutputRecord]
+    offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
+
+
+class Step(Protocol):
+    """What a service plugs into `transactional_loop.run`. The loop owns Kafka, the step owns the decision."""
+
+    @property
+    def limit(self) -> int:
+        """Return how many records the next batch may hold, at least 1."""
+
+    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+        """Return what the batch leads to, durable in the database before this returns; same records, same bytes.
+
+        Raises Busy (nothing is wrong with the records: pause, then the same again) or Poison (take less).
+        """
+
+    def settled(self, plan: Plan) -> None:
+        """Learn that the plan is committed in Kafka."""
+
+    def narrow(self) -> None:
+        """Halve the limit, because the last batch was poison."""
+
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
+        """Forget everything in memory: reading goes on at these committed offsets."""
+
+    def ready(self) -> bool:
+        """Return True if what `decide` needs answers again."""
+
+
+class Handler(Protocol):
+    """What a service plugs into `consumer_loop.run`."""
+
+    def handle(self, batch: Sequence[InputRecord]) -> None:
+        """Do the work of these records; it is durable when this returns. Raises Busy to have them again later."""

@@ -1,0 +1,69 @@
+"""Structured logs on standard output: one JSON object per line, secrets and addresses redacted.
+
+Event names are `noun.verb_past`. Standard-library loggers (gunicorn, SQLAlchemy, librdkafka) go through the same
+chain.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from common.config import Settings
+
+_SECRET_KEYS = re.compile(r"password|secret|token|authorization|credential", re.IGNORECASE)
+_E_MAIL = re.compile(r"[\w.+-]+@[\w-]+\.[\w.-]+")
+_URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]+):[^@\s]+@")
+
+
+def configure(settings: Settings, *, service: str, **bound: Any) -> None:
+    """Set up logging for this process; `bound` (slot, say) goes onto every line."""
+    chain: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())
+    )
+    level = logging.getLevelNamesMapping()[settings.log_level.upper()]
+    structlog.configure(
+        processors=[*chain, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=chain,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    structlog.contextvars.bind_contextvars(service=service, **bound)
+
+
+def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace what must not reach a log: values under secret names, passwords in URLs, e-mail addresses."""
+    for key, value in event.items():
+        if _SECRET_KEYS.search(key):
+            event[key] = "[redacted]"
+        elif isinstance(value, str):
+            event[key] = _E_MAIL.sub("[address]", _URL_PASSWORD.sub(r"\1:[redacted]@", value))
+    return event
+
+
+def get_logger() -> structlog.stdlib.BoundLogger:
+    """Return the logger to use at module level; binding happens in `configure`."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger()
+    return logger

@@ -1,0 +1,1 @@
+"""PostgreSQL: connections and what to do when they fail."""

@@ -1,0 +1,113 @@
+"""THE table of topics: names, keys, values, partitions, retention, who writes and who reads.
+
+Provisioning creates from it, services take their names from it, tests compare with it. A namespace puts several
+pipelines on one cluster: it goes in front of every topic, consumer group and transactional id.
+"""
+
+from dataclasses import dataclass
+
+ORDER_PARTITIONS = 8
+DAY_MS = 24 * 60 * 60 * 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One consumer group."""
+
+    name: str
+
+    def within(self, namespace: str) -> str:
+        """Return the group id on the cluster."""
+        return _within(namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic. `value` names the event type whose schema is the subject `<name>-value`; None: bytes as they came."""
+
+    name: str
+    key: str
+    value: str | None
+    partitions: int
+    retention_ms: int
+    writers: tuple[str, ...]
+    readers: tuple[Group, ...] = ()
+    dead_letters_of: Group | None = None
+    message_bytes_max: int = 1_048_588
+
+    def within(self, namespace: str) -> str:
+        """Return the topic's name on the cluster."""
+        return _within(namespace, self.name)
+
+    @property
+    def subject(self) -> str:
+        """Return the registry's subject for the value (TopicNameStrategy; one for all namespaces)."""
+        return f"{self.name}-value"
+
+
+def _within(namespace: str, name: str) -> str:
+    return f"{namespace}.{name}" if namespace else name
+
+
+def dead_letter_topic(source: Topic, group: Group) -> Topic:
+    """Return the topic that takes what `group` cannot read from `source`; room for 64 KiB of added headers."""
+    return Topic(
+        name=f"{source.name}.{group.name}.dlq",
+        key="as it came",
+        value=None,
+        partitions=1,
+        retention_ms=90 * DAY_MS,
+        writers=(group.name,),
+        dead_letters_of=group,
+        message_bytes_max=source.message_bytes_max + 64 * 1024,
+    )
+
+
+INVENTORY = Group("inventory")
+NOTIFICATION = Group("notification")
+ORDER_STATUS = Group("order-status")
+
+ORDERS_CREATED = Topic(
+    name="orders.created",
+    key="user_id",
+    value="OrderCreated",
+    partitions=ORDER_PARTITIONS,
+    retention_ms=30 * DAY_MS,
+    writers=("order",),
+    readers=(INVENTORY, ORDER_STATUS),
+)
+INVENTORY_RESERVED = Topic(
+    name="inventory.reserved",
+    key="user_id",
+    value="InventoryReserved",
+    partitions=ORDER_PARTITIONS,
+    retention_ms=30 * DAY_MS,
+    writers=("inventory",),
+    readers=(NOTIFICATION, ORDER_STATUS),
+)
+INVENTORY_FAILED = Topic(
+    name="inventory.failed",
+    key="user_id",
+    value="InventoryFailed",
+    partitions=ORDER_PARTITIONS,
+    retention_ms=30 * DAY_MS,
+    writers=("inventory",),
+    readers=(NOTIFICATION, ORDER_STATUS),
+)
+NOTIFICATION_SENT = Topic(
+    name="notification.sent",
+    key="user_id",
+    value="NotificationSent",
+    partitions=ORDER_PARTITIONS,
+    retention_ms=30 * DAY_MS,
+    writers=("notification",),
+    readers=(ORDER_STATUS,),
+)
+
+EVENT_TOPICS = (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED, NOTIFICATION_SENT)
+DEAD_LETTER_TOPICS = (
+    dead_letter_topic(ORDERS_CREATED, INVENTORY),
+    dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION),
+    dead_letter_topic(INVENTORY_FAILED, NOTIFICATION),
+)
+ALL_TOPICS = EVENT_TOPICS + DEAD_LETTER_TOPICS

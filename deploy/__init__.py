@@ -1,0 +1,1 @@
+"""Running the pipeline: command line, local stack, provisioning."""

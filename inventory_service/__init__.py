@@ -1,0 +1,1 @@
+"""Stock, reserved exactly once."""

@@ -1,0 +1,1 @@
+"""Order intake and status over HTTP."""

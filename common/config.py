@@ -127,11 +127,11 @@ class WorkerSettings(KafkaSettings):
         default=0,
         ge=0,
         le=999,
-        description="Number of this worker; one live process per number. It names its static member and its transactions.",
+        description="Number of this worker, one live process per number: it names its static member and transactions.",
         examples=[0],
     )
     health_host: str = Field(
-        default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["0.0.0.0"]
+        default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["127.0.0.1"]
     )
     health_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0 takes a free one.", examples=[9102])
 

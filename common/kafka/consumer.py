@@ -1,0 +1,187 @@
+"""A static member of a classic consumer group: take records, know what is owned, go back to a position.
+
+Rebalance callbacks run inside `take` and only note what changed; none raises, seeks or commits. One thread uses a
+consumer. `take` may return records of a partition that was revoked in the same call: callers filter by `owned`.
+"""
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+
+from common.errors import Busy, ExitCode, FatalError
+from common.kafka.records import CommitPoint, InputRecord, Partition
+from common.log import get_logger
+
+POLL_SECONDS = 0.2
+REQUEST_SECONDS = 2.0
+SEEK_SECONDS = 5.0
+OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001 - librdkafka's local codes are spelt so
+
+log = get_logger()
+
+
+class GroupConsumer:
+    """One consumer. `owned` follows the assignment; `moved` says that it changed since the last `seek`."""
+
+    def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
+        self.owned: frozenset[Partition] = frozenset()
+        self.moved = False
+        self.fatal: KafkaError | None = None
+        self._pid = os.getpid()
+        self._paused = False
+        self._consumer = confluent_kafka.Consumer({**options, "error_cb": self._on_error}, logger=_ClientLog())
+        self._consumer.subscribe(
+            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def take(self, limit: int) -> list[InputRecord]:
+        """Return up to `limit` records as soon as there is one, or none after 0.2 s.
+
+        Raises FatalError if this member was fenced, or if a partition's committed offset is gone.
+        """
+        if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
+            os._exit(ExitCode.SOFTWARE)
+        first = self._consumer.poll(POLL_SECONDS)
+        if self.fatal is not None:
+            raise FatalError(f"the group refuses this member: {self.fatal.str()}", cure="look for a twin in this slot")
+        if first is None:
+            return []
+        # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
+        rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
+        return [_record(message) for message in (first, *rest) if _readable(message)]
+
+    def committed(self) -> dict[Partition, CommitPoint]:
+        """Return the stable committed offsets of what is owned; waits for pending foreign commits.
+
+        Raises Busy if the group's coordinator does not answer, FatalError if a partition has no committed offset.
+        """
+        if not self.owned:
+            return {}
+        asked = [TopicPartition(partition.topic, partition.number) for partition in sorted(self.owned)]
+        try:
+            found = self._consumer.committed(asked, timeout=REQUEST_SECONDS)
+        except KafkaException as error:
+            raise Busy(f"committed offsets: {error.args[0].str()}") from error
+        for answer in found:
+            if answer.error is not None:
+                raise Busy(f"committed offset of {answer.topic}[{answer.partition}]: {answer.error.str()}")
+            if answer.offset < 0:
+                raise FatalError(
+                    f"{answer.topic}[{answer.partition}] has no committed offset in this group",
+                    cure="run `pipeline provision`, which writes the first ones",
+                )
+        return {Partition(a.topic, a.partition): CommitPoint(a.offset, a.metadata or "") for a in found}
+
+    def seek(self, positions: Mapping[Partition, int]) -> bool:
+        """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
+
+        After True, `moved` is False until the next change, and whatever was prefetched is gone.
+        """
+        deadline = time.monotonic() + SEEK_SECONDS
+        self.moved = False
+        for partition, offset in positions.items():
+            while not self._seek(partition, offset):
+                # A partition becomes seekable a moment after its assignment; polling would run callbacks on records.
+                if self.moved or time.monotonic() > deadline:
+                    self.moved = True
+                    return False
+                time.sleep(0.005)
+        return not self.moved
+
+    def commit(self, offsets: Mapping[Partition, CommitPoint]) -> None:
+        """Commit offsets for the group, outside any transaction.
+
+        Raises Busy if the group moved on or the coordinator does not answer: the records come again.
+        """
+        try:
+            self._consumer.commit(offsets=topic_partitions(offsets), asynchronous=False)
+        except KafkaException as error:
+            raise Busy(f"offset commit: {error.args[0].str()}") from error
+
+    def group_metadata(self) -> Any:
+        """Return what authorises a transaction to commit offsets for the member as it is now."""
+        return self._consumer.consumer_group_metadata()
+
+    def pause(self) -> None:
+        """Stop fetching what is owned; `take` still keeps the membership."""
+        self._paused = True
+        self._consumer.pause(topic_partitions(self.owned))
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._paused = False
+        self._consumer.resume(topic_partitions(self.owned))
+
+    def close(self) -> None:
+        """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
+        self._consumer.close()
+
+    def _seek(self, partition: Partition, offset: int) -> bool:
+        try:
+            self._consumer.seek(TopicPartition(partition.topic, partition.number, offset))
+        except KafkaException as error:
+            log.debug("seek.refused", partition=str(partition), error=error.args[0].str())
+            return False
+        return True
+
+    def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
+        self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
+        self.moved = True
+        if self._paused:
+            consumer.assign(partitions)
+            consumer.pause(partitions)
+
+    def _on_revoke(self, _consumer: confluent_kafka.Consumer, _partitions: list[TopicPartition]) -> None:
+        self.owned = frozenset()
+        self.moved = True
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self.fatal = error
+
+
+class _ClientLog:
+    """Take librdkafka's log lines; they arrive inside `take`."""
+
+    def log(self, _level: int, _format: str, facility: str, _handle: str, text: str) -> None:
+        log.debug("client.logged", facility=facility, text=text)
+
+
+def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partition]) -> list[TopicPartition]:
+    """Return the client's form of partitions, with offsets and metadata where there are some."""
+    if not isinstance(points, Mapping):
+        return [TopicPartition(partition.topic, partition.number) for partition in points]
+    return [
+        TopicPartition(partition.topic, partition.number, point.offset, point.metadata)
+        for partition, point in points.items()
+    ]
+
+
+def _record(message: Any) -> InputRecord:
+    return InputRecord(
+        Partition(message.topic(), message.partition()),
+        message.offset(),
+        message.key(),
+        message.value(),
+        tuple(message.headers() or ()),
+    )
+
+
+def _readable(message: Message) -> bool:
+    """Return True for a record, False for an event that passes by itself; raise FatalError for one that does not."""
+    error = message.error()
+    if error is None:
+        return True
+    if error.code() in OFFSET_LOST:
+        raise FatalError(
+            f"{message.topic()}[{message.partition()}]: the committed offset is gone from the topic: {error.str()}",
+            cure="retention overtook the group or the topic was made anew: compare the tables, then set the offset",
+        )
+    if error.fatal() or error.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
+        raise FatalError(f"the broker refuses this consumer: {error.str()}")
+    log.warning("consumer.warned", error=error.str(), topic=message.topic(), partition=message.partition())
+    return False

@@ -1,0 +1,70 @@
+"""Accept a batch and say what it commits. Pure: what the transactional loop decides without Kafka.
+
+Guards against rewinds that got lost (a gap), records of partitions that moved away, and metadata from before a join.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from common.kafka.records import CommitPoint, InputRecord, Partition
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Records to process, in order of arrival."""
+
+    records: Sequence[InputRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A record came where an earlier one was due: a rewind got lost, or offsets are missing on the topic."""
+
+    partition: Partition
+    due: int
+    found: int
+
+
+def accept(
+    records: Sequence[InputRecord],
+    *,
+    owned: frozenset[Partition],
+    due: Mapping[Partition, int],
+    holes: frozenset[tuple[Partition, int]] = frozenset(),
+) -> Accepted | Gap:
+    """Return what of a fetch may be processed.
+
+    `due` names the next offset per owned partition. What lies below it was processed; what belongs to a partition
+    that is not owned came with a revocation: both are dropped. `holes` are (partition, due offset) that were read
+    again from there and are known to be empty, such as commit markers of a foreign transactional writer.
+    """
+    accepted = []
+    expected = dict(due)
+    for record in records:
+        partition = record.partition
+        if partition not in owned or record.offset < expected[partition]:
+            continue
+        if record.offset > expected[partition] and (partition, expected[partition]) not in holes:
+            return Gap(partition, expected[partition], record.offset)
+        expected[partition] = record.offset + 1
+        accepted.append(record)
+    return Accepted(accepted)
+
+
+def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, CommitPoint]:
+    """Return the offset to commit per partition: the next to read, so the highest + 1.
+
+    From the batch, never from the client's position, which runs ahead of it. An empty batch is a bug.
+    """
+    assert batch, "a batch without records commits nothing"  # noqa: S101 - a broken programmer
+    return {record.partition: CommitPoint(record.offset + 1) for record in batch}
+
+
+def generation(group_metadata: bytes) -> int:
+    """Return the generation inside librdkafka's serialised group metadata; -1 before the first join.
+
+    Source: `rd_kafka_consumer_group_metadata_write`: the magic `CGMDv2:`, then the generation as a native int32.
+    Metadata from before a join fences nobody: a transaction that carries it would commit for any zombie.
+    """
+    return int.from_bytes(group_metadata[7:11], sys.byteorder, signed=True)

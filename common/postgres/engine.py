@@ -1,0 +1,64 @@
+"""SQLAlchemy engines: bounded waits on every path, and no password in a URL that anybody could log.
+
+Build an engine after fork and in no module's body: its pool holds sockets, which two processes must not share.
+"""
+
+from typing import Literal
+
+import sqlalchemy as sa
+
+from common.config import PostgresSettings
+
+CONNECT_SECONDS = 3
+POOL_WAIT_SECONDS = 3.0
+TCP_USER_TIMEOUT_MS = 10_000
+SESSION = {
+    "statement_timeout": "5s",
+    "lock_timeout": "2s",
+    "transaction_timeout": "10s",
+    "idle_in_transaction_session_timeout": "10s",
+}
+"""What a session of a service may take at most; its role says the same, for clients that forget."""
+
+Target = Literal["read-write", "any"]
+
+
+def create_engine(
+    settings: PostgresSettings, *, application: str, pool_size: int, target: Target = "read-write"
+) -> sa.Engine:
+    """Return an engine that connects lazily, never with more than `pool_size` connections.
+
+    `application` is the name that `pg_stat_activity` shows. A caller waits at most 3 s for a free connection and 3 s
+    for the server; a connection that a restart of the server cut is replaced before it is used. Statement parameters
+    stay out of error texts: they hold user ids. `target`: services write, so a server that refuses writes is not
+    theirs; readers (roles whose sessions are read-only, with time-outs of their own) say "any".
+    """
+    url = sa.make_url(settings.postgres_url).set(
+        drivername="postgresql+psycopg", password=settings.postgres_password.get_secret_value() or None
+    )
+    return sa.create_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=POOL_WAIT_SECONDS,
+        pool_pre_ping=True,
+        pool_use_lifo=True,  # idle connections age at one end and go first when the server closes them
+        hide_parameters=True,
+        connect_args=connect_options(application, target=target),
+    )
+
+
+def connect_options(application: str, *, target: Target = "read-write") -> dict[str, str | int]:
+    """Return libpq's options for one connection: time-outs, keep-alive, and which servers will do."""
+    options: dict[str, str | int] = {
+        "application_name": application,
+        "connect_timeout": CONNECT_SECONDS,
+        "target_session_attrs": target,
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
+    }
+    if target == "read-write":
+        options["options"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
+    return options

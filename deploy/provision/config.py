@@ -1,0 +1,42 @@
+"""Settings of `pipeline provision`."""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+
+from common.config import KafkaSettings
+
+
+class ProvisionSettings(KafkaSettings):
+    """Where to provision, and with whose rights."""
+
+    postgres_admin_url: str = Field(
+        pattern=r"^postgresql://[^:@/]+@[^/]+(/[^/]*)?$",
+        description="A role that may create roles and databases, with host and port; the password goes elsewhere.",
+        examples=["postgresql://postgres@127.0.0.1:5432/postgres"],
+    )
+    postgres_admin_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="That role's password; better: PIPELINE_POSTGRES_ADMIN_PASSWORD_FILE.",
+        examples=["(a file's content)"],
+    )
+    role_secrets_dir: Path = Field(
+        description="Folder with one file per service role, named like the role, that holds its password.",
+        examples=["/run/secrets/roles"],
+    )
+    database: str = Field(
+        default="pipeline",
+        pattern=r"^[a-z][a-z0-9_]{0,62}$",
+        description="The database to create and migrate.",
+        examples=["pipeline"],
+    )
+    kafka_replication: int = Field(
+        default=1, ge=1, le=5, description="Copies of each partition; 3 on a cluster of three or more.", examples=[3]
+    )
+    kafka_min_insync: int = Field(
+        default=1,
+        ge=1,
+        le=5,
+        description="Copies that must have a record before it counts as written; 2 where there are three copies.",
+        examples=[2],
+    )

@@ -18,7 +18,8 @@ from common import failpoints, metrics
 from common.errors import Busy
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
-from common.kafka.records import CommitPoint, Handler, InputRecord, Partition
+from common.kafka.loop_core import next_offsets
+from common.kafka.records import Handler, InputRecord, Partition
 from common.lifecycle import Stop
 from common.log import get_logger
 
@@ -55,7 +56,7 @@ class OffsetsInGroup:
 
     def settle(self, batch: Sequence[InputRecord]) -> None:
         """Commit the batch, and wait for the group's answer."""
-        self._consumer.commit({partition: CommitPoint(offset) for partition, offset in next_offsets(batch).items()})
+        self._consumer.commit(next_offsets(batch))
         failpoints.point(f"{self._service}:offset.committed")
 
 
@@ -73,7 +74,7 @@ class PositionStore(Protocol):
 class OffsetsWithData:
     """Keep them in the handler's store; a partition that it has never seen starts at the group's first offset.
 
-    The handler stores `next_offsets(batch)` in the transaction of its work, so that there is nothing left to settle.
+    The handler stores `loop_core.next_offsets(batch)` in the transaction of its work: nothing is left to settle.
     """
 
     def __init__(self, store: PositionStore, consumer: GroupConsumer) -> None:
@@ -89,14 +90,6 @@ class OffsetsWithData:
 
     def settle(self, batch: Sequence[InputRecord]) -> None:
         """Do nothing: the handler's transaction did."""
-
-
-def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, int]:
-    """Return the next offset to read per partition (highest + 1), from the batch and never from a position."""
-    following: dict[Partition, int] = {}
-    for record in batch:
-        following[record.partition] = max(record.offset + 1, following.get(record.partition, 0))
-    return following
 
 
 def run(

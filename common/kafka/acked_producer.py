@@ -1,0 +1,154 @@
+"""An idempotent producer outside any transaction: a record counts once every in-sync replica acknowledged it.
+
+`send` hands records over, the returned `Delivery` waits; many threads may do both at once. One thread of its own polls
+for the acknowledgements, so a process builds its producer after fork: an inherited handle has no threads behind it.
+
+What was not acknowledged in time may still have been written: `Unacknowledged` means "maybe", and only a repetition of
+the same bytes makes it sure. Nothing is sent later than `message.timeout.ms` (5 s) after it was handed over.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+
+import confluent_kafka
+from confluent_kafka import KafkaError, KafkaException, Message
+
+from common.config import KafkaSettings
+from common.errors import FatalError
+from common.kafka.errors import kafka_error
+from common.kafka.options import Options, idempotent_producer_options
+from common.kafka.records import OutputRecord
+from common.log import get_logger
+
+POLL_SECONDS = 0.2
+PURGE_SECONDS = 1.0
+CLOSE_SECONDS = 2.0
+QUEUED_RECORDS_MAX = 10_000
+"""More than all threads of a process can be waiting for; a full queue says that the broker is away."""
+
+log = get_logger()
+
+
+class Unacknowledged(Exception):  # noqa: N818 - the design's word; the records may well be on the topic
+    """No acknowledgement: perhaps written, perhaps not. The same records again make it sure."""
+
+
+class Delivery:
+    """Records on their way."""
+
+    def __init__(self, records: int) -> None:
+        self._left = records
+        self._lock = threading.Lock()
+        self._settled = threading.Event()
+        self._error: KafkaError | None = None
+        if records == 0:
+            self._settled.set()
+
+    def report(self, error: KafkaError | None, _message: Message | None) -> None:
+        """Take one delivery report. Called inside the client's poll, where nothing may raise."""
+        with self._lock:
+            self._left -= 1
+            self._error = self._error or error
+            if self._left == 0:
+                self._settled.set()
+
+    def wait(self, timeout_seconds: float) -> None:
+        """Return once every record is acknowledged.
+
+        Raises Unacknowledged if one failed, or if the time is over.
+        """
+        if not self._settled.wait(timeout_seconds):
+            raise Unacknowledged(f"no acknowledgement within {timeout_seconds:.1f} s")
+        if self._error is not None:
+            raise Unacknowledged(self._error.str())
+
+
+class AckedProducer:
+    """One producer for the whole process."""
+
+    def __init__(self, settings: KafkaSettings, *, client_id: str = "acked") -> None:
+        self._options: Options = {
+            "queue.buffering.max.messages": QUEUED_RECORDS_MAX,
+            **idempotent_producer_options(settings, client_id=client_id),
+        }
+        self._pid = os.getpid()
+        self._replacing = threading.Lock()
+        self._producer = self._build()
+        self._closing = threading.Event()
+        self._poller = threading.Thread(target=self._poll, name="acknowledgements", daemon=True)
+        self._poller.start()
+
+    def send(self, records: Sequence[OutputRecord]) -> Delivery:
+        """Hand the records over, without waiting.
+
+        Raises Unacknowledged if the queue is full or the client refuses: records before the refused one are on their
+        way.
+        """
+        self._refuse_after_fork()
+        delivery = Delivery(len(records))
+        producer = self._producer
+        for record in records:
+            try:
+                producer.produce(
+                    record.topic, record.value, record.key, headers=list(record.headers), on_delivery=delivery.report
+                )
+            except BufferError as error:
+                raise Unacknowledged("too many records wait for the broker") from error
+            except KafkaException as error:
+                self._replace_if_fatal(producer, error)
+                raise Unacknowledged(str(error)) from error
+        return delivery
+
+    def produce(self, records: Sequence[OutputRecord], *, timeout_seconds: float) -> None:
+        """Return once all records are acknowledged. Raises Unacknowledged: some of them may be on the topic."""
+        self.send(records).wait(timeout_seconds)
+
+    def reaches(self, topic: str, *, timeout_seconds: float) -> bool:
+        """Return True if a broker answers within the time and knows the topic."""
+        self._refuse_after_fork()
+        try:
+            found = self._producer.list_topics(topic, timeout=timeout_seconds).topics.get(topic)
+        except KafkaException:
+            return False
+        return found is not None and found.error is None
+
+    def close(self) -> None:
+        """Wait shortly for what is on its way, then stop."""
+        self._producer.flush(CLOSE_SECONDS)
+        self._closing.set()
+        self._poller.join(CLOSE_SECONDS)
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(POLL_SECONDS)
+
+    def _replace_if_fatal(self, refusing: confluent_kafka.Producer, error: KafkaException) -> None:
+        """Build the producer anew after a fatal error, which no call on the old one will ever get past.
+
+        What waited in the old one is reported as failed; a new producer may repeat it, since readers bear that.
+        """
+        cause = kafka_error(error)
+        if cause is None or not cause.fatal():
+            return
+        with self._replacing:
+            if self._producer is not refusing:
+                return
+            log.warning("producer.rebuilt", error=cause.name(), text=cause.str())
+            self._producer = self._build()
+        refusing.purge()
+        refusing.poll(PURGE_SECONDS)
+
+    def _build(self) -> confluent_kafka.Producer:
+        return confluent_kafka.Producer(self._options, logger=_ClientLog())
+
+    def _refuse_after_fork(self) -> None:
+        if os.getpid() != self._pid:
+            raise FatalError("a Kafka producer crossed a fork", cure="build it in the process that uses it")
+
+
+class _ClientLog:
+    """Take librdkafka's log lines; they arrive inside `poll`."""
+
+    def log(self, _level: int, _format: str, facility: str, _handle: str, text: str) -> None:
+        log.debug("client.logged", facility=facility, text=text)

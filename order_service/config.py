@@ -1,0 +1,27 @@
+"""Settings of the order service's two processes."""
+
+from pydantic import Field
+
+from common.config import KafkaSettings, PostgresSettings, WorkerSettings
+
+
+class ApiSettings(KafkaSettings, PostgresSettings):
+    """The HTTP API."""
+
+    http_host: str = Field(default="127.0.0.1", description="Where the API listens.", examples=["0.0.0.0"])  # noqa: S104 - an example for containers; the default is loopback
+    http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.", examples=[8080])
+    http_workers: int = Field(
+        default=2, ge=1, le=64, description="Processes that answer; one per core is a good start.", examples=[2]
+    )
+    http_threads: int = Field(
+        default=16,
+        ge=1,
+        le=256,
+        description="Threads per process. A request holds one while it waits for the broker; each may hold one"
+        " database connection.",
+        examples=[16],
+    )
+
+
+class ProjectionSettings(WorkerSettings, PostgresSettings):
+    """The status projection."""

@@ -1,0 +1,54 @@
+"""Decide what an Idempotency-Key means for a request: a new order, the same one again, or a misuse. Pure.
+
+The row of a key is written once, by whoever comes first; everybody judges by the row that stands.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from order_service.core.placement import PlaceOrder
+
+
+class Claim(Enum):
+    """What a request is, measured by the row of its key."""
+
+    NEW = auto()
+    """This request wrote the row."""
+    REPLAY = auto()
+    """The same request came before: the same order, the same answer."""
+    CONFLICT = auto()
+    """The key belongs to another request."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One key of one user: which request it stands for, and the event bytes that every attempt produces."""
+
+    user_id: str
+    key: str
+    fingerprint: bytes
+    order_id: str
+    event: bytes
+    acknowledged: bool = False
+    """The broker has the event: nothing is left to do but to answer."""
+
+
+def fingerprint(command: PlaceOrder) -> bytes:
+    """Return the SHA-256 of the command in canonical form, so that spacing and member order of the JSON do not matter.
+
+    Keys outlive a release: a member that is added to the command must leave the form of commands without it unchanged.
+    """
+    canonical = {"user_id": command.user_id, "lines": [[line.sku, line.quantity] for line in command.lines]}
+    text = json.dumps(canonical, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+    return hashlib.sha256(text.encode()).digest()
+
+
+def judge(offered: KeyRow, standing: KeyRow) -> Claim:
+    """Return what the request that offered a row is, given the row that stands under its key."""
+    if standing.order_id == offered.order_id:
+        return Claim.NEW
+    if standing.fingerprint == offered.fingerprint:
+        return Claim.REPLAY
+    return Claim.CONFLICT

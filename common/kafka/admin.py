@@ -1,0 +1,299 @@
+"""Topics, first group offsets, lag: what is done to a cluster from outside the loops.
+
+Every call is bounded, and everything that creates may be repeated. Names come from the table of topics.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from confluent_kafka import (
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewTopic,
+    OffsetSpec,
+    ResourceType,
+)
+
+from common.config import KafkaSettings
+from common.errors import FatalError, PipelineError
+from common.kafka.options import admin_options
+from common.kafka.records import CommitPoint, Partition
+from common.topics import ALL_TOPICS, Group, Topic
+
+CALL_SECONDS = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How far one group stands behind on one partition, in offsets.
+
+    Commit markers take offsets too: behind the last record of a transactional topic a lag of 1 and more may stay.
+    """
+
+    group: str
+    partition: Partition
+    committed: int | None
+    stable_end: int
+
+    @property
+    def records_max(self) -> int:
+        """Return how many records may be unread, or all of them if the group has no offset."""
+        return self.stable_end - (self.committed or 0)
+
+
+class Admin:
+    """An admin client for one namespace of one cluster. Its methods raise FatalError if the broker does not answer."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._client = AdminClient({**admin_options(settings), "log_level": 2})  # what fails is raised, once
+        self._namespace = settings.namespace
+        self._bootstrap = settings.kafka_bootstrap
+
+    def create_topics(
+        self, topics: Sequence[Topic] = ALL_TOPICS, *, replication: int = 1, min_insync: int = 1
+    ) -> tuple[str, ...]:
+        """Create the missing topics and bring the options of the others to the table; return the names of the new.
+
+        Raises PipelineError if one stands there with another number of partitions: keys would change theirs.
+        """
+        wanted = {topic.within(self._namespace): topic for topic in topics}
+        standing = self._partition_counts(wanted)
+        for name, count in standing.items():
+            if count != wanted[name].partitions:
+                raise PipelineError(
+                    f"topic {name} has {count} partitions instead of {wanted[name].partitions}",
+                    cure="delete the topic if nobody needs it, or set another PIPELINE_NAMESPACE",
+                )
+        self._configure({name: wanted[name] for name in standing}, min_insync)
+        created = [name for name in wanted if name not in standing]
+        self._create(
+            [
+                NewTopic(name, wanted[name].partitions, replication, config=_options(wanted[name], min_insync))
+                for name in created
+            ]
+        )
+        return tuple(created)
+
+    def write_first_offsets(self, topics: Sequence[Topic] = ALL_TOPICS) -> dict[str, int]:
+        """Give each group an offset, the earliest, on every partition it reads and has none for; return how many each.
+
+        From then on `auto.offset.reset=error` holds, and no worker ever guesses. A group that has them all is left
+        alone, with live members too. Raises PipelineError if one lacks some while its members are alive: the broker
+        accepts none then.
+        """
+        return {group.within(self._namespace): self._first_offsets(group, read) for group, read in _readers(topics)}
+
+    def topic_ids(self, topics: Iterable[Topic]) -> dict[str, str]:
+        """Return topic name on the cluster -> id, which differs once the topic was deleted and made again."""
+        names = [topic.within(self._namespace) for topic in topics]
+        described = self._call(lambda: self._client.describe_topics(TopicCollection(names), **_BOUNDED))
+        return {name: str(result.topic_id) for name, result in described.items()}
+
+    def committed(self, group: Group) -> dict[Partition, CommitPoint]:
+        """Return the group's committed offsets and metadata; a transaction that is open now is waited for."""
+        return self._committed(group, partitions=None)
+
+    def stable_ends(self, topics: Iterable[Topic]) -> dict[Partition, int]:
+        """Return the end of what a read_committed reader may see, per partition."""
+        return self._offsets(self._partitions(topics), _LATEST)
+
+    def lag(self, topics: Sequence[Topic] = ALL_TOPICS) -> tuple[Lag, ...]:
+        """Return the lag of every group on every partition it reads, also of groups whose members are all dead."""
+        ends = self.stable_ends(topic for topic in topics if topic.readers)
+        rows = []
+        for group, read in _readers(topics):
+            names = {topic.within(self._namespace) for topic in read}
+            committed = self.committed(group)
+            rows += [
+                Lag(group.within(self._namespace), partition, _offset(committed.get(partition)), end)
+                for partition, end in sorted(ends.items())
+                if partition.topic in names
+            ]
+        return tuple(rows)
+
+    def delete_topics(self, topics: Sequence[Topic] = ALL_TOPICS) -> None:
+        """Delete these topics of the namespace, with all they hold; those that do not exist are passed over."""
+        names = [topic.within(self._namespace) for topic in topics]
+        self._call(
+            lambda: self._client.delete_topics(names, operation_timeout=CALL_SECONDS, **_BOUNDED),
+            passing=KafkaError.UNKNOWN_TOPIC_OR_PART,
+        )
+
+    def delete_groups(self, groups: Sequence[Group]) -> None:
+        """Delete these groups of the namespace, which must have no live member; the absent are passed over."""
+        names = [group.within(self._namespace) for group in groups]
+        self._call(
+            lambda: self._client.delete_consumer_groups(names, **_BOUNDED), passing=KafkaError.GROUP_ID_NOT_FOUND
+        )
+
+    def _partition_counts(self, names: Iterable[str]) -> dict[str, int]:
+        """Return topic name -> partitions for those that exist."""
+        try:
+            topics = self._client.list_topics(timeout=CALL_SECONDS).topics
+        except KafkaException as error:
+            raise self._unreachable(error) from error
+        return {name: len(topics[name].partitions) for name in names if name in topics}
+
+    def _create(self, topics: list[NewTopic]) -> None:
+        if topics:
+            self._call(
+                lambda: self._client.create_topics(topics, operation_timeout=CALL_SECONDS, **_BOUNDED),
+                passing=KafkaError.TOPIC_ALREADY_EXISTS,
+            )
+
+    def _configure(self, topics: Mapping[str, Topic], min_insync: int) -> None:
+        resources = [
+            ConfigResource(
+                ResourceType.TOPIC,
+                name,
+                incremental_configs=[
+                    ConfigEntry(option, value, incremental_operation=AlterConfigOpType.SET)
+                    for option, value in _options(topic, min_insync).items()
+                ],
+            )
+            for name, topic in topics.items()
+        ]
+        if resources:
+            self._call(lambda: self._client.incremental_alter_configs(resources, **_BOUNDED))
+
+    def _first_offsets(self, group: Group, topics: Sequence[Topic]) -> int:
+        partitions = self._partitions(topics)
+        known = self._committed(group, partitions=partitions)
+        missing = [partition for partition in partitions if partition not in known]
+        if not missing:
+            return 0
+        group_id = group.within(self._namespace)
+        first = self._offsets(missing, _EARLIEST)
+        request = [
+            ConsumerGroupTopicPartitions(group_id, [TopicPartition(*at, offset) for at, offset in first.items()])
+        ]
+        answer = self._call(
+            lambda: self._client.alter_consumer_group_offsets(request, **_BOUNDED), passing=KafkaError.UNKNOWN_MEMBER_ID
+        )
+        refused = [at for at in answer[group_id].topic_partitions if at.error] if answer else missing
+        if refused:
+            raise PipelineError(
+                f"group {group_id} has live members and no offset on {len(refused)} partitions",
+                cure="stop its members, provision, start them again",
+            )
+        return len(missing)
+
+    def _committed(self, group: Group, *, partitions: Sequence[Partition] | None) -> dict[Partition, CommitPoint]:
+        group_id = group.within(self._namespace)
+        asked = None if partitions is None else [TopicPartition(*partition) for partition in partitions]
+        request = [ConsumerGroupTopicPartitions(group_id, asked)]
+        answer = self._call(
+            lambda: self._client.list_consumer_group_offsets(request, require_stable=True, **_BOUNDED),
+            passing=KafkaError.GROUP_ID_NOT_FOUND,
+        )
+        return {
+            Partition(at.topic, at.partition): CommitPoint(at.offset, at.metadata or "")
+            for found in answer.values()
+            for at in found.topic_partitions
+            if at.offset >= 0
+        }
+
+    def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
+        asked = {TopicPartition(*partition): spec for partition in partitions}
+        if not asked:
+            return {}
+        answer = self._call(
+            lambda: self._client.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, **_BOUNDED)
+        )
+        return {Partition(at.topic, at.partition): result.offset for at, result in answer.items()}
+
+    def _partitions(self, topics: Iterable[Topic]) -> list[Partition]:
+        return [
+            Partition(topic.within(self._namespace), number) for topic in topics for number in range(topic.partitions)
+        ]
+
+    def _call(self, request: Callable[[], Mapping[Any, Future[T]]], *, passing: int | None = None) -> dict[Any, T]:
+        """Send one request and return its results; an item that ends with the error `passing` is left out.
+
+        What a cluster answers while a topic or a coordinator is new is asked again within the deadline.
+        """
+        deadline = time.monotonic() + CALL_SECONDS
+        while True:
+            try:
+                return _results(request(), passing)
+            except KafkaException as error:
+                if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
+                    raise self._unreachable(error) from error
+            time.sleep(_SETTLING_WAIT_SECONDS)
+
+    def _unreachable(self, error: KafkaException) -> PipelineError:
+        cause: KafkaError = error.args[0]
+        if cause.code() in _AWAY or cause.code() in _SETTLING:
+            return FatalError(
+                f"no broker answers at {self._bootstrap}: {cause.str()}",
+                cure="start it, or correct PIPELINE_KAFKA_BOOTSTRAP",
+            )
+        return PipelineError(f"the broker refuses: {cause.str()}")
+
+
+_BOUNDED = {"request_timeout": CALL_SECONDS}
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+_SETTLING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+    }
+)
+_SETTLING_WAIT_SECONDS = 0.05
+_AWAY = frozenset(
+    {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}  # noqa: SLF001 - librdkafka's names
+)
+
+
+def _results(futures: Mapping[Any, Future[T]], passing: int | None) -> dict[Any, T]:
+    results = {}
+    for name, future in futures.items():
+        try:
+            results[name] = future.result(CALL_SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() != passing:
+                raise
+    return results
+
+
+def _options(topic: Topic, min_insync: int) -> dict[str, str]:
+    """Return the topic's options, all that the table or the guarantee decides."""
+    return {
+        "cleanup.policy": "delete",  # every order is a fact of its own: no key replaces another
+        "retention.ms": str(topic.retention_ms),
+        "max.message.bytes": str(topic.message_bytes_max),
+        "min.insync.replicas": str(min_insync),
+    }
+
+
+def _readers(topics: Sequence[Topic]) -> list[tuple[Group, list[Topic]]]:
+    """Return each group with the topics it reads."""
+    groups = dict.fromkeys(group for topic in topics for group in topic.readers)
+    return [(group, [topic for topic in topics if group in topic.readers]) for group in groups]
+
+
+def _offset(point: CommitPoint | None) -> int | None:
+    return None if point is None else point.offset

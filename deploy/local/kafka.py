@@ -1,0 +1,116 @@
+"""The broker of a local stack: one KRaft node that is broker and controller."""
+
+import base64
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from deploy.local.home import Home, write_atomically
+from deploy.local.java import OPTIONS, SHORT_LIVED, java
+from deploy.local.launch import Launch
+from deploy.local.loopback import LOOPBACK, answers
+
+HEAP = ("-Xms64m", "-Xmx512m")
+_PROBE_SECONDS = 1.0
+
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@{host}:{controller_port}
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={data}
+# Topics come from the one table, by provisioning.
+auto.create.topics.enable=false
+# One node: without the first three no transaction starts.
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+# Each partition costs files and start-up time; one shop's groups and slots need few.
+offsets.topic.num.partitions=3
+transaction.state.log.num.partitions=3
+# Take-over within seconds: short sessions are allowed, a dead producer's transaction is aborted soon after its time.
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+# A restart need not wait for rivals in an election of one.
+controller.quorum.election.timeout.ms=200
+controller.quorum.fetch.timeout.ms=500
+controller.quorum.election.backoff.max.ms=100
+# Nor until its former self, killed without a farewell, is declared dead: by default that takes 9 s.
+broker.heartbeat.interval.ms=500
+broker.session.timeout.ms=2000
+# The default, 128 MB, is for millions of keys.
+log.cleaner.threads=1
+log.cleaner.dedupe.buffer.size=4194304
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Kafka:
+    """Starts the broker, and formats its data folder the first time."""
+
+    home: Home
+    class_path: str
+    port: int
+    controller_port: int
+    name: str = "kafka"
+    slot: int | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """Where clients connect."""
+        return f"{LOOPBACK}:{self.port}"
+
+    def prepare(self) -> Iterator[Launch]:
+        """Write the settings; format the data folder unless that was done.
+
+        The quorum is named in the settings, not by `--standalone` in the data, so that the ports may change.
+        """
+        data = self.home.data(self.name)
+        text = _SETTINGS.format(host=LOOPBACK, port=self.port, controller_port=self.controller_port, data=data)
+        write_atomically(self._settings, text)
+        if not (data / "meta.properties").exists():
+            tool = ("kafka.tools.StorageTool", "format", "--config", str(self._settings), "--cluster-id", _cluster_id())
+            yield self._java(*SHORT_LIVED, *tool)
+
+    def launch(self) -> Launch:
+        """Start the broker."""
+        return self._java(*OPTIONS, *HEAP, "kafka.Kafka", str(self._settings))
+
+    def ready(self) -> bool:
+        """Ask for the cluster's metadata."""
+        # The port first: librdkafka would log each refused connection, and wait longer after each.
+        return answers(self.port) and _answers_metadata(self.bootstrap)
+
+    @property
+    def _settings(self) -> Path:
+        return self.home.root / "kafka.properties"
+
+    def _java(self, *arguments: str) -> Launch:
+        with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
+            options = (f"-Dlog4j2.configurationFile={logging}",)
+        # The class path travels in the environment: 92 paths would bury the command in every `ps`.
+        environment = {"CLASSPATH": self.class_path}
+        return Launch(argv=(java(), *options, *arguments), log=self.home.log(self.name), environment=environment)
+
+
+def _answers_metadata(bootstrap: str) -> bool:
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    try:
+        return bool(admin.list_topics(timeout=_PROBE_SECONDS).brokers)
+    except KafkaException:
+        return False
+
+
+def _cluster_id() -> str:
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")

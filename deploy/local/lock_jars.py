@@ -1,0 +1,52 @@
+"""Re-make `jars.lock` from `pom.xml`. For maintainers: it alone needs Maven.
+
+Maven resolves, because it is the reference for what a POM means; users then fetch exactly the files it chose, each
+one by itself, so that nobody's resolver has a say on their machine.
+"""
+
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from deploy.local.artifacts import LOCK_NAME, Artifact, render
+
+HERE = Path(__file__).parent
+PACKAGINGS = ("jar", "tar.gz")
+
+
+def main() -> int:
+    """Resolve, hash, write; print how many files and bytes the stack has now."""
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder)
+        _resolve_into(repository)
+        files = (path for path in repository.rglob("*") if path.name.endswith(PACKAGINGS))
+        artifacts = [_artifact(path, repository) for path in files]
+    (HERE / LOCK_NAME).write_text(render(artifacts), encoding="utf-8")
+    megabytes = sum(each.size_bytes for each in artifacts) / 1e6
+    sys.stdout.write(f"{LOCK_NAME}: {len(artifacts)} files, {megabytes:.0f} MB\n")
+    return 0
+
+
+def _resolve_into(repository: Path) -> None:
+    if (maven := shutil.which("mvn")) is None:
+        sys.exit("Maven is not installed: install it to re-make the lock; nobody else needs it")
+    goal = "dependency:copy-dependencies"
+    options = ("-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true", f"-DoutputDirectory={repository}")
+    subprocess.run([maven, "-B", "-q", "-f", str(HERE / "pom.xml"), goal, *options], check=True)
+
+
+def _artifact(path: Path, repository: Path) -> Artifact:
+    """Read the coordinates off the repository layout: group/parts/artifact/version/artifact-version[-c].type."""
+    *group, name, version, file_name = path.relative_to(repository).parts
+    packaging = next(each for each in PACKAGINGS if file_name.endswith(f".{each}"))
+    classifier = file_name.removeprefix(f"{name}-{version}").removesuffix(f".{packaging}").removeprefix("-")
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Artifact(".".join(group), name, version, classifier, packaging, sha256, len(content))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

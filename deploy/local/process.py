@@ -1,0 +1,124 @@
+"""Start one process of the stack, signal it, reap it. Every process leads its own group, and the guardian knows it."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+import psutil
+
+from deploy.local.guardian import Guardian
+from deploy.local.launch import Launch
+
+_OWN_PREFIXES = ("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_HTTP_", "PG")
+"""Variables of the caller's shell that would lead a process to another stack; `pipeline env` prints such ones."""
+_POLL_SECONDS = 0.05
+_KILL_SECONDS_MAX = 5.0
+
+
+class Child:
+    """A started process. Its owner polls it, or it stays a zombie."""
+
+    def __init__(self, launch: Launch, guardian: Guardian) -> None:
+        """Start it in its own process group, with its output appended to its log."""
+        self.launch = launch
+        self._guardian = guardian
+        self._reaped = False
+        with launch.log.open("ab") as log:
+            self._popen = subprocess.Popen(
+                launch.argv,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=child_environment(os.environ, launch.environment),
+                start_new_session=True,
+                user=launch.account,
+                group=_group_of(launch.account),
+                extra_groups=[] if launch.account else None,
+                # One write to a pipe: it takes no lock that another thread could hold across the fork.
+                preexec_fn=lambda: guardian.enlist(launch.stop_signal),  # noqa: PLW1509
+            )
+        self.pid = self._popen.pid
+        self.started_at = _start_time(self.pid)
+
+    def poll(self) -> int | None:
+        """Return the exit code once the process has ended (negative: the signal that ended it), None before."""
+        code = self._popen.poll()
+        if code is not None and not self._reaped:
+            self._reaped = True
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)  # workers of a killed master would keep its port
+            self._guardian.strike_off(self.pid)
+        return code
+
+    def ask_to_stop(self) -> None:
+        """Send the signal of an orderly end; a frozen process is woken to hear it."""
+        if self.poll() is None:
+            signal_tree(self.pid, signal.SIGCONT)
+            self._popen.send_signal(self.launch.stop_signal)
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process and all below it."""
+        if self.poll() is None:
+            signal_tree(self.pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL the process and all below it, and wait until they are gone."""
+        below = _tree(self.pid) if self.poll() is None else []
+        self.send(signal.SIGKILL)
+        self.wait(_KILL_SECONDS_MAX)
+        psutil.wait_procs(below, timeout=_KILL_SECONDS_MAX)
+
+    def wait(self, timeout_seconds: float) -> int | None:
+        """Return the exit code, or None when the process outlasts the time."""
+        deadline = time.monotonic() + timeout_seconds
+        while (code := self.poll()) is None and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
+        return code
+
+
+def stop_all(children: Iterable[Child], *, grace_seconds: float) -> None:
+    """Ask all to stop, wait for them together, kill what outlasts the grace."""
+    asked = list(children)
+    for child in asked:
+        child.ask_to_stop()
+    deadline = time.monotonic() + grace_seconds
+    for child in asked:
+        if child.wait(max(0.0, deadline - time.monotonic())) is None:
+            child.kill()
+
+
+def signal_tree(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process and all below it, whatever process groups they made (PostgreSQL's do)."""
+    for process in _tree(pid):
+        with suppress(psutil.NoSuchProcess):
+            process.send_signal(number)
+
+
+def child_environment(inherited: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
+    """Return what a process gets: what the caller has, without the addresses of another stack, and its own."""
+    kept = {name: value for name, value in inherited.items() if not name.startswith(_OWN_PREFIXES)}
+    return {**kept, **own}
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    with suppress(psutil.NoSuchProcess):
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    return []
+
+
+def _start_time(pid: int) -> float:
+    with suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).create_time()
+    return 0.0
+
+
+def _group_of(account: str | None) -> int | None:
+    if account is None:
+        return None
+    import pwd
+
+    return pwd.getpwnam(account).pw_gid

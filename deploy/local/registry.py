@@ -1,0 +1,76 @@
+"""The schema registry of a local stack: Apicurio, stored in the stack's PostgreSQL, in a database of its own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.home import Home, read_secret
+from deploy.local.java import OPTIONS, java
+from deploy.local.launch import Launch
+from deploy.local.loopback import LOOPBACK, get
+from deploy.local.postgres import Postgres
+
+ROLE = DATABASE = "registry"
+HEAP = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1")
+"""A few look-ups per service start: starting fast counts, peak speed does not."""
+API = "/apis/ccompat/v7"
+"""Confluent's dialect of the registry's API."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """Starts the registry; its database and role are made or brought up to date before."""
+
+    home: Home
+    folder: Path
+    postgres: Postgres
+    port: int
+    management_port: int
+    name: str = "registry"
+    slot: int | None = None
+
+    @property
+    def url(self) -> str:
+        """The base URL for clients."""
+        return f"http://{LOOPBACK}:{self.port}{API}"
+
+    def prepare(self) -> Iterator[Launch]:
+        """Make role and database. PostgreSQL must be ready."""
+        _make_database(self.postgres, read_secret(self.home.registry_secret))
+        yield from ()
+
+    def launch(self) -> Launch:
+        """Start it."""
+        environment = {
+            "APICURIO_STORAGE_KIND": "sql",  # the default storage forgets
+            "APICURIO_STORAGE_SQL_KIND": "postgresql",
+            "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{self.postgres.port}/{DATABASE}",
+            "APICURIO_DATASOURCE_USERNAME": ROLE,
+            "APICURIO_DATASOURCE_PASSWORD": read_secret(self.home.registry_secret),
+            "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",  # the default takes 20 of PostgreSQL's connections
+            "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
+            "APICURIO_DATASOURCE_JDBC_MAX_SIZE": "10",
+            "QUARKUS_HTTP_HOST": LOOPBACK,
+            "QUARKUS_HTTP_PORT": str(self.port),
+            "QUARKUS_MANAGEMENT_HOST": LOOPBACK,  # else health and metrics listen on all interfaces
+            "QUARKUS_MANAGEMENT_PORT": str(self.management_port),
+        }
+        argv = (java(), *OPTIONS, *HEAP, "-jar", str(self.folder / "quarkus-run.jar"))
+        return Launch(argv=argv, log=self.home.log(self.name), environment=environment)
+
+    def ready(self) -> bool:
+        """Ask for the subjects."""
+        return get(self.port, f"{API}/subjects") is not None
+
+
+def _make_database(postgres: Postgres, password: str) -> None:
+    from psycopg import sql
+
+    names = {"role": sql.Identifier(ROLE), "database": sql.Identifier(DATABASE), "password": sql.Literal(password)}
+    with postgres.connect() as connection:
+        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone()
+        verb = sql.SQL("ALTER" if known else "CREATE")
+        connection.execute(sql.SQL("{} ROLE {role} LOGIN PASSWORD {password}").format(verb, **names))
+        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+            connection.execute(sql.SQL("CREATE DATABASE {database} OWNER {role}").format(**names))
+            connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC").format(**names))

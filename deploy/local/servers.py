@@ -1,0 +1,213 @@
+"""Start the stack's servers without the supervisor: for tests and measurements that kill and restart them by hand.
+
+    with servers.start(tmp_path / "stack") as stack:
+        connect(stack.addresses.kafka_bootstrap)
+        stack.kafka.kill()
+        stack.kafka.start()
+
+Nothing restarts a server here but its handle; nothing is left when the block, or the process, ends.
+"""
+
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local import home as homes
+from deploy.local import jars
+from deploy.local.guardian import Guardian
+from deploy.local.home import Home, read_secret
+from deploy.local.kafka import Kafka
+from deploy.local.launch import Program
+from deploy.local.ports import Claims, assign
+from deploy.local.postgres import SUPERUSER, Postgres
+from deploy.local.process import Child, stop_all
+from deploy.local.registry import Registry
+from deploy.local.runner import Runner, tick_until_settled
+
+KAFKA, POSTGRES, REGISTRY = "kafka", "postgres", "registry"
+ALL = (KAFKA, POSTGRES, REGISTRY)
+STOP_SECONDS = 3.0
+PORTS = ("kafka", "kafka_controller", "postgres", "registry", "registry_management")
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Where the servers are, and whose passwords open them."""
+
+    home: Home
+    kafka: Kafka
+    postgres: Postgres
+    registry: Registry
+
+    @property
+    def kafka_bootstrap(self) -> str:
+        """host:port of the broker."""
+        return self.kafka.bootstrap
+
+    @property
+    def registry_url(self) -> str:
+        """Base URL of the registry, Confluent's dialect."""
+        return self.registry.url
+
+    @property
+    def postgres_admin_url(self) -> str:
+        """The superuser's URL, without the password."""
+        return self.postgres.url(SUPERUSER, "postgres")
+
+    @property
+    def postgres_admin_password_file(self) -> Path:
+        """The file that holds the superuser's password."""
+        return self.home.superuser_secret
+
+    @property
+    def role_secrets_folder(self) -> Path:
+        """The folder with one password file per role of the pipeline."""
+        return self.home.role_secrets
+
+    def postgres_url(self, role: str, *, database: str = "pipeline") -> str:
+        """Return a role's URL, without the password."""
+        return self.postgres.url(role, database)
+
+    def postgres_dsn(self, role: str = SUPERUSER, *, database: str = "pipeline") -> str:
+        """Return a URL with the password in it: for a test's own connection, not for a command line."""
+        file = self.home.superuser_secret if role == SUPERUSER else self.home.role_secrets / role
+        return self.postgres.url(role, database).replace("@", f":{read_secret(file)}@", 1)
+
+
+class Handle:
+    """One running server: kill it, freeze it, start it again."""
+
+    def __init__(self, runner: Runner) -> None:
+        """Hold the runner that started it."""
+        self._runner = runner
+
+    @property
+    def pid(self) -> int:
+        """The server's pid."""
+        return self._child.pid
+
+    @property
+    def log(self) -> Path:
+        """Its log file."""
+        return self._runner.log
+
+    def kill(self) -> None:
+        """SIGKILL it and all its processes; return when they are gone."""
+        self._child.kill()
+
+    def stop(self, *, grace_seconds: float = 10.0) -> None:
+        """Let it end in order; kill it if that takes too long."""
+        stop_all([self._child], grace_seconds=grace_seconds)
+
+    def start(self) -> None:
+        """Start it again on the same data and ports; return when it serves."""
+        self._runner.start_again()
+        tick_until_settled([self._runner])
+
+    def freeze(self) -> None:
+        """SIGSTOP it and all its processes."""
+        self._child.send(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT them."""
+        self._child.send(signal.SIGCONT)
+
+    @property
+    def _child(self) -> Child:
+        if self._runner.child is None:
+            raise RuntimeError(f"{self._runner.label} was never started")
+        return self._runner.child
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """What `start` yields."""
+
+    addresses: Addresses
+    handles: Mapping[str, Handle]
+
+    @property
+    def kafka(self) -> Handle:
+        """The broker."""
+        return self.handles[KAFKA]
+
+    @property
+    def postgres(self) -> Handle:
+        """The database server."""
+        return self.handles[POSTGRES]
+
+    @property
+    def registry(self) -> Handle:
+        """The schema registry."""
+        return self.handles[REGISTRY]
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The pid of each server."""
+        return {name: handle.pid for name, handle in self.handles.items()}
+
+
+@contextmanager
+def start(home: Path, *, only: Iterable[str] = ALL) -> Iterator[Servers]:
+    """Start the servers of `only` in the folder, on free ports; stop them at the end. The data stays.
+
+    The registry brings PostgreSQL with it. Raise `StartError` when one does not come up.
+    """
+    place = homes.at(home)
+    homes.create(place)
+    wanted = with_needed(only)
+    claims = Claims()
+    with homes.owned(place) as lock:
+        addresses = _addresses(place, jars.ensure(), claims)
+        guardian = Guardian(inherit=[lock])
+        runners = make_runners(addresses, wanted, guardian)
+        try:
+            tick_until_settled(runners.values())
+            yield Servers(addresses, {name: Handle(runner) for name, runner in runners.items()})
+        finally:
+            stop_in_order(runners)
+            guardian.close()
+            claims.release()
+
+
+def _addresses(home: Home, cache: jars.Jars, claims: Claims) -> Addresses:
+    ports, _ = assign(home, PORTS, claims)
+    return addresses_on(home, cache, ports)
+
+
+def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int]) -> Addresses:
+    """Describe the servers of a stack on the ports given."""
+    postgres = Postgres(home, ports["postgres"])
+    return Addresses(
+        home,
+        Kafka(home, cache.class_path, ports["kafka"], ports["kafka_controller"]),
+        postgres,
+        Registry(home, cache.registry_folder, postgres, ports["registry"], ports["registry_management"]),
+    )
+
+
+def make_runners(addresses: Addresses, wanted: Iterable[str], guardian: Guardian) -> dict[str, Runner]:
+    """Return a runner per server, in the order in which they can start."""
+    programs: dict[str, Program] = {KAFKA: addresses.kafka, POSTGRES: addresses.postgres, REGISTRY: addresses.registry}
+    runners: dict[str, Runner] = {}
+    for name in (name for name in ALL if name in set(wanted)):
+        needs = [runners[POSTGRES]] if name == REGISTRY else []
+        runners[name] = Runner(programs[name], addresses.home, guardian, needs=needs)
+    return runners
+
+
+def with_needed(names: Iterable[str]) -> frozenset[str]:
+    """Add what the named servers cannot do without."""
+    wanted = frozenset(names)
+    if unknown := wanted - set(ALL):
+        raise ValueError(f"no such server: {', '.join(sorted(unknown))}")
+    return wanted | {POSTGRES} if REGISTRY in wanted else wanted
+
+
+def stop_in_order(runners: Mapping[str, Runner]) -> None:
+    """Stop the registry and Kafka together, then the database that the registry writes to."""
+    left = {name: child for name, runner in runners.items() if (child := runner.halt()) is not None}
+    stop_all([child for name, child in left.items() if name != POSTGRES], grace_seconds=STOP_SECONDS)
+    stop_all([child for name, child in left.items() if name == POSTGRES], grace_seconds=STOP_SECONDS)

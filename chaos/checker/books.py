@@ -1,0 +1,231 @@
+"""What a pipeline left behind, as values: records of the topics, rows of the tables, offsets of the readers.
+
+Rows are named tuples, since a million of each must fit: bytes are kept as digests, ids as texts that are shared.
+Topics go by the name in the table of topics, without a namespace. Offsets "below" one are all smaller than it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import NamedTuple
+
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
+
+Lines = tuple[tuple[str, int], ...]
+"""SKU and quantity in units, in the order of the order."""
+
+
+class Spot(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    partition: int
+
+
+class Coordinate(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.partition}@{self.offset}"
+
+    @property
+    def spot(self) -> Spot:
+        """Return the partition it is in."""
+        return Spot(self.topic, self.partition)
+
+
+class Verdict(Enum):
+    """What was decided, by the topic that says so."""
+
+    RESERVED = INVENTORY_RESERVED.name
+    FAILED = INVENTORY_FAILED.name
+
+
+class Created(NamedTuple):
+    """A record of `orders.created` that holds a possible order. `lines`: a fingerprint of SKUs and quantities."""
+
+    partition: int
+    offset: int
+    order_id: str
+    digest: bytes
+    lines: int
+
+    @property
+    def at(self) -> Coordinate:
+        """Return its coordinate."""
+        return Coordinate(ORDERS_CREATED.name, self.partition, self.offset)
+
+
+class Poison(NamedTuple):
+    """A record of `orders.created` that holds no order, and why. `digest` is over key and value."""
+
+    at: Coordinate
+    digest: bytes
+    why: str
+
+
+class Outcome(NamedTuple):
+    """A record of an outcome topic. `source`: the coordinate in its headers; `header_id`: the event id there."""
+
+    verdict: Verdict
+    partition: int
+    offset: int
+    order_id: str
+    event_id: str
+    header_id: str
+    digest: bytes
+    source: Coordinate | None
+
+    @property
+    def at(self) -> Coordinate:
+        """Return its coordinate."""
+        return Coordinate(self.verdict.value, self.partition, self.offset)
+
+
+class Sent(NamedTuple):
+    """A record of `notification.sent`."""
+
+    partition: int
+    offset: int
+    order_id: str
+    event_id: str
+    kind: str
+    channel: str
+
+    @property
+    def at(self) -> Coordinate:
+        """Return its coordinate."""
+        return Coordinate(NOTIFICATION_SENT.name, self.partition, self.offset)
+
+
+class DeadLetter(NamedTuple):
+    """A record of a dead letter topic. `source`: what its headers name, if they do; `missing`: headers it lacks."""
+
+    at: Coordinate
+    source: Coordinate | None
+    digest: bytes
+    missing: tuple[str, ...]
+
+
+class Undecodable(NamedTuple):
+    """A record that a service of ours wrote and nobody can read."""
+
+    at: Coordinate
+    why: str
+
+
+class Decision(NamedTuple):
+    """A row of `inventory.decision`. `wanted` is kept for failed orders alone, `lines` is its fingerprint."""
+
+    verdict: Verdict
+    event_id: str
+    digest: bytes
+    owner: Coordinate
+    lines: int
+    wanted: Lines
+    replays: int
+
+
+class Stock(NamedTuple):
+    """A row of `inventory.stock`, and the sum of what reserved decisions hold of it; units."""
+
+    sku: str
+    on_hand: int | None
+    available: int | None
+    reserved: int
+
+
+class Status(NamedTuple):
+    """A row of `orders.order_status`."""
+
+    status: str
+    notified: bool
+
+
+class LedgerRow(NamedTuple):
+    """A row of `notification.ledger`."""
+
+    kind: str
+    channel: str
+    event_id: str
+    state: str
+
+
+class AcknowledgedKey(NamedTuple):
+    """A row of `orders.idempotency_key` whose order the broker confirmed: the client was told "accepted"."""
+
+    order_id: str
+    digest: bytes
+
+
+class Stall(NamedTuple):
+    """A partition whose stable end stayed below its end: a transaction that nobody ends."""
+
+    at: Coordinate
+    end: int
+
+
+class Unfinished(NamedTuple):
+    """An accepted order that had not come through when the wait was over, and what it lacks."""
+
+    order_id: str
+    lacks: str
+
+
+Offsets = Mapping[Spot, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far each reader is, in next offsets to read; a partition that is not named stands at 0.
+
+    `inventory_before` and `notification` were read before the topics, `inventory_after` after them: what lies between
+    is in flight, and nothing is asked of it. `projection` belongs to the snapshot of the tables.
+    """
+
+    inventory_before: Offsets = field(default_factory=dict)
+    inventory_after: Offsets = field(default_factory=dict)
+    notification: Offsets = field(default_factory=dict)
+    projection: Offsets = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Books:
+    """Everything that is judged. Mappings go by order id.
+
+    Reading order makes it sound on a live system: acknowledged keys, offsets, topics (from `begins` to `ends`),
+    offsets again, then all tables in one snapshot. So whatever a record rests on is in the tables, and a row may be
+    ahead of the records.
+    """
+
+    created: Mapping[str, tuple[Created, ...]] = field(default_factory=dict)
+    poison: tuple[Poison, ...] = ()
+    outcomes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
+    sent: Mapping[str, tuple[Sent, ...]] = field(default_factory=dict)
+    dead_letters: tuple[DeadLetter, ...] = ()
+    undecodable: tuple[Undecodable, ...] = ()
+    stalls: tuple[Stall, ...] = ()
+    begins: Offsets = field(default_factory=dict)
+    ends: Offsets = field(default_factory=dict)
+
+    keys: tuple[AcknowledgedKey, ...] = ()
+    decisions: Mapping[str, Decision] = field(default_factory=dict)
+    stock: tuple[Stock, ...] = ()
+    statuses: Mapping[str, Status] = field(default_factory=dict)
+    ledger: Mapping[str, tuple[LedgerRow, ...]] = field(default_factory=dict)
+
+    progress: Progress = field(default_factory=Progress)
+    unfinished: tuple[Unfinished, ...] = ()
+
+    def trimmed(self, *topics: str) -> bool:
+        """Return True if retention has taken records of these topics: what is missing may be gone, not lost."""
+        return any(begin > 0 for spot, begin in self.begins.items() if spot.topic in topics)
+
+
+def below(at: Coordinate, offsets: Offsets) -> bool:
+    """Return True if a reader that stands at these offsets has left this record behind."""
+    return at.offset < offsets.get(at.spot, 0)

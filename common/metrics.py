@@ -12,7 +12,7 @@ INVENTORY_DECISIONS = Counter(
     "inventory_decisions_total", "Orders decided for the first time, committed in Kafka too.", ["verdict"]
 )
 INVENTORY_REPLAYS = Counter("inventory_replays_total", "Records answered from a stored decision.")
-INVENTORY_LAG = Gauge("inventory_lag_records", "Records between the positions of this worker and the stable end.")
+LAG = Gauge("kafka_lag_records", "Records between a worker's offsets and the end of its partitions.", ["service"])
 
 TRANSACTIONS = Counter("kafka_transactions_total", "Kafka transactions by how they ended.", ["end"])
 TRANSACTION_ERRORS = Counter(
@@ -21,7 +21,7 @@ TRANSACTION_ERRORS = Counter(
 PRODUCER_REBUILDS = Counter("kafka_producer_rebuilds_total", "Producers thrown away and built anew.", ["cause"])
 RECOVERIES = Counter("kafka_recoveries_total", "Rewinds to the committed offsets.", ["cause"])
 PAUSES = Counter("kafka_pauses_total", "Pauses because the database did not answer.")
-DEAD_LETTERS = Counter("kafka_dead_letters_total", "Records copied to a dead letter topic.", ["topic", "error_class"])
+DEAD_LETTERS = Counter("kafka_dead_letters_total", "Records copied to a dead letter topic.", ["topic"])
 BATCH_RECORDS = Histogram(
     "kafka_batch_records", "Records in one batch.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 )

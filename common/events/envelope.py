@@ -19,3 +19,12 @@ def headers(*, event_id: str, event_type: str, source: str, time_ms: int) -> Hea
         ("ce_time", time.encode()),
         ("content-type", b"application/avro"),
     )
+
+
+def origin_headers(*, topic: str, partition: int, offset: int) -> Headers:
+    """Return the headers that name the record an event answers: its coordinate on the input topic."""
+    return (
+        ("origin_topic", topic.encode()),
+        ("origin_partition", b"%d" % partition),
+        ("origin_offset", b"%d" % offset),
+    )

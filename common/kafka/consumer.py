@@ -12,6 +12,7 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
 from common.kafka.records import CommitPoint, InputRecord, Partition
 from common.log import get_logger
@@ -25,12 +26,18 @@ log = get_logger()
 
 
 class GroupConsumer:
-    """One consumer. `owned` follows the assignment; `moved` says that it changed since the last `seek`."""
+    """One consumer. `owned` follows the assignment, `moved` says that it changed since the last `seek`.
+
+    `joined`: the group has given this member its share, be it none.
+    """
 
     def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
         self.owned: frozenset[Partition] = frozenset()
         self.moved = False
+        self.joined = False
         self.fatal: KafkaError | None = None
+        self._service = str(options["group.id"]).rpartition(".")[2]
+        self._held: frozenset[Partition] = frozenset()
         self._pid = os.getpid()
         self._paused = False
         self._consumer = confluent_kafka.Consumer({**options, "error_cb": self._on_error}, logger=_ClientLog())
@@ -90,6 +97,7 @@ class GroupConsumer:
                     self.moved = True
                     return False
                 time.sleep(0.005)
+        self._consumer.pause(topic_partitions(self._held & self.owned))
         return not self.moved
 
     def commit(self, offsets: Mapping[Partition, CommitPoint]) -> None:
@@ -106,6 +114,17 @@ class GroupConsumer:
         """Return what authorises a transaction to commit offsets for the member as it is now."""
         return self._consumer.consumer_group_metadata()
 
+    def hold(self, partitions: frozenset[Partition]) -> None:
+        """Fetch nothing from these partitions from the next `seek` on, until the process ends."""
+        self._held |= partitions
+
+    def lag(self, due: Mapping[Partition, int]) -> int:
+        """Return how many records lie between these offsets and the end, as the last fetches told."""
+        return sum(
+            max(0, self._consumer.get_watermark_offsets(ends, cached=True)[1] - offset)
+            for ends, offset in zip(topic_partitions(due), due.values(), strict=True)
+        )
+
     def pause(self) -> None:
         """Stop fetching what is owned; `take` still keeps the membership."""
         self._paused = True
@@ -114,7 +133,7 @@ class GroupConsumer:
     def resume(self) -> None:
         """Fetch again."""
         self._paused = False
-        self._consumer.resume(topic_partitions(self.owned))
+        self._consumer.resume(topic_partitions(self.owned - self._held))
 
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
@@ -130,14 +149,16 @@ class GroupConsumer:
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
-        self.moved = True
+        self.moved = self.joined = True
+        failpoints.point(f"{self._service}:assigned")
         if self._paused:
             consumer.assign(partitions)
             consumer.pause(partitions)
 
     def _on_revoke(self, _consumer: confluent_kafka.Consumer, _partitions: list[TopicPartition]) -> None:
         self.owned = frozenset()
-        self.moved = True
+        self.moved, self.joined = True, False
+        failpoints.point(f"{self._service}:revoked")
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -1,7 +1,7 @@
 """What crosses the border of `common.kafka`: records, plans and the protocols that plug in. No client type leaks."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -47,7 +47,16 @@ class Plan:
     """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata."""
 
     records: Sequence[OutputRecord]
-    offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
+    offsets: Mapping[Partition, CommitPoint]
+    dead_letters: Sequence[OutputRecord] = ()
+
+
+class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error of this process
+    """Processes die again and again at the committed offset of these partitions: leave them alone, call a person."""
+
+    def __init__(self, partitions: frozenset[Partition], reason: str) -> None:
+        super().__init__(reason)
+        self.partitions = partitions
 
 
 class Step(Protocol):
@@ -60,7 +69,8 @@ class Step(Protocol):
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return what the batch leads to, durable in the database before this returns; same records, same bytes.
 
-        Raises Busy (nothing is wrong with the records: pause, then the same again) or Poison (take less).
+        Raises Busy (nothing is wrong with the records: pause, then the same again), Poison (take less) or Quarantine
+        (take nothing from these partitions).
         """
 
     def settled(self, plan: Plan) -> None:

@@ -1,0 +1,293 @@
+"""The consume-process-produce loop: take a batch, let a step decide, publish in one Kafka transaction, recover.
+
+One thread, one consumer, one producer, one slot. The step's database commits first; only then does a short Kafka
+transaction carry the events and the offsets. Whatever goes wrong leaves by one door, `_recover`: drop the producer if
+it is tainted, read the committed offsets from the broker, seek every owned partition there. The same records come
+again and lead to the same bytes, so it never matters what the failed attempt achieved.
+
+    IDLE -> taken -> decided -> open -> ending -> IDLE        and from everywhere -> RECOVER -> IDLE | PAUSED
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from confluent_kafka import KafkaException
+
+from common import failpoints, metrics
+from common.errors import Busy, FatalError, Poison
+from common.health import Health
+from common.kafka.consumer import GroupConsumer
+from common.kafka.errors import ErrorKind, classify, is_fenced
+from common.kafka.loop_core import Gap, accept, generation
+from common.kafka.producer import End, TransactionalProducer
+from common.kafka.records import InputRecord, Partition, Plan, Quarantine, Step
+from common.lifecycle import Stop
+from common.log import get_logger
+
+BACK_OFF_SECONDS = (0.1, 5.0)
+FENCES_MAX = 3
+FENCES_WITHIN_SECONDS = 60.0
+UNSURE_ENDS_MAX = 20
+"""Transactions in a row that did not end cleanly although a producer could be built: then the cause is ours."""
+STABLE_OFFSETS_ALARM_SECONDS = 25.0
+"""The default transaction time-out and 15 s: a pending transaction that old hangs."""
+
+log = get_logger()
+
+
+def run(
+    step: Step,
+    *,
+    consumer: GroupConsumer,
+    build_producer: Callable[[], TransactionalProducer],
+    stop: Stop,
+    health: Health,
+    service: str,
+) -> None:
+    """Process until a stop is asked for; the batch in hand is finished, no other is taken.
+
+    Raises FatalError if this process must not go on: fenced by a twin, an offset gone, the same failure for ever.
+    """
+    loop = _Loop(step, consumer, build_producer, stop, health, service)
+    try:
+        loop.recover("start", rebuild=True)
+        while not stop():
+            loop.turn()
+    finally:
+        failpoints.point(f"{service}:stop.seen")
+        loop.producer = None  # dropped, never closed: close() takes no time-out
+        consumer.close()
+        failpoints.point(f"{service}:stop.closed")
+
+
+class _Loop:
+    """What one slot remembers between batches: its producer, and the next offset due per partition."""
+
+    def __init__(
+        self,
+        step: Step,
+        consumer: GroupConsumer,
+        build_producer: Callable[[], TransactionalProducer],
+        stop: Stop,
+        health: Health,
+        service: str,
+    ) -> None:
+        self.producer: TransactionalProducer | None = None
+        self._step = step
+        self._consumer = consumer
+        self._build_producer = build_producer
+        self._stop = stop
+        self._health = health
+        self._service = service
+        self._due: dict[Partition, int] = {}
+        self._gap: Gap | None = None
+        self._holes: frozenset[tuple[Partition, int]] = frozenset()
+        self._fences: deque[float] = deque(maxlen=FENCES_MAX + 1)
+        self._unsure_ends = 0
+
+    def turn(self) -> None:
+        """Take one batch through, or leave by `recover`."""
+        records = self._consumer.take(self._step.limit)
+        self._health.beat()
+        assert self.producer is not None  # noqa: S101 - recover leaves one, or the loop ends
+        if self._consumer.moved:
+            self.recover("assignment")
+        elif taint := self.producer.tainted():
+            self.recover(taint, rebuild=True)
+        elif records:
+            self._point("taken")
+            match accept(records, owned=self._consumer.owned, due=self._due, holes=self._holes):
+                case Gap() as gap:
+                    self._meet(gap)
+                case accepted if accepted.records:
+                    self._process(accepted.records, self.producer)
+
+    def _process(self, batch: Sequence[InputRecord], producer: TransactionalProducer) -> None:
+        started = time.perf_counter()
+        # Metadata belongs to its batch: no poll lies between, so no rebalance either. Older metadata would fence
+        # nobody, newer metadata would authorise partitions that moved away.
+        group_metadata = self._consumer.group_metadata()
+        if generation(group_metadata) < 0:
+            self.recover("not a member")
+            return
+        self._point("metadata")
+        try:
+            plan = self._step.decide(batch)
+        except Busy as busy:
+            log.warning("batch.postponed", records=len(batch), cause=str(busy))
+            self.recover("busy", pause=True)
+            return
+        except Quarantine as quarantine:
+            log.exception(
+                "partition.quarantined", partitions=[str(p) for p in quarantine.partitions], cause=str(quarantine)
+            )
+            self._consumer.hold(quarantine.partitions)
+            self.recover("quarantine")
+            return
+        except Poison as poison:
+            log.warning("batch.poisoned", records=len(batch), cause=str(poison))
+            self._step.narrow()
+            self.recover("poison")
+            return
+        decided = time.perf_counter()
+        if taint := producer.tainted():
+            self.recover(taint, rebuild=True)
+            return
+        self._point("before_begin")
+        end = producer.publish(plan, group_metadata, stopping=self._stop)
+        metrics.TRANSACTIONS.labels(end.name.lower()).inc()
+        if end is not End.COMMITTED:
+            self._count_unsure_end(producer)
+            self.recover("unsure end", rebuild=True)
+            return
+        self._point("committed")
+        self._settle(plan)
+        self._observe(batch, plan, started, decided)
+
+    def _settle(self, plan: Plan) -> None:
+        self._unsure_ends = 0
+        self._due.update({partition: point.offset for partition, point in plan.offsets.items()})
+        self._step.settled(plan)
+        metrics.LAG.labels(self._service).set(self._consumer.lag(self._due))
+        self._point("advanced")
+
+    def recover(self, cause: str, *, rebuild: bool = False, pause: bool = False) -> None:
+        """Go back to what the broker says is committed: the only way out of a failed batch.
+
+        1. Drop a tainted producer and build one with the same id; that settles its open transaction.
+        2. Read the committed offsets, once pending ones are settled.
+        3. Seek every owned partition there, and let the step forget what it remembers.
+        4. If the database is away: stay in the group, paused, until it answers; then the same again.
+        """
+        self._point("enter")
+        metrics.RECOVERIES.labels(cause).inc()
+        log.info("recovery.started", cause=cause, rebuild=rebuild, pause=pause)
+        if rebuild:
+            self.producer = None  # the last reference: librdkafka frees its threads and sockets at once
+            metrics.PRODUCER_REBUILDS.labels(cause).inc()
+            self._point("dropped")
+            self.producer = self._initialised_producer()
+            self._point("inited")
+        self._rewind()
+        if pause:
+            self._wait_paused()
+            self._rewind()
+        self._health.ready = self._consumer.joined and not self._stop()
+
+    def _initialised_producer(self) -> TransactionalProducer | None:
+        """Return a producer that owns the slot; None if a stop came first. A broker that is away is waited for."""
+        for attempt in count():
+            producer = self._build_producer()
+            while not self._stop():
+                self._health.beat()
+                try:
+                    producer.initialise()
+                except KafkaException as error:
+                    self._judge_initialisation(error)
+                    if classify(error.args[0]) is not ErrorKind.RETRIABLE:
+                        break
+                else:
+                    return producer
+            if self._back_off(attempt):
+                break
+        return None
+
+    def _judge_initialisation(self, error: KafkaException) -> None:
+        cause = error.args[0]
+        log.warning("producer.refused", kind=classify(cause), error=cause.name(), text=cause.str())
+        if is_fenced(cause):
+            self._count_fence()
+        if cause.code() in {
+            cause.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+            cause.CLUSTER_AUTHORIZATION_FAILED,
+            cause.INVALID_TRANSACTION_TIMEOUT,
+        }:
+            raise FatalError(f"the broker refuses this transactional id: {cause.str()}") from error
+
+    def _rewind(self) -> None:
+        """Seek every owned partition to its committed offset; whatever is in hand or prefetched is forgotten."""
+        started = time.monotonic()
+        for attempt in count():
+            if self._stop():
+                return
+            self._health.beat()
+            try:
+                stable = self._consumer.committed()
+            except Busy as busy:
+                self._report_unstable(busy, time.monotonic() - started)
+                self._back_off(attempt)
+                self._consumer.take(1)  # keeps the membership; what it returns is sought again
+                continue
+            self._point("committed_read")
+            if self._consumer.seek({partition: point.offset for partition, point in stable.items()}):
+                break
+            self._consumer.take(1)
+        self._due = {partition: point.offset for partition, point in stable.items()}
+        self._step.reset(stable)
+        self._point("seeked")
+
+    def _report_unstable(self, busy: Busy, seconds: float) -> None:
+        report = log.error if seconds > STABLE_OFFSETS_ALARM_SECONDS else log.warning
+        report("offsets.unstable", cause=str(busy), seconds=round(seconds, 1))
+
+    def _wait_paused(self) -> None:
+        metrics.PAUSES.inc()
+        self._health.ready = False
+        self._consumer.pause()
+        for attempt in count():
+            if self._back_off(attempt) or self._step.ready():
+                break
+            self._health.beat()
+            self._consumer.take(1)  # nothing comes while paused; the poll keeps the membership
+        self._consumer.resume()
+
+    def _meet(self, gap: Gap) -> None:
+        """Rewind at the first sight of a gap; at the second one the offsets are really empty, and it is a hole."""
+        if gap == self._gap:
+            log.warning("offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found)
+            self._holes = frozenset({(gap.partition, gap.due)})
+        self._gap = gap
+        self.recover("gap")
+
+    def _count_unsure_end(self, producer: TransactionalProducer) -> None:
+        self._unsure_ends += 1
+        if producer.fenced:
+            self._count_fence()
+        if self._unsure_ends > UNSURE_ENDS_MAX:
+            raise FatalError(
+                f"{self._unsure_ends} transactions in a row did not end cleanly",
+                cure="read transaction.unsure in the log",
+            )
+
+    def _count_fence(self) -> None:
+        """End this process if it is fenced again and again: a twin lives in its slot, and both would go on for ever."""
+        now = time.monotonic()
+        self._fences.append(now)
+        if len(self._fences) > FENCES_MAX and now - self._fences[0] < FENCES_WITHIN_SECONDS:
+            raise FatalError(
+                f"fenced {len(self._fences)} times in {FENCES_WITHIN_SECONDS:.0f} s: another process uses this slot",
+                cure="give each process a slot number of its own (PIPELINE_SLOT)",
+            )
+
+    def _back_off(self, attempt: int) -> bool:
+        """Wait 0.1 s, doubling to 5 s; return True if a stop was asked for."""
+        least, most = BACK_OFF_SECONDS
+        return self._stop.wait(min(least * 2 ** min(attempt, 10), most))
+
+    def _observe(self, batch: Sequence[InputRecord], plan: Plan, started: float, decided: float) -> None:
+        published = time.perf_counter()
+        metrics.BATCH_RECORDS.observe(len(batch))
+        metrics.BATCH_SECONDS.labels("decide").observe(decided - started)
+        metrics.BATCH_SECONDS.labels("publish").observe(published - decided)
+        log.info(
+            "batch.committed",
+            records=len(batch),
+            outputs=len(plan.records),
+            decide_ms=round((decided - started) * 1000, 1),
+            publish_ms=round((published - decided) * 1000, 1),
+        )
+
+    def _point(self, name: str) -> None:
+        failpoints.point(f"{self._service}:{name}")

@@ -1,0 +1,65 @@
+"""`python -m inventory_service`: one worker in one slot. Wiring only."""
+
+from functools import partial
+
+from common import health, log
+from common.config import load
+from common.entry import run_process
+from common.errors import FatalError
+from common.kafka.admin import Admin
+from common.kafka.consumer import GroupConsumer
+from common.kafka.options import consumer_options, transactional_producer_options
+from common.kafka.producer import TransactionalProducer
+from common.kafka.schema_registry import open_codec
+from common.kafka.transactional_loop import run
+from common.lifecycle import stop_signal
+from common.postgres.connection import HotConnection, hot_connection
+from common.postgres.retry import rerun
+from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
+from inventory_service.config import InventorySettings
+from inventory_service.io import start_store
+from inventory_service.io.step import InventoryStep
+
+
+def main() -> None:
+    """Read settings, open what is needed, work until a signal."""
+    settings = load(InventorySettings)
+    log.configure(settings, service="inventory", slot=settings.slot)
+    consuming = consumer_options(settings, group=INVENTORY, slot=settings.slot)
+    producing = transactional_producer_options(settings, service="inventory", slot=settings.slot)
+    state = health.Health()
+    with (
+        stop_signal() as stop,
+        health.serve(state, host=settings.health_host, port=settings.health_port),
+        hot_connection(settings, application=f"inventory-{settings.slot}") as connection,
+    ):
+        codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))
+        refuse_another_topic(settings, connection)
+        run(
+            InventoryStep(
+                connection=connection,
+                codec=codec,
+                namespace=settings.namespace,
+                batch_records_max=settings.batch_records_max,
+            ),
+            consumer=GroupConsumer(consuming, [ORDERS_CREATED.within(settings.namespace)]),
+            build_producer=partial(TransactionalProducer, producing, service="inventory"),
+            stop=stop,
+            health=state,
+            service="inventory",
+        )
+
+
+def refuse_another_topic(settings: InventorySettings, connection: HotConnection) -> None:
+    """Raise FatalError if the input topic was deleted and made again: its coordinates mean other records now."""
+    for topic, topic_id in Admin(settings).topic_ids([ORDERS_CREATED]).items():
+        remembered = rerun(partial(start_store.remembered_topic_id, topic=topic, topic_id=topic_id), connection)
+        if remembered != topic_id:
+            raise FatalError(
+                f"topic {topic} was made anew ({remembered}, now {topic_id}): decisions name coordinates of the old one",
+                cure="start over with an empty database, or give the new topic another namespace",
+            )
+
+
+if __name__ == "__main__":
+    run_process(main)

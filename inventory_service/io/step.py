@@ -1,0 +1,230 @@
+"""What one batch of orders leads to: decode, read, decide, record, plan.
+
+The database commits here, before any Kafka transaction is open. A crash at any line is answered by the next attempt:
+what was recorded is found and its stored bytes go out; what was not is decided then.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+
+import psycopg
+import uuid_utils
+
+from common import failpoints, metrics
+from common.errors import Poison, Undecodable
+from common.events import envelope
+from common.events.codec import Codec
+from common.events.inventory import InventoryFailed, InventoryReserved
+from common.events.orders import OrderCreated
+from common.kafka.dead_letter import dead_letter
+from common.kafka.loop_core import next_offsets
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Quarantine
+from common.log import get_logger
+from common.postgres.connection import HotConnection
+from common.postgres.retry import rerun
+from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
+from inventory_service.core.allocation import Demand, Outcome, Reserved, allocate
+from inventory_service.core.replay import Arrival, Coordinate, Decision, owners, undecided
+from inventory_service.io import decision_store, start_store
+from inventory_service.io.decision_store import NewDecision
+
+STARTS_TO_NARROW = 3
+STARTS_TO_QUARANTINE = 6
+
+log = get_logger()
+
+
+class InventoryStep:
+    """Reserve stock for orders, once each. `batch_records_max`: the largest batch, narrowed while one is poison."""
+
+    def __init__(self, *, connection: HotConnection, codec: Codec, namespace: str, batch_records_max: int) -> None:
+        self._connection = connection
+        self._codec = codec
+        self._limit = self._limit_max = batch_records_max
+        self._reserved_topic = INVENTORY_RESERVED.within(namespace)
+        self._failed_topic = INVENTORY_FAILED.within(namespace)
+        self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
+        self._begun: set[Partition] = set()
+        self._suspect: Coordinate | None = None
+        self._tally: Counter[str] = Counter()
+
+    @property
+    def limit(self) -> int:
+        """Return how many records the next batch may hold."""
+        return self._limit
+
+    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+        """Return events and dead letters of the batch; its decisions are committed in PostgreSQL when this returns."""
+        self._guard_starts(batch)
+        arrivals, letters = self._decode(batch)
+        self._point("decoded")
+        try:
+            decisions = (
+                rerun(lambda connection: self._decide(connection, arrivals), self._connection) if arrivals else {}
+            )
+        except Poison as poison:
+            return self._isolate(batch, poison)
+        self._point("db.committed")
+        return Plan(
+            records=[self._event(arrival, decision) for arrival, decision in owners(arrivals, decisions)],
+            offsets=next_offsets(batch),
+            dead_letters=letters,
+        )
+
+    def settled(self, plan: Plan) -> None:
+        """Count what is now visible; take more again after poison."""
+        for verdict, orders in self._tally.items():
+            metrics.INVENTORY_DECISIONS.labels(verdict).inc(orders)
+        self._tally.clear()
+        for _ in plan.dead_letters:
+            metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc()
+        self._limit = min(2 * self._limit, self._limit_max)
+
+    def narrow(self) -> None:
+        """Halve the limit: somewhere in the batch is a record that the database rejects."""
+        self._limit = max(1, self._limit // 2)
+
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
+        """Forget the batch in hand; nothing else is kept in memory."""
+        self._tally.clear()
+        self._begun &= stable.keys()
+
+    def ready(self) -> bool:
+        """Return True if PostgreSQL answers."""
+        return self._connection.answers()
+
+    def _guard_starts(self, batch: Sequence[InputRecord]) -> None:
+        """Count this process at the first offset it takes from each partition.
+
+        A record that kills every process that touches it would stop its partition and burn the machine: after three
+        starts at one offset records are taken singly, after six the partition is left alone and a person is called.
+        No dead letter is written for it: a wrong one loses an order.
+        """
+        for record in batch:
+            if record.partition in self._begun:
+                continue
+            starts = rerun(_count_start(record), self._connection)
+            self._begun.add(record.partition)
+            if starts >= STARTS_TO_QUARANTINE:
+                raise Quarantine(frozenset({record.partition}), f"{starts} starts at offset {record.offset}")
+            if starts >= STARTS_TO_NARROW:
+                self._limit = 1
+                raise Poison(f"{starts} starts of {record.partition} at offset {record.offset}")
+
+    def _decode(self, batch: Sequence[InputRecord]) -> tuple[list[Arrival], list[OutputRecord]]:
+        arrivals, letters = [], []
+        for record in batch:
+            try:
+                order = self._codec.decode(OrderCreated, record.value)
+            except Undecodable as cause:
+                letters.append(self._letter(record, cause))
+            else:
+                arrivals.append(Arrival(Coordinate(record.partition, record.offset), record.key, order))
+        return arrivals, letters
+
+    def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> dict[str, Decision]:
+        """Return the decision of every order in the batch, by order id, all of them committed."""
+        snapshot = decision_store.read(
+            connection,
+            skus={line.sku for arrival in arrivals for line in arrival.order.lines},
+            order_ids={arrival.order.order_id for arrival in arrivals},
+        )
+        self._point("db.read")
+        fresh = undecided(arrivals, snapshot.known)
+        allocation = allocate((Demand(a.order.order_id, a.order.lines) for a in fresh), snapshot.available)
+        now_ms = time.time_ns() // 1_000_000
+        new = [self._new_decision(a, outcome, now_ms) for a, outcome in zip(fresh, allocation.outcomes, strict=True)]
+        self._point("db.decided")
+        decision_store.record(connection, new=new, replayed=snapshot.known, taken=allocation.taken)
+        self._tally = Counter("reserved" if row.decision.reserved else "failed" for row in new)
+        metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
+        return {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
+
+    def _new_decision(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
+        event_id = str(uuid_utils.uuid7())
+        event = _event_of(arrival.order, outcome, event_id=event_id, now_ms=now_ms)
+        return NewDecision(
+            decision=Decision(
+                order_id=arrival.order.order_id,
+                reserved=isinstance(outcome, Reserved),
+                event_id=event_id,
+                event=self._codec.encode(event),
+                owner=arrival.coordinate,
+                decided_at_ms=now_ms,
+            ),
+            reason=None if isinstance(outcome, Reserved) else outcome.reason,
+            lines=arrival.order.lines,
+        )
+
+    def _event(self, arrival: Arrival, decision: Decision) -> OutputRecord:
+        """Return the record that tells a decision; all of it follows from the row, so every replay is equal."""
+        owner = decision.owner
+        return OutputRecord(
+            topic=self._reserved_topic if decision.reserved else self._failed_topic,
+            key=arrival.key,
+            value=decision.event,
+            headers=(
+                *envelope.headers(
+                    event_id=decision.event_id,
+                    event_type="inventory.reserved" if decision.reserved else "inventory.failed",
+                    source="/inventory",
+                    time_ms=decision.decided_at_ms,
+                ),
+                *envelope.origin_headers(
+                    topic=owner.partition.topic, partition=owner.partition.number, offset=owner.offset
+                ),
+            ),
+        )
+
+    def _isolate(self, batch: Sequence[InputRecord], poison: Poison) -> Plan:
+        """Dead-letter a record that stands alone and was rejected twice; before that, raise to have less taken.
+
+        The database rejected the row, so there is no decision: no stock is held for what goes to the dead letters.
+        """
+        first = batch[0]
+        coordinate = Coordinate(first.partition, first.offset)
+        if len(batch) > 1 or self._suspect != coordinate:
+            self._suspect = coordinate if len(batch) == 1 else None
+            raise poison
+        self._suspect = None
+        letter = self._letter(first, Undecodable("database", str(poison)))
+        return Plan(records=[], offsets=next_offsets(batch), dead_letters=[letter])
+
+    def _letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
+        log.warning(
+            "record.dead_lettered",
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            error_class=cause.error_class,
+            reason=cause.reason,
+        )
+        self._point("dlq.isolated")
+        return dead_letter(record, cause, topic=self._dead_letter_topic)
+
+    def _point(self, name: str) -> None:
+        failpoints.point(f"inventory:{name}")
+
+
+def _event_of(
+    order: OrderCreated, outcome: Outcome, *, event_id: str, now_ms: int
+) -> InventoryReserved | InventoryFailed:
+    if isinstance(outcome, Reserved):
+        return InventoryReserved(event_id, order.order_id, order.user_id, order.lines, order.placed_at_ms, now_ms)
+    return InventoryFailed(
+        event_id=event_id,
+        order_id=order.order_id,
+        user_id=order.user_id,
+        lines=order.lines,
+        reason=outcome.reason,
+        sku=outcome.sku,
+        requested=outcome.requested,
+        available=outcome.available,
+        placed_at_ms=order.placed_at_ms,
+        decided_at_ms=now_ms,
+    )
+
+
+def _count_start(record: InputRecord) -> Callable[[psycopg.Connection], int]:
+    return lambda connection: start_store.count_start(connection, record.partition, record.offset)

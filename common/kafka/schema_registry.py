@@ -6,6 +6,7 @@ needs it only for a schema that another writer used; its own are known by then.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
@@ -19,7 +20,6 @@ COMPATIBILITY = "FULL_TRANSITIVE"
 """A new schema reads what every older one wrote, and the other way round."""
 
 _TIMEOUT_SECONDS = 3
-_NOT_FOUND, _CONFLICT, _SERVER_ERROR = 404, 409, 500
 
 
 def open_codec(settings: KafkaSettings, topics: Sequence[Topic]) -> Codec:
@@ -28,9 +28,9 @@ def open_codec(settings: KafkaSettings, topics: Sequence[Topic]) -> Codec:
     Raises PipelineError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
     does not answer now. The codec raises Undecodable for an id nobody registered, Busy while the registry is away.
     """
-    client = _client(settings)
     try:
-        ids = {topic.value: _look_up(client, topic) for topic in topics if topic.value is not None}
+        with _registry(settings) as client:
+            ids = {topic.value: _look_up(client, topic) for topic in topics if topic.value is not None}
     except Busy as error:
         raise FatalError(
             f"the schema registry does not answer at {settings.registry_url}: {error}",
@@ -38,16 +38,8 @@ def open_codec(settings: KafkaSettings, topics: Sequence[Topic]) -> Codec:
         ) from error
 
     def writer_schema(schema_id: int) -> str:
-        with _answering():
-            try:
-                text = client.get_schema(schema_id).schema_str
-            except SchemaRegistryError as error:
-                if error.http_status_code == _NOT_FOUND:
-                    raise Undecodable("schema", f"nobody registered schema id {schema_id}") from error
-                raise
-        if text is None:
-            raise Undecodable("schema", f"schema id {schema_id} has no text")
-        return text
+        with _registry(settings) as client:
+            return _fetch(client, schema_id)
 
     return Codec(ids, writer_schema)
 
@@ -57,58 +49,67 @@ def register_all(settings: KafkaSettings) -> dict[str, int]:
 
     Raises PipelineError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
     """
-    client = _client(settings)
-    return {
-        topic.subject: register(client, topic.subject, schema_text(topic.value))
-        for topic in EVENT_TOPICS
-        if topic.value is not None
-    }
+    with _registry(settings) as client:
+        return {
+            topic.subject: register(client, topic.subject, schema_text(topic.value))
+            for topic in EVENT_TOPICS
+            if topic.value is not None
+        }
 
 
 def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
     """Bind the subject to the compatibility rule, then register the schema under it; return its id."""
-    with _answering():
-        try:
-            client.set_compatibility(subject, COMPATIBILITY)
-            return client.register_schema(subject, Schema(text, "AVRO"))
-        except SchemaRegistryError as error:
-            if error.http_status_code != _CONFLICT:
-                raise
-            raise PipelineError(
-                f"the schema of {subject} breaks {COMPATIBILITY}: {error.error_message.rpartition('Exception: ')[2]}",
-                cure="give new fields a default, remove only fields that have one, and change no type",
-            ) from error
-
-
-def _client(settings: KafkaSettings) -> SchemaRegistryClient:
-    return SchemaRegistryClient(
-        {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # whoever asked retries
-    )
+    try:
+        client.set_compatibility(subject, COMPATIBILITY)
+        return client.register_schema(subject, Schema(text, "AVRO"))
+    except SchemaRegistryError as error:
+        if error.http_status_code != HTTPStatus.CONFLICT:
+            raise
+        raise PipelineError(
+            f"the schema of {subject} breaks {COMPATIBILITY}: {error.error_message.rpartition('Exception: ')[2]}",
+            cure="give new fields a default, remove only fields that have one, and change no type",
+        ) from error
 
 
 def _look_up(client: SchemaRegistryClient, topic: Topic) -> int:
-    with _answering():
-        try:
-            found = client.lookup_schema(topic.subject, Schema(schema_text(str(topic.value)), "AVRO"))
-        except SchemaRegistryError as error:
-            if error.http_status_code != _NOT_FOUND:
-                raise
-            raise PipelineError(
-                f"the registry does not know this version's schema of {topic.subject}", cure="run `pipeline provision`"
-            ) from error
-    if found.schema_id is None:
+    """Return the id of the topic's packaged schema."""
+    try:
+        found = client.lookup_schema(topic.subject, Schema(schema_text(str(topic.value)), "AVRO")).schema_id
+    except SchemaRegistryError as error:
+        if error.http_status_code != HTTPStatus.NOT_FOUND:
+            raise
+        raise PipelineError(
+            f"the registry does not know this version's schema of {topic.subject}", cure="run `pipeline provision`"
+        ) from error
+    if found is None:
         raise PipelineError(f"the registry names no id for the schema of {topic.subject}")
-    return found.schema_id
+    return found
+
+
+def _fetch(client: SchemaRegistryClient, schema_id: int) -> str:
+    """Return the schema with this id as JSON text."""
+    try:
+        text = client.get_schema(schema_id).schema_str
+    except SchemaRegistryError as error:
+        if error.http_status_code != HTTPStatus.NOT_FOUND:
+            raise
+        raise Undecodable("schema", f"nobody registered schema id {schema_id}") from error
+    if text is None:
+        raise Undecodable("schema", f"schema id {schema_id} has no text")
+    return text
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
-    """Turn what the client raises while the registry is away into Busy, any other complaint into PipelineError."""
+def _registry(settings: KafkaSettings) -> Iterator[SchemaRegistryClient]:
+    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint PipelineError."""
     try:
-        yield
+        with SchemaRegistryClient(
+            {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # whoever asked retries
+        ) as client:
+            yield client
     except httpx2.TransportError as error:
         raise Busy(f"schema registry: {type(error).__name__}") from error
     except SchemaRegistryError as error:
-        if error.http_status_code >= _SERVER_ERROR:
+        if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Busy(f"schema registry: HTTP {error.http_status_code}") from error
         raise PipelineError(f"the schema registry refuses: {error}", cure="look at its log") from error

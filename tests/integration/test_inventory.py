@@ -1,0 +1,39 @@
+"""One real worker on a real broker and database: what orders lead to."""
+
+from common.events.inventory import InventoryFailed, InventoryReserved, Reason
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
+from tests.factories import make_order
+from tests.pipeline import Pipeline
+from tests.processes import Process
+from tests.records import Seen, codec_of, read, wait_for, write_orders
+
+
+def start_worker(pipeline: Pipeline, *, slot: int = 0, **env: str) -> Process:
+    return pipeline.start("inventory_service", role="inventory_rw", slot=slot, env=env)
+
+
+def outcomes(pipeline: Pipeline) -> list[Seen]:
+    return read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED)
+
+
+def test_order_is_reserved_or_fails_with_the_line_that_lacked(pipeline: Pipeline) -> None:
+    pipeline.set_stock({"tea": 10, "mug": 1})
+    plenty, short, unknown = (
+        make_order(lines=[("tea", 2), ("mug", 1)]),
+        make_order(lines=[("tea", 2), ("mug", 1)]),
+        make_order(lines=[("tea", 1), ("spoon", 3)]),
+    )
+    start_worker(pipeline).wait_ready()
+    write_orders(pipeline, [plenty, short, unknown])
+    wait_for(lambda: len(outcomes(pipeline)) == 3, what="three outcomes")
+
+    codec = codec_of(pipeline)
+    reserved = [codec.decode(InventoryReserved, seen.value) for seen in read(pipeline, INVENTORY_RESERVED)]
+    failed = {
+        event.order_id: event
+        for event in (codec.decode(InventoryFailed, seen.value) for seen in read(pipeline, INVENTORY_FAILED))
+    }
+    assert [event.order_id for event in reserved] == [plenty.order_id]
+    assert (failed[short.order_id].reason, failed[short.order_id].sku) == (Reason.INSUFFICIENT_STOCK, "mug")
+    assert (failed[unknown.order_id].reason, failed[unknown.order_id].sku) == (Reason.UNKNOWN_SKU, "spoon")
+    assert pipeline.available() == {"tea": 8, "mug": 0}

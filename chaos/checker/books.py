@@ -87,7 +87,7 @@ class Outcome(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """A record of `notification.sent`."""
+    """A record of `notification.sent`. `source`: the outcome that its headers name, if they do."""
 
     partition: int
     offset: int
@@ -95,6 +95,7 @@ class Sent(NamedTuple):
     event_id: str
     kind: str
     channel: str
+    source: Coordinate | None
 
     @property
     def at(self) -> Coordinate:

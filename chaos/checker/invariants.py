@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from chaos.checker.books import Books, Coordinate, Created, DeadLetter, Decision, Outcome, Verdict, below
-from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 
-INVENTORY_DLQ = dead_letter_topic(ORDERS_CREATED, INVENTORY).name
 KIND_OF = {Verdict.RESERVED: "order_confirmed", Verdict.FAILED: "out_of_stock"}
 STATUS_OF = {Verdict.RESERVED: "reserved", Verdict.FAILED: "failed"}
 
@@ -121,9 +120,12 @@ def nothing_from_nowhere(books: Books) -> Iterator[Violation]:
         decision = books.decisions.get(order_id)
         for row in rows:
             if decision is None or row.event_id != decision.event_id:
-                yield Violation(
-                    f"notified ({row.kind}, {row.channel}) of event {row.event_id}: no such event", order_id
-                )
+                yield Violation(f"notified ({row.kind}) of event {row.event_id}, which does not exist", order_id)
+    for order_id, records in books.sent.items():
+        visible = {event.at for event in books.outcomes.get(order_id, ())}
+        for record in records:
+            if record.source and record.source not in visible and _judgeable(record.source, books):
+                yield Violation(f"{record.at} tells of {record.source}, which was never committed", order_id)
 
 
 def dead_letters_complete(books: Books) -> Iterator[Violation]:
@@ -131,9 +133,11 @@ def dead_letters_complete(books: Books) -> Iterator[Violation]:
     for letter in books.dead_letters:
         if letter.missing:
             yield Violation(f"{letter.at} lacks the headers {', '.join(letter.missing)}")
+        elif letter.source is None or not letter.at.topic.startswith(f"{letter.source.topic}."):
+            yield Violation(f"{letter.at} names {letter.source} as its record")
     originals = {poison.at: poison.digest for poison in books.poison}
     for source, letters in _dead_letters(books).items():
-        if len(letters) > 1:
+        if len(letters) > 1 and source.topic == ORDERS_CREATED.name:
             yield Violation(f"{len(letters)} dead letters of {source}", harm=Harm.DOUBLED)
         for letter in letters:
             if originals.get(source, letter.digest) != letter.digest:
@@ -143,8 +147,9 @@ def dead_letters_complete(books: Books) -> Iterator[Violation]:
 def notified_once(books: Books) -> Iterator[Violation]:
     """S13: an event that was worked off is told once, in the right words, and its copies on the topic are one."""
     passed = books.progress.notification
+    dead = _dead_letters(books)
     for order_id, events in books.outcomes.items():
-        if any(below(event.at, passed) for event in events):
+        if any(below(event.at, passed) and event.at not in dead for event in events):
             yield from _notification_faults(order_id, events[0].verdict, books)
     for order_id, rows in books.ledger.items():
         names = Counter((row.kind, row.channel) for row in rows)
@@ -209,10 +214,10 @@ def _balance(sku: str, on_hand: int, available: int, reserved: int) -> str:
 
 
 def _dead_letters(books: Books) -> dict[Coordinate, list[DeadLetter]]:
-    """Return the inventory's dead letters by the record that they name."""
+    """Return the dead letters by the record that they name."""
     found: dict[Coordinate, list[DeadLetter]] = {}
     for letter in books.dead_letters:
-        if letter.at.topic == INVENTORY_DLQ and letter.source is not None:
+        if letter.source is not None:
             found.setdefault(letter.source, []).append(letter)
     return found
 

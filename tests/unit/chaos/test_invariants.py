@@ -50,10 +50,10 @@ def make_books() -> Books:
         },
         sent={
             "tea": (
-                Sent(0, 1, "tea", "n-tea", "order_confirmed", "log"),
-                Sent(0, 3, "tea", "n-tea", "order_confirmed", "log"),
+                Sent(0, 1, "tea", "n-tea", "order_confirmed", "log", Coordinate(RESERVED, 0, 5)),
+                Sent(0, 3, "tea", "n-tea", "order_confirmed", "log", Coordinate(RESERVED, 0, 5)),
             ),
-            "mug": (Sent(0, 2, "mug", "n-mug", "out_of_stock", "log"),),
+            "mug": (Sent(0, 2, "mug", "n-mug", "out_of_stock", "log", None),),
         },
         dead_letters=(DeadLetter(Coordinate(DLQ, 0, 0), POISON_AT, b"P", ()),),
         ends={**ALL_READ, Spot(CREATED, 0): 5},
@@ -92,6 +92,10 @@ def with_ledger(order_id: str, **changes: Any) -> Defect:
     return lambda books: {"ledger": {**books.ledger, order_id: (books.ledger[order_id][0]._replace(**changes),)}}
 
 
+def with_sent(order_id: str, **changes: Any) -> Defect:
+    return lambda books: {"sent": {**books.sent, order_id: (books.sent[order_id][0]._replace(**changes),)}}
+
+
 def without(field: str, order_id: str) -> Defect:
     return lambda books: {field: {key: value for key, value in getattr(books, field).items() if key != order_id}}
 
@@ -118,7 +122,7 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "a confirmed order is not on the topic": ("S1", always(keys=(AcknowledgedKey("gone", b"G"),))),
     "the topic holds other bytes than the key": ("S1", always(keys=(AcknowledgedKey("tea", b"X"),))),
     "a retry changed the record": ("S1", twice("created", "tea", digest=b"X")),
-    "an event is lost": ("S5", without("outcomes", "tea")),
+    "an event is lost": ("S5", without("outcomes", "mug")),
     "an order is passed over": (
         "S5",
         with_progress(inventory_before={Spot(CREATED, 0): 5}, inventory_after={Spot(CREATED, 0): 5}),
@@ -148,9 +152,17 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     ),
     "an event is ahead of the committed offset": ("S8", with_progress(inventory_after={Spot(CREATED, 0): 1})),
     "a notification of an event that never was": ("S9", with_ledger("tea", event_id="x")),
+    "a notification of a record that was never committed": (
+        "S9",
+        with_sent("tea", source=Coordinate(RESERVED, 0, 4)),
+    ),
     "a dead letter lacks a header": ("S11", always(dead_letters=(LETTER._replace(missing=("dlq_reason",)),))),
     "a dead letter has other bytes": ("S11", always(dead_letters=(LETTER._replace(digest=b"X"),))),
     "a dead letter is doubled": ("S11", always(dead_letters=(LETTER, LETTER._replace(at=Coordinate(DLQ, 0, 1))))),
+    "a dead letter names a record of another topic": (
+        "S11",
+        always(dead_letters=(LETTER, LETTER._replace(at=Coordinate(SENT, 0, 1), source=Coordinate(RESERVED, 0, 8)))),
+    ),
     "an event is never told": ("S13", without("ledger", "tea")),
     "a notification is claimed and never sent": ("S13", with_ledger("tea", state="claimed")),
     "a notification is not on its topic": ("S13", without("sent", "mug")),
@@ -244,6 +256,19 @@ def test_a_dead_lettered_order_needs_no_event() -> None:
     )
 
     assert broken(dead) == set()
+
+
+def test_an_event_whose_customer_cannot_be_reached_is_a_dead_letter_and_not_told() -> None:
+    books = make_books()
+    at = Coordinate(FAILED, 0, 6)
+    refused = replace(
+        books,
+        **with_ledger("mug", state="claimed")(books),
+        **without("sent", "mug")(books),
+        dead_letters=(LETTER, DeadLetter(Coordinate("inventory.failed.notification.dlq", 0, 0), at, b"F", ())),
+    )
+
+    assert broken(refused) == set()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,112 @@
+"""Bytes -> plain values, by the schema that the record names: the checker's own reading of the five-byte frame.
+
+Nothing of the services' codec is used. A schema is fetched from the registry once, over its Confluent API.
+"""
+
+import json
+import struct
+import urllib.error
+import urllib.request
+from io import BytesIO
+from typing import Any, cast
+from uuid import UUID
+
+import fastavro
+
+from chaos.checker.errors import StoreDownError
+
+FRAME = struct.Struct(">bI")
+REGISTRY_SECONDS = 5.0
+NOT_FOUND = 404
+
+LINES_MAX = 100
+QUANTITY_MAX = 10_000
+SKU_LENGTH_MAX = 64
+USER_ID_LENGTH_MAX = 128
+
+
+class UnreadableError(Exception):
+    """These bytes hold no event, and why."""
+
+
+class Registry:
+    """Schemas by id. Raises StoreDownError while the registry does not answer."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/")
+        self._schemas: dict[int, Any] = {}
+
+    def decode(self, value: bytes | None, expected: str) -> dict[str, Any]:
+        """Return the fields of the event that these bytes hold. Raises UnreadableError if it is not `expected`."""
+        if value is None or len(value) < FRAME.size:
+            raise UnreadableError("shorter than the frame")
+        magic, schema_id = FRAME.unpack_from(value)
+        if magic != 0:
+            raise UnreadableError(f"magic byte {magic & 0xFF}")
+        name, schema = self._schema(schema_id)
+        if name != expected:
+            raise UnreadableError(f"schema {schema_id} is {name}, not {expected}")
+        body = BytesIO(value)
+        body.seek(FRAME.size)
+        try:
+            fields = fastavro.schemaless_reader(body, schema, None)
+        except Exception as error:
+            raise UnreadableError(f"not Avro: {type(error).__name__}") from error
+        if body.tell() != len(value):
+            raise UnreadableError("bytes behind the record")
+        return cast(dict[str, Any], fields)  # the schema is a record: its name was asked for
+
+    def _schema(self, schema_id: int) -> tuple[str, Any]:
+        if schema_id not in self._schemas:
+            self._schemas[schema_id] = self._fetch(schema_id)
+        found: tuple[str, Any] = self._schemas[schema_id]
+        return found
+
+    def _fetch(self, schema_id: int) -> tuple[str, Any]:
+        url = f"{self._url}/schemas/ids/{schema_id}"
+        try:
+            with urllib.request.urlopen(url, timeout=REGISTRY_SECONDS) as answer:  # noqa: S310 - the settings say http(s)
+                schema = _plain(json.loads(json.load(answer)["schema"]))
+        except urllib.error.HTTPError as error:
+            if error.code == NOT_FOUND:
+                return "unknown", None
+            raise StoreDownError(f"the registry answers {error.code} at {url}") from error
+        except OSError as error:
+            raise StoreDownError(f"the registry does not answer at {url}: {error}") from error
+        return str(schema.get("name")) if isinstance(schema, dict) else "no record", fastavro.parse_schema(schema)
+
+
+def impossible(order: dict[str, Any]) -> str:
+    """Return why no customer can have ordered this, or an empty text: the published limits, written a second time."""
+    if not _is_uuid(order["order_id"]):
+        return "order_id is no UUID"
+    if not _is_name(order["user_id"], USER_ID_LENGTH_MAX):
+        return "user_id is no name"
+    if not 0 < order["placed_at"] < 253_402_300_800_000:  # noqa: PLR2004 - the year 10000
+        return "placed_at is out of range"
+    lines = order["lines"]
+    if not 0 < len(lines) <= LINES_MAX or len({line["sku"] for line in lines}) < len(lines):
+        return "lines are none, too many, or name a SKU twice"
+    if not all(_is_name(line["sku"], SKU_LENGTH_MAX) and 0 < line["quantity"] <= QUANTITY_MAX for line in lines):
+        return "a line has no SKU or an impossible quantity"
+    return ""
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text
+    except ValueError:
+        return False
+
+
+def _is_name(text: str, length_max: int) -> bool:
+    return 0 < len(text) <= length_max and text.isprintable()
+
+
+def _plain(schema: Any) -> Any:
+    """Return the schema without logical types: times stay numbers, ids stay texts."""
+    if isinstance(schema, dict):
+        return {name: _plain(part) for name, part in schema.items() if name != "logicalType"}
+    if isinstance(schema, list):
+        return [_plain(part) for part in schema]
+    return schema

@@ -1,0 +1,156 @@
+"""Read the tables in one snapshot, by the checker's own SQL, as a role that may see all and change nothing."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from sys import intern
+from typing import Any, LiteralString
+
+import psycopg
+
+from chaos.checker.books import (
+    AcknowledgedKey,
+    Coordinate,
+    Decision,
+    LedgerRow,
+    Offsets,
+    Spot,
+    Status,
+    Stock,
+    Verdict,
+)
+from chaos.checker.collector import fingerprint
+from chaos.checker.config import CheckerSettings
+from chaos.checker.errors import StoreDownError
+
+ROWS_PER_TRIP = 20_000
+
+KEYS = """
+    SELECT order_id::text, substring(sha256(event) FOR 16)
+    FROM orders.idempotency_key WHERE acknowledged_at IS NOT NULL
+"""
+DECISIONS = """
+    SELECT order_id::text, verdict, event_id::text, substring(sha256(event) FOR 16), topic, partition, "offset",
+        skus, qtys, replays
+    FROM inventory.decision
+"""
+STOCK = """
+    SELECT sku, on_hand, available, coalesce(reserved, 0)
+    FROM inventory.stock FULL JOIN (
+        SELECT line.sku, sum(line.qty) AS reserved
+        FROM inventory.decision, unnest(skus, qtys) AS line (sku, qty)
+        WHERE verdict = 1 GROUP BY line.sku
+    ) AS held USING (sku)
+    ORDER BY sku
+"""
+STATUSES = "SELECT order_id::text, status, notified_at IS NOT NULL FROM orders.order_status"
+LEDGER = "SELECT order_id::text, kind, channel, event_id::text, state FROM notification.ledger ORDER BY claimed_at"
+PROJECTION = "SELECT topic, partition, next_offset FROM orders.projection_offset"
+DECIDED = "SELECT count(*) FROM orders.order_status WHERE status <> 'pending'"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tables:
+    """The tables of one snapshot."""
+
+    decisions: dict[str, Decision]
+    stock: tuple[Stock, ...]
+    statuses: dict[str, Status]
+    ledger: dict[str, tuple[LedgerRow, ...]]
+    projection: Offsets
+
+
+class TableReader:
+    """Where the tables are. Every method raises StoreDownError if the database does not answer."""
+
+    def __init__(self, settings: CheckerSettings) -> None:
+        self._url = settings.postgres_url
+        self._password = settings.postgres_password.get_secret_value() or None
+        self._prefix = f"{settings.namespace}." if settings.namespace else ""
+
+    def acknowledged_keys(self) -> tuple[AcknowledgedKey, ...]:
+        """Return the orders that were confirmed to clients who sent a key."""
+        with self._snapshot() as connection:
+            return tuple(AcknowledgedKey(*row) for row in _rows(connection, KEYS))
+
+    def projection(self) -> Offsets:
+        """Return how far the status projection has read."""
+        with self._snapshot() as connection:
+            return self._projection(connection)
+
+    def decided_statuses(self) -> int:
+        """Return how many orders have a status other than pending."""
+        with self._snapshot() as connection:
+            return sum(count for (count,) in _rows(connection, DECIDED))
+
+    def read(self) -> Tables:
+        """Return all tables as of one moment."""
+        with self._snapshot() as connection:
+            ledger: dict[str, tuple[LedgerRow, ...]] = {}
+            for order_id, *rest in _rows(connection, LEDGER):
+                ledger[intern(order_id)] = (*ledger.get(order_id, ()), LedgerRow(*rest))
+            return Tables(
+                decisions={intern(row[0]): self._decision(*row[1:]) for row in _rows(connection, DECISIONS)},
+                stock=tuple(Stock(*row) for row in _rows(connection, STOCK)),
+                statuses={
+                    intern(order_id): Status(intern(rest[0]), rest[1])
+                    for order_id, *rest in _rows(connection, STATUSES)
+                },
+                ledger=ledger,
+                projection=self._projection(connection),
+            )
+
+    def _decision(
+        self,
+        verdict: int,
+        event_id: str,
+        digest: bytes,
+        topic: str,
+        partition: int,
+        offset: int,
+        skus: list[str],
+        quantities: list[int],
+        replays: int,
+    ) -> Decision:
+        lines = tuple(zip(skus, quantities, strict=True))
+        return Decision(
+            verdict=Verdict.RESERVED if verdict else Verdict.FAILED,
+            event_id=event_id,
+            digest=digest,
+            owner=Coordinate(self._short_name(topic), partition, offset),
+            lines=fingerprint(lines),
+            wanted=() if verdict else lines,
+            replays=replays,
+        )
+
+    def _projection(self, connection: psycopg.Connection) -> Offsets:
+        return {
+            Spot(self._short_name(topic), partition): offset
+            for topic, partition, offset in _rows(connection, PROJECTION)
+        }
+
+    def _short_name(self, topic: str) -> str:
+        return intern(topic.removeprefix(self._prefix))
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[psycopg.Connection]:
+        """Open a read-only transaction that sees one moment, whatever is committed meanwhile."""
+        try:
+            with psycopg.connect(
+                self._url, password=self._password, connect_timeout=3, application_name="checker"
+            ) as connection:
+                connection.read_only = True
+                connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+                yield connection
+        except psycopg.OperationalError as error:
+            raise StoreDownError(f"PostgreSQL does not answer: {error}", cure="see: pipeline status") from error
+        except psycopg.errors.UndefinedTable as error:
+            raise StoreDownError("the tables do not exist", cure="run: pipeline provision") from error
+
+
+def _rows(connection: psycopg.Connection, statement: LiteralString) -> Iterator[Any]:
+    """Stream the rows: a table may hold more than memory should."""
+    with connection.cursor(name="rows", binary=True) as cursor:
+        cursor.itersize = ROWS_PER_TRIP
+        cursor.execute(statement)
+        yield from cursor

@@ -1,0 +1,231 @@
+"""The checker on real topics and tables: it passes what is sound, live too, and names what is not."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import confluent_kafka
+import pytest
+import sqlalchemy as sa
+
+from chaos.checker import audit as auditing
+from chaos.checker.audit import audit
+from chaos.checker.config import CheckerSettings
+from chaos.checker.errors import StoreDownError
+from chaos.checker.judge import Judgement
+from common.events.orders import OrderCreated
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, Topic
+from tests.factories import make_order
+from tests.pipeline import Pipeline
+from tests.records import Seen, read, wait_for, write, write_orders
+
+OUTCOMES = (INVENTORY_RESERVED, INVENTORY_FAILED)
+
+
+def settings_of(pipeline: Pipeline, **changes: str) -> CheckerSettings:
+    at = pipeline.postgres("checker")
+    return CheckerSettings(
+        namespace=pipeline.namespace,
+        kafka_bootstrap=changes.get("kafka_bootstrap", pipeline.kafka.kafka_bootstrap),
+        registry_url=changes.get("registry_url", pipeline.kafka.registry_url),
+        postgres_url=changes.get("postgres_url", at.postgres_url),
+        postgres_password=at.postgres_password,
+    )
+
+
+def verdict(pipeline: Pipeline, *, wait_seconds: float = 10, restocked: bool = True) -> Judgement:
+    """Judge a pipeline that has an inventory alone."""
+    return audit(settings_of(pipeline), wait_seconds=wait_seconds, followers=False, restocked=restocked)
+
+
+def broken(judgement: Judgement) -> dict[str, list[str]]:
+    return {r.invariant: [violation.what for violation in r.examples] for r in judgement.rulings if r.broken}
+
+
+@contextmanager
+def inventory(pipeline: Pipeline) -> Iterator[None]:
+    worker = pipeline.start("inventory_service", role="inventory_rw").wait_ready()
+    yield
+    assert worker.stop() == 0, worker.output()
+
+
+def process(pipeline: Pipeline, orders: list[OrderCreated]) -> None:
+    """Have the orders decided, then stop the inventory: the books stand still."""
+    with inventory(pipeline):
+        write_orders(pipeline, orders)
+        wait_for(lambda: len(read(pipeline, *OUTCOMES)) == len(orders), what="all outcomes")
+
+
+def copy_event(pipeline: Pipeline, seen: Seen, *, topic: Topic, key: bytes | None = None) -> None:
+    producer = confluent_kafka.Producer({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
+    producer.produce(topic.within(pipeline.namespace), seen.value, key or seen.key, headers=list(seen.headers.items()))
+    assert producer.flush(10) == 0
+
+
+def execute(pipeline: Pipeline, statement: str, **values: object) -> None:
+    with pipeline.administer() as connection:
+        connection.execute(sa.text(statement), values)
+
+
+def test_books_of_a_real_run_are_sound(pipeline: Pipeline) -> None:
+    pipeline.set_stock({"tea": 30, "mug": 0})
+    twice = make_order()
+    orders = [make_order(lines=[("tea", 2), ("cup", 1)] if n % 5 == 0 else [("tea", 1)]) for n in range(40)]
+    with inventory(pipeline):
+        write_orders(pipeline, [*orders, twice])
+        write_orders(pipeline, [twice, make_order(lines=[("mug", 1)])])
+        write(pipeline, ORDERS_CREATED, [(b"ada", b"garbage"), (None, None)])
+        judgement = verdict(pipeline, restocked=False)
+
+    assert broken(judgement) == {}
+    assert judgement.counts["orders"] == 42
+    assert judgement.counts["records"] == 45
+    assert judgement.counts["reserved"] == 30
+    assert judgement.counts["failed"] == 12
+    assert judgement.counts["dead_letters"] == 2
+
+
+def test_a_live_system_is_judged_soundly(pipeline: Pipeline) -> None:
+    """Aim: whatever is in flight is not taken for a fault. Orders go in all the time while the checker reads."""
+    pipeline.set_stock({"tea": 100_000})
+    stop = threading.Event()
+    written: list[int] = []
+
+    def load() -> None:
+        while not stop.is_set():
+            write_orders(pipeline, [make_order() for _ in range(20)])
+            written.append(20)
+
+    with inventory(pipeline):
+        loading = threading.Thread(target=load)
+        loading.start()
+        try:
+            judgements = [verdict(pipeline) for _ in range(8)]
+        finally:
+            stop.set()
+            loading.join()
+
+    assert [broken(judgement) for judgement in judgements] == [{}] * 8
+    assert judgements[0].counts["orders"] < judgements[-1].counts["orders"] <= sum(written)
+
+
+def test_an_order_without_outcome_is_named_after_the_wait(pipeline: Pipeline) -> None:
+    order = make_order()
+    write_orders(pipeline, [order])
+
+    judgement = verdict(pipeline, wait_seconds=0.5)
+
+    assert broken(judgement) == {"L1": ["no outcome in time"]}
+    assert judgement.paths[order.order_id][0].startswith("record     orders.created ")
+
+
+def test_an_event_that_stands_twice_is_caught_and_its_path_shown(pipeline: Pipeline) -> None:
+    pipeline.set_stock({"tea": 10})
+    order = make_order()
+    process(pipeline, [order, make_order()])
+    (seen,) = [seen for seen in read(pipeline, INVENTORY_RESERVED) if order.order_id.encode() in (seen.value or b"")]
+    copy_event(pipeline, seen, topic=INVENTORY_RESERVED)
+
+    judgement = verdict(pipeline)
+
+    assert broken(judgement) == {"S5": ["2 events instead of one"]}
+    assert sum(line.startswith("event ") for line in judgement.paths[order.order_id]) == 2
+
+
+PLANTED: Mapping[str, tuple[str, set[str]]] = {
+    "stock leaks": ("UPDATE inventory.stock SET available = available - 1", {"S6"}),
+    "stock of a reservation is deleted": ("DELETE FROM inventory.stock", {"S6"}),
+    "the decision's bytes change": ("UPDATE inventory.decision SET event = event || 'x'::bytea", {"S7"}),
+    "the decision's lines change": (
+        "UPDATE inventory.decision SET skus = ARRAY['mug', 'tea'], qtys = ARRAY[0, 1]",
+        {"S6", "S7"},
+    ),
+    "the decision is lost": ("DELETE FROM inventory.decision", {"S6", "S7"}),
+    "the owner is another record": ('UPDATE inventory.decision SET "offset" = "offset" + 1', {"S7"}),
+    "a confirmed order is not on the topic": (
+        (
+            "INSERT INTO orders.idempotency_key (user_id, key, fingerprint, order_id, event, acknowledged_at)"
+            " VALUES ('ada', 'k', '', gen_random_uuid(), '', now())"
+        ),
+        {"S1"},
+    ),
+    "somebody is told of an event that is not there": (
+        (
+            "INSERT INTO notification.ledger (order_id, kind, channel, event_id, user_id, state, message_id)"
+            " VALUES (gen_random_uuid(), 'order_confirmed', 'log', gen_random_uuid(), 'ada', 'claimed', '<m@x>')"
+        ),
+        {"S9"},
+    ),
+    "a status runs ahead": (
+        (
+            "INSERT INTO orders.order_status (order_id, user_id, status, decided_at)"
+            " VALUES (gen_random_uuid(), 'ada', 'reserved', now())"
+        ),
+        {"S17"},
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", PLANTED)
+def test_a_fault_planted_in_the_tables_is_caught(pipeline: Pipeline, fault: str) -> None:
+    statement, rules = PLANTED[fault]
+    pipeline.set_stock({"tea": 10})
+    process(pipeline, [make_order()])
+
+    execute(pipeline, statement)
+
+    assert set(broken(verdict(pipeline))) == rules
+
+
+def test_a_record_that_is_no_event_is_caught_on_an_outcome_topic(pipeline: Pipeline) -> None:
+    write(pipeline, INVENTORY_RESERVED, [(b"ada", b"garbage")])
+
+    assert set(broken(verdict(pipeline))) == {"S15"}
+
+
+def test_what_a_transaction_aborted_is_not_there(pipeline: Pipeline) -> None:
+    with transaction(pipeline) as producer:
+        producer.abort_transaction(10)
+
+    assert broken(verdict(pipeline)) == {}
+
+
+def test_a_transaction_that_nobody_ends_holds_readers_up(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auditing, "STALL_SECONDS", 1.0)
+    with transaction(pipeline) as producer:
+        judgement = verdict(pipeline)
+        producer.abort_transaction(10)
+
+    assert set(broken(judgement)) == {"L2"}
+
+
+@contextmanager
+def transaction(pipeline: Pipeline) -> Iterator[confluent_kafka.Producer]:
+    """Yield a producer whose transaction holds one written record and is open."""
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": pipeline.kafka.kafka_bootstrap, "transactional.id": f"{pipeline.namespace}.stranger"}
+    )
+    producer.init_transactions(10)
+    producer.begin_transaction()
+    producer.produce(INVENTORY_RESERVED.within(pipeline.namespace), b"unseen", b"ada")
+    assert producer.flush(10) == 0
+    yield producer
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"kafka_bootstrap": "127.0.0.1:1"},
+        {"registry_url": "http://127.0.0.1:1"},
+        {"postgres_url": "postgresql://checker@127.0.0.1:1/none"},
+    ],
+    ids=lambda address: next(iter(address)),
+)
+def test_a_store_that_does_not_answer_is_no_judgement(
+    pipeline: Pipeline, address: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chaos.checker.topics.CALL_SECONDS", 1.0)
+    write_orders(pipeline, [make_order()])
+
+    with pytest.raises(StoreDownError):
+        audit(settings_of(pipeline, **address), wait_seconds=0, followers=False)

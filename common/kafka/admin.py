@@ -98,6 +98,12 @@ class Admin:
         """
         return {group.within(self._namespace): self._first_offsets(group, read) for group, read in _readers(topics)}
 
+    def options(self, topic: Topic) -> dict[str, str]:
+        """Return the options that hold for a topic, the broker's defaults included."""
+        resource = ConfigResource(ResourceType.TOPIC, topic.within(self._namespace))
+        described = self._call(lambda: self._client.describe_configs([resource], **_BOUNDED))
+        return {name: entry.value for entries in described.values() for name, entry in entries.items()}
+
     def topic_ids(self, topics: Iterable[Topic]) -> dict[str, str]:
         """Return topic name on the cluster -> id, which differs once the topic was deleted and made again."""
         names = [topic.within(self._namespace) for topic in topics]
@@ -259,6 +265,7 @@ _SETTLING = frozenset(
         KafkaError.NOT_COORDINATOR,
         KafkaError.NOT_CONTROLLER,
         KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError._NOENT,  # noqa: SLF001 - librdkafka: no leader is known yet
         KafkaError.UNKNOWN_TOPIC_OR_PART,
     }
 )

@@ -50,6 +50,7 @@ def configure(settings: Settings, *, service: str, **bound: Any) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    logging.getLogger("httpx2").setLevel(max(level, logging.WARNING))  # one line per request to the registry is noise
     structlog.contextvars.bind_contextvars(service=service, **bound)
 
 

@@ -4,16 +4,21 @@ A replay repeats the stored bytes, so everything here follows from what is store
 """
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 Headers = tuple[tuple[str, bytes], ...]
 
 
 def headers(*, event_id: str, event_type: str, source: str, time_ms: int) -> Headers:
     """Return the `ce_` headers. `event_id` is what consumers de-duplicate by; `time_ms`: epoch milliseconds, UTC."""
+    return (("ce_id", event_id.encode()), *_common_headers(event_type, source, time_ms))
+
+
+@lru_cache(maxsize=64)  # all events of a batch share them
+def _common_headers(event_type: str, source: str, time_ms: int) -> Headers:
     time = datetime.fromtimestamp(time_ms / 1000, tz=UTC).isoformat(timespec="milliseconds")
     return (
         ("ce_specversion", b"1.0"),
-        ("ce_id", event_id.encode()),
         ("ce_type", event_type.encode()),
         ("ce_source", source.encode()),
         ("ce_time", time.encode()),

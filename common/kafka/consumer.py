@@ -122,7 +122,7 @@ class GroupConsumer:
         """Return how many records lie between these offsets and the end, as the last fetches told."""
         return sum(
             max(0, self._consumer.get_watermark_offsets(ends, cached=True)[1] - offset)
-            for ends, offset in zip(topic_partitions(due), due.values(), strict=True)
+            for ends, offset in zip(topic_partitions(due.keys()), due.values(), strict=True)
         )
 
     def pause(self) -> None:

@@ -8,6 +8,7 @@ again and lead to the same bytes, so it never matters what the failed attempt ac
     IDLE -> taken -> decided -> open -> ending -> IDLE        and from everywhere -> RECOVER -> IDLE | PAUSED
 """
 
+import gc
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ def run(
     Raises FatalError if this process must not go on: fenced by a twin, an offset gone, the same failure for ever.
     """
     loop = _Loop(step, consumer, build_producer, stop, health, service)
+    _spare_the_collector()
     try:
         loop.recover("start", rebuild=True)
         while not stop():
@@ -60,6 +62,16 @@ def run(
         loop.producer = None  # dropped, never closed: close() takes no time-out
         consumer.close()
         failpoints.point(f"{service}:stop.closed")
+
+
+def _spare_the_collector() -> None:
+    """Let a batch come and go without a walk over all objects.
+
+    Records hold no cycles, so reference counts free them; Python's default of a walk per 700 new objects took a third
+    of the worker's time.
+    """
+    gc.freeze()
+    gc.set_threshold(200_000, 20, 100)
 
 
 class _Loop:

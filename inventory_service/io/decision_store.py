@@ -10,7 +10,6 @@ No ON CONFLICT here: with COMMIT queued it would skip the row but not the decrem
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 
 import psycopg
 
@@ -47,10 +46,10 @@ _RECORD = """
 INSERT INTO inventory.decision
     (order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at)
 SELECT n.order_id::uuid, n.verdict, n.reason, n.event_id::uuid, n.event, n.topic, n.partition, n."offset",
-    n.skus::text[], n.qtys::int[], n.decided_at
+    n.skus::text[], n.qtys::int[], to_timestamp(n.decided_at_ms / 1000.0)
 FROM unnest(%b::text[], %b::smallint[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::int[], %b::bigint[],
-    %b::text[], %b::text[], %b::timestamptz[])
-    AS n(order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at)
+    %b::text[], %b::text[], %b::bigint[])
+    AS n(order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at_ms)
 """
 _COUNT_REPLAYS = """
 UPDATE inventory.decision d SET replays = replays + 1
@@ -134,7 +133,7 @@ def _columns(new: Sequence[NewDecision]) -> list[list[object]]:
         [decision.owner.offset for decision in decisions],
         [_array(line.sku for line in row.lines) for row in new],
         ["{" + ",".join(str(line.quantity) for line in row.lines) + "}" for row in new],
-        [datetime.fromtimestamp(decision.decided_at_ms / 1000, tz=UTC) for decision in decisions],
+        [decision.decided_at_ms for decision in decisions],
     ]
 
 

@@ -1,5 +1,7 @@
 """One real worker on a real broker and database: what orders lead to."""
 
+import time
+
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
@@ -37,3 +39,13 @@ def test_order_is_reserved_or_fails_with_the_line_that_lacked(pipeline: Pipeline
     assert (failed[short.order_id].reason, failed[short.order_id].sku) == (Reason.INSUFFICIENT_STOCK, "mug")
     assert (failed[unknown.order_id].reason, failed[unknown.order_id].sku) == (Reason.UNKNOWN_SKU, "spoon")
     assert pipeline.available() == {"tea": 8, "mug": 0}
+
+
+def test_worker_stops_within_five_seconds_and_says_so(pipeline: Pipeline) -> None:
+    pipeline.set_stock({"tea": 1000})
+    worker = start_worker(pipeline).wait_ready()
+    write_orders(pipeline, [make_order() for _ in range(500)])
+    wait_for(lambda: len(outcomes(pipeline)) > 0, what="a first outcome")
+    started = time.monotonic()
+    assert worker.stop() == 0, worker.output()
+    assert time.monotonic() - started < 5

@@ -7,6 +7,9 @@ from prometheus_client import Counter, Gauge, Histogram
 
 ORDERS_ACCEPTED = Counter("order_requests_accepted_total", "Orders answered with 202 for the first time.")
 ORDERS_REFUSED = Counter("order_requests_refused_total", "Requests answered with 4xx or 5xx.", ["status"])
+PROJECTION_SKIPPED = Counter(
+    "order_projection_skipped_total", "Records that the status projection could not read.", ["error_class"]
+)
 
 INVENTORY_DECISIONS = Counter(
     "inventory_decisions_total", "Orders decided for the first time, committed in Kafka too.", ["verdict"]

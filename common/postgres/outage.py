@@ -1,0 +1,36 @@
+"""Tell an outage from a bug, for work that goes through an engine.
+
+An outage is nobody's fault and passes: `Busy`. A bug keeps its own exception, so that it is seen.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import sqlalchemy as sa
+
+from common.errors import Busy, Poison
+from common.postgres.retry import Failure, classify
+
+
+@contextmanager
+def outage_is_busy() -> Iterator[None]:
+    """Raise Busy for what passes by itself: no connection, no time, no resources, a lock; Poison for a rejected value.
+
+    The transaction inside is over either way; when the connection was lost at COMMIT, nobody knows how.
+    """
+    try:
+        yield
+    except sa.exc.TimeoutError as error:
+        raise Busy("PostgreSQL: all connections of this process are in use") from error
+    except sa.exc.DBAPIError as error:
+        if not isinstance(error.orig, psycopg.Error):
+            raise
+        reason = f"PostgreSQL: {error.orig.sqlstate or 'no connection'}"
+        match classify(error.orig):
+            case Failure.CONNECTION | Failure.CONTENTION | Failure.EXHAUSTED:
+                raise Busy(reason) from error
+            case Failure.DATA:
+                raise Poison(reason) from error
+            case Failure.GUARD | Failure.BUG:
+                raise

@@ -1,0 +1,134 @@
+"""The HTTP application: routes, problems, request ids, probes and the description of it all.
+
+`create_app` connects nothing; what it is given was built in this process, after fork.
+"""
+
+import json
+import re
+import time
+from collections.abc import Callable
+
+import sqlalchemy as sa
+import structlog
+import uuid_utils
+from flask import Response, g, redirect, render_template, request
+from flask_openapi.models.info import Info
+from flask_openapi.models.tag import Tag
+from flask_openapi.openapi import OpenAPI
+from werkzeug.wrappers import Response as AnyResponse
+
+from common import metrics
+from common.errors import Busy
+from common.log import get_logger
+from order_service.io import problems
+from order_service.io.intake import Intake
+from order_service.io.key_store import KeyStore
+from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument
+from order_service.io.publisher import Publisher
+from order_service.io.routes import OrderRoutes
+from order_service.io.status_store import StatusStore
+
+API_VERSION = "1.0.0"
+"""Of the description, by SemVer: not the version of the code behind it."""
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_PROBES = frozenset({"/livez", "/readyz"})
+_CLIENT_ERROR = 400
+_SERVER_ERROR = 500
+_DESCRIPTION = "Orders are accepted durably, reserved exactly once, and told of. Errors are RFC 9457 problems."
+_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+
+log = get_logger()
+
+
+def create_app(engine: sa.Engine, publisher: Publisher, *, stopping: Callable[[], bool]) -> OpenAPI:
+    """Return the WSGI application. `stopping` turns true when the process was asked to stop: waits end early."""
+    app = OpenAPI(
+        __name__,
+        info=Info(title="Order pipeline", version=API_VERSION, description=_DESCRIPTION),
+        doc_ui=False,
+        validation_error_model=ProblemDocument,
+        validation_error_status=500,  # named here so that flask-openapi adds no description of its own
+        responses=problems.described(500),
+        static_folder=None,
+    )
+    app.openapi_version = "3.1.0"
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
+    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_BYTES_MAX
+    app.before_request(_begin)
+    app.after_request(_end)
+    problems.register(app)
+    statuses = StatusStore(engine)
+    OrderRoutes(Intake(KeyStore(engine), publisher), statuses, stopping=stopping).register(app)
+    _register_probes(app, statuses, publisher, stopping)
+    _register_description(app)
+    return app
+
+
+def _register_probes(app: OpenAPI, statuses: StatusStore, publisher: Publisher, stopping: Callable[[], bool]) -> None:
+    def livez() -> Response:
+        """Tell that this process answers."""
+        return Response("live\n", mimetype="text/plain")
+
+    def readyz() -> Response:
+        """Tell whether orders can be taken: database, broker and schema; within seconds."""
+        missing = publisher.unready()
+        try:
+            statuses.answers()
+        except Busy as error:
+            missing["database"] = str(error)
+        if stopping():
+            missing["process"] = "is stopping"
+        answer = {"ready": not missing, "missing": missing}
+        return Response(json.dumps(answer) + "\n", 503 if missing else 200, mimetype="application/json")
+
+    tag = Tag(name="probes", description="For supervisors.")
+    app.get("/livez", tags=[tag], operation_id="livez", responses={200: {"description": "live"}})(livez)
+    app.get(
+        "/readyz",
+        tags=[tag],
+        operation_id="readyz",
+        responses={200: {"description": "ready"}, 503: {"description": "not ready, and why"}},
+    )(readyz)
+
+
+def _register_description(app: OpenAPI) -> None:
+    description = json.dumps(app.api_doc, indent=1)
+
+    def openapi() -> Response:
+        return Response(description, mimetype="application/json")
+
+    def docs() -> Response:
+        page = Response(render_template("docs.html", api=app.api_doc, problems=list(problems.ProblemType)))
+        page.headers["Content-Security-Policy"] = _DOCS_POLICY
+        return page
+
+    app.add_url_rule("/openapi.json", view_func=openapi)
+    app.add_url_rule("/docs", view_func=docs)
+    app.add_url_rule("/", endpoint="home", view_func=lambda: redirect("/docs"))
+
+
+def _begin() -> None:
+    offered = request.headers.get("X-Request-Id", "")
+    g.request_id = offered if _REQUEST_ID.fullmatch(offered) else str(uuid_utils.uuid7())
+    g.begun = time.monotonic()
+    structlog.contextvars.bind_contextvars(request_id=g.request_id)  # until this thread's next request binds its own
+
+
+def _end(response: AnyResponse) -> AnyResponse:
+    response.headers["X-Request-Id"] = g.request_id
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    response.headers.setdefault("Cache-Control", "no-store")
+    if request.path in _PROBES:  # a supervisor asks often, and "not yet" is an answer
+        return response
+    if response.status_code >= _CLIENT_ERROR:
+        metrics.ORDERS_REFUSED.labels(response.status_code).inc()
+    tell = log.warning if response.status_code >= _SERVER_ERROR else log.debug
+    tell(
+        "request.answered",
+        method=request.method,
+        path=request.path,
+        status=response.status_code,
+        duration_ms=round((time.monotonic() - g.begun) * 1000, 1),
+    )
+    return response

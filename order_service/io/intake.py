@@ -1,0 +1,98 @@
+"""Take an order in: event first, no outbox.
+
+Effects in order: the key's row with the event bytes (if a key came), those bytes on the topic, the acknowledgement,
+the mark on the row. A crash anywhere between leaves a row whose next retry sends the same bytes again; so the topic
+holds an accepted order at least once, and readers take it once. What the client hears is never more than is true:
+"accepted" follows the broker's acknowledgement, and without one the answer is "maybe".
+"""
+
+import time
+from dataclasses import dataclass
+
+import uuid_utils
+
+from common import failpoints
+from common.errors import Busy
+from common.kafka.acked_producer import Unacknowledged
+from common.log import get_logger
+from order_service.core.idempotency import Claim, KeyRow, fingerprint, judge
+from order_service.core.placement import PlaceOrder, place_order
+from order_service.io.key_store import KeyStore
+from order_service.io.publisher import Publisher
+
+ACK_SECONDS_MAX = 5.0
+ANSWER_SECONDS_MAX = 5.5
+"""From the request to a 503, what the database took included."""
+
+log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The order is on the topic, acknowledged. `again`: an earlier request was answered so already."""
+
+    order_id: str
+    again: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConflict:
+    """The key was used for another order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unsure:
+    """No acknowledgement came: the order may be on the topic, now or within seconds."""
+
+
+Placement = Accepted | KeyConflict | Unsure
+
+
+class Intake:
+    """The way from a command to the topic; shared by all threads."""
+
+    def __init__(self, keys: KeyStore, publisher: Publisher) -> None:
+        self._keys = keys
+        self._publisher = publisher
+
+    def place(self, command: PlaceOrder, *, key: str | None) -> Placement:
+        """Place the order, or the one that the key stands for already.
+
+        Raises Busy if nothing was attempted on the topic: no schema yet, or a key came and the database is away.
+        """
+        deadline = time.monotonic() + ANSWER_SECONDS_MAX
+        identity = uuid_utils.uuid7()
+        order = place_order(command, order_id=str(identity), placed_at_ms=identity.timestamp)
+        event = self._publisher.encode(order)
+        if key is None:
+            return self._publish(order.order_id, event, deadline=deadline)
+        offered = KeyRow(command.user_id, key, fingerprint(command), order.order_id, event)
+        standing = self._keys.claim(offered)
+        failpoints.point("order:key.stored")
+        if judge(offered, standing) is Claim.CONFLICT:
+            return KeyConflict()
+        if standing.acknowledged:
+            return Accepted(standing.order_id, again=True)
+        placement = self._publish(standing.order_id, standing.event, deadline=deadline)
+        if isinstance(placement, Accepted):
+            self._mark(standing)
+        return placement
+
+    def _publish(self, order_id: str, event: bytes, *, deadline: float) -> Accepted | Unsure:
+        try:
+            delivery = self._publisher.send(event)
+            failpoints.point("order:produced")
+            delivery.wait(min(ACK_SECONDS_MAX, max(deadline - time.monotonic(), 0.0)))
+        except Unacknowledged as error:
+            log.warning("order.unacknowledged", order_id=order_id, reason=str(error))
+            return Unsure()
+        failpoints.point("order:acked")
+        return Accepted(order_id)
+
+    def _mark(self, row: KeyRow) -> None:
+        try:
+            self._keys.acknowledge(row)
+        except Busy as error:
+            # The order is accepted all the same; the next retry sends its bytes once more and marks then.
+            log.warning("key.unmarked", order_id=row.order_id, reason=str(error))
+        failpoints.point("order:key.marked")

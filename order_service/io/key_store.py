@@ -1,0 +1,79 @@
+"""Idempotency keys: one row per (user, key), written once, so that every attempt produces the same bytes.
+
+Each statement is its own transaction. The insert may say ON CONFLICT DO NOTHING because nothing is queued behind it:
+whoever lost the race reads the winner's row next.
+"""
+
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from common.errors import Busy
+from common.postgres.outage import outage_is_busy
+from order_service.core.idempotency import KeyRow
+from order_service.io.tables import idempotency_key as table
+
+CLAIMS_MAX = 3
+
+
+class KeyStore:
+    """The table `orders.idempotency_key`."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def claim(self, offered: KeyRow) -> KeyRow:
+        """Return the row that stands under the key: the offered one, or the one that was there before.
+
+        Raises Busy if the database does not answer; the row may stand all the same.
+        """
+        with outage_is_busy(), self._engine.connect() as connection:
+            for _ in range(CLAIMS_MAX):
+                if _insert(connection, offered):
+                    return offered
+                if (standing := _read(connection, offered.user_id, offered.key)) is not None:
+                    return standing
+        raise Busy("the key's row comes and goes")  # rows expire, but not that fast
+
+    def acknowledge(self, row: KeyRow) -> None:
+        """Note that the broker has the event. Raises Busy; nothing is lost then but the short cut of a retry."""
+        with outage_is_busy(), self._engine.connect() as connection:
+            _mark(connection, row.user_id, row.key)
+
+
+def _insert(connection: sa.Connection, row: KeyRow) -> bool:
+    inserted = connection.execute(
+        pg.insert(table)
+        .values(
+            user_id=row.user_id, key=row.key, fingerprint=row.fingerprint, order_id=UUID(row.order_id), event=row.event
+        )
+        .on_conflict_do_nothing()
+    )
+    return inserted.rowcount == 1
+
+
+def _read(connection: sa.Connection, user_id: str, key: str) -> KeyRow | None:
+    found = connection.execute(
+        sa.select(table.c.fingerprint, table.c.order_id, table.c.event, table.c.acknowledged_at).where(
+            table.c.user_id == user_id, table.c.key == key
+        )
+    ).one_or_none()
+    if found is None:
+        return None
+    return KeyRow(
+        user_id,
+        key,
+        found.fingerprint,
+        str(found.order_id),
+        found.event,
+        acknowledged=found.acknowledged_at is not None,
+    )
+
+
+def _mark(connection: sa.Connection, user_id: str, key: str) -> None:
+    connection.execute(
+        sa.update(table)
+        .where(table.c.user_id == user_id, table.c.key == key, table.c.acknowledged_at.is_(None))
+        .values(acknowledged_at=sa.func.now())
+    )

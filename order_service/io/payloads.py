@@ -1,0 +1,331 @@
+"""What comes in and goes out over HTTP, as pydantic models: parsed once here, domain values further in.
+
+Strict: "2" is no quantity, an unknown member is an error. A request is read by `reading`, not by flask-openapi, which
+would answer a wrong media type and malformed JSON with an empty 422, and would build each model's schema per request.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import wraps
+from typing import Annotated, Any, Literal, Self, get_type_hints
+from uuid import UUID
+
+from flask import Response, request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from common.events.orders import (
+    LINES_MAX,
+    QUANTITY_MAX,
+    SKU_LENGTH_MAX,
+    USER_ID_LENGTH_MAX,
+    OrderLine,
+    text_complaint,
+)
+from order_service.core.placement import PlaceOrder
+from order_service.core.status import OrderStatus, Status
+from order_service.io.problems import FieldError, Problem, ProblemType, Refused
+
+BODY_BYTES_MAX = 64 * 1024
+KEY_LENGTH_MAX = 255
+WAIT_SECONDS_MAX = 10
+PAGE_MAX = 100
+PAGE_DEFAULT = 20
+
+_ORDER_ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
+_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_ESCAPED = re.compile(r'\\(["\\])')
+_BARE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _named(length_max: int) -> AfterValidator:
+    """Return a check that a name is printable and not too long, in the words of the domain."""
+
+    def check(text: str) -> str:
+        if found := text_complaint(text, length_max=length_max):
+            raise PydanticCustomError("name", "{found}", {"found": found})
+        return text
+
+    return AfterValidator(check)
+
+
+UserId = Annotated[
+    str,
+    _named(USER_ID_LENGTH_MAX),
+    Field(
+        json_schema_extra={"minLength": 1, "maxLength": USER_ID_LENGTH_MAX},
+        description="Who orders; printable characters.",
+        examples=["ada"],
+    ),
+]
+
+
+class OrderLineBody(_Strict):
+    """Quantity of one SKU."""
+
+    sku: Annotated[
+        str,
+        _named(SKU_LENGTH_MAX),
+        Field(json_schema_extra={"minLength": 1, "maxLength": SKU_LENGTH_MAX}, examples=["tea"]),
+    ]
+    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX, description="Units.", examples=[2])]
+
+
+class PlaceOrderBody(_Strict):
+    """An order to place."""
+
+    user_id: UserId
+    lines: Annotated[
+        list[OrderLineBody], Field(min_length=1, max_length=LINES_MAX, description="What is ordered; a SKU once.")
+    ]
+
+    @field_validator("lines")
+    @classmethod
+    def _skus_differ(cls, lines: list[OrderLineBody]) -> list[OrderLineBody]:
+        first: dict[str, int] = {}
+        for index, line in enumerate(lines):
+            if first.setdefault(line.sku, index) != index:
+                raise PydanticCustomError(
+                    "sku_twice", "names one sku twice, at {one} and {two}", {"one": first[line.sku], "two": index}
+                )
+        return lines
+
+    def command(self) -> PlaceOrder:
+        """Return what the core understands."""
+        return PlaceOrder(self.user_id, tuple(OrderLine(line.sku, line.quantity) for line in self.lines))
+
+
+def _key(text: str) -> str:
+    """Return the key without its quotes: `abc` and `"abc"` are one key."""
+    quoted = _QUOTED.fullmatch(text)
+    key = _ESCAPED.sub(r"\1", quoted[1]) if quoted else text
+    if not (quoted or (_BARE.fullmatch(text) and not text.startswith('"'))) or not 1 <= len(key) <= KEY_LENGTH_MAX:
+        raise PydanticCustomError(
+            "key", "must be 1 to {most} printable ASCII characters, bare or in double quotes", {"most": KEY_LENGTH_MAX}
+        )
+    return key
+
+
+class PlaceOrderHeaders(BaseModel):
+    """What a client may ask for beside the order."""
+
+    model_config = ConfigDict(frozen=True)
+
+    idempotency_key: Annotated[str | None, BeforeValidator(_key)] = Field(
+        default=None,
+        alias="Idempotency-Key",
+        description="Makes a retry safe: the same key and body give the same order. 1 to 255 printable ASCII"
+        " characters, bare or quoted; per user; kept for 24 hours at least.",
+        examples=["7f1c"],
+    )
+    prefer: str | None = Field(
+        default=None,
+        alias="Prefer",
+        description="`wait=N` (RFC 7240): answer with the outcome if it comes within N seconds, 1 to 10.",
+        examples=["wait=2"],
+    )
+
+    @property
+    def wait_seconds(self) -> int:
+        """Return how long to wait for the outcome, or 0. What is not understood is ignored, as RFC 7240 asks."""
+        for preference in (self.prefer or "").split(","):
+            token = preference.split(";", 1)[0].strip()
+            if token.partition("=")[0].strip().lower() == "wait":  # the first one counts
+                found = _WAIT.fullmatch(token)
+                return min(int(found[1]), WAIT_SECONDS_MAX) if found else 0
+        return 0
+
+
+class OrderPath(_Strict):
+    """Which order."""
+
+    order_id: Annotated[str, Field(description="UUID in canonical text.", examples=[_ORDER_ID])]
+
+    @field_validator("order_id")
+    @classmethod
+    def _is_uuid(cls, text: str) -> str:
+        try:
+            parsed = str(UUID(text))
+        except ValueError:
+            parsed = ""
+        if parsed != text:
+            raise PydanticCustomError("uuid", "is not a UUID in canonical text")
+        return text
+
+
+class ListOrdersQuery(BaseModel):
+    """Whose orders, and which page of them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    user_id: UserId
+    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Most orders to answer with.")
+    cursor: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
+
+
+class LineDocument(BaseModel):
+    """Quantity of one SKU."""
+
+    sku: str
+    quantity: int
+
+
+class LackingDocument(BaseModel):
+    """The first line that lacked stock, in units."""
+
+    sku: str
+    requested: int
+    available: int
+
+
+class Links(BaseModel):
+    """Where to look."""
+
+    self: str
+
+
+class AcceptedDocument(BaseModel):
+    """An order was accepted: it is on its way, its outcome will be at `links.self`."""
+
+    order_id: str = Field(examples=[_ORDER_ID])
+    status: Literal["pending"] = "pending"
+    links: Links
+
+    @classmethod
+    def of(cls, order_id: str) -> Self:
+        """Return the answer to an accepted order; it follows from the id alone, so a retry gets it again."""
+        return cls(order_id=order_id, links=Links(self=order_address(order_id)))
+
+
+class OrderDocument(BaseModel):
+    """What is known of an order. Times: RFC 3339, UTC."""
+
+    order_id: str = Field(examples=[_ORDER_ID])
+    user_id: str
+    status: Status
+    lines: list[LineDocument]
+    placed_at: str = Field(json_schema_extra={"format": "date-time"})
+    decided_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    reason: str | None = Field(description="Why it failed.", examples=["insufficient_stock"])
+    lacking: LackingDocument | None
+    notified: bool
+    notified_at: str | None = Field(json_schema_extra={"format": "date-time"})
+    links: Links
+
+    @classmethod
+    def of(cls, status: OrderStatus) -> Self:
+        """Return the document of an order whose lines are known."""
+        lacking = status.lacking
+        return cls(
+            order_id=status.order_id,
+            user_id=status.user_id,
+            status=status.status,
+            lines=[LineDocument(sku=line.sku, quantity=line.quantity) for line in status.lines or ()],
+            placed_at=rfc3339(status.placed_at_ms or 0),
+            decided_at=rfc3339(status.decided_at_ms) if status.decided_at_ms is not None else None,
+            reason=status.reason,
+            lacking=lacking
+            and LackingDocument(sku=lacking.sku, requested=lacking.requested, available=lacking.available),
+            notified=status.notified_at_ms is not None,
+            notified_at=rfc3339(status.notified_at_ms) if status.notified_at_ms is not None else None,
+            links=Links(self=order_address(status.order_id)),
+        )
+
+
+class OrderPage(BaseModel):
+    """One page of a user's orders, newest first."""
+
+    orders: list[OrderDocument]
+    next: str | None = Field(description="Cursor of the next page; null: this is the last one.")
+
+
+class FieldErrorDocument(BaseModel):
+    """What is wrong with one field."""
+
+    field: str = Field(examples=["lines[0].quantity"])
+    message: str
+
+
+class ProblemDocument(BaseModel):
+    """A problem, RFC 9457."""
+
+    type: str = Field(examples=[ProblemType.INVALID_REQUEST.uri])
+    title: str
+    status: int
+    detail: str | None = None
+    errors: list[FieldErrorDocument] | None = None
+    request_id: str
+
+
+def order_address(order_id: str) -> str:
+    """Return the path of an order's status."""
+    return f"/orders/{order_id}"
+
+
+def rfc3339(epoch_ms: int) -> str:
+    """Return a time as text, in UTC with milliseconds."""
+    return datetime.fromtimestamp(epoch_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def reading(view: Callable[..., Response]) -> Callable[..., Response]:
+    """Give the view what its parameters `path`, `query`, `header` and `body` are annotated with.
+
+    Raises Refused for what does not fit. flask-openapi still reads the annotations for the description; the mark is
+    the one that its own `validate_request` sets to keep it from validating.
+    """
+    sources: dict[str, Callable[[type[Any], Mapping[str, Any]], Any]] = {
+        "path": _validated,
+        "query": lambda model, _: _validated(model, request.args.to_dict()),
+        "header": lambda model, _: _validated(model, _headers(model)),
+        "body": lambda model, _: _read_body(model),
+    }
+    wanted = [(name, sources[name], model) for name, model in get_type_hints(view).items() if name in sources]
+
+    @wraps(view)
+    def read_then_view(**path: Any) -> Response:
+        return view(**{name: source(model, path) for name, source, model in wanted})
+
+    vars(read_then_view)["__delay_validate_request__"] = True
+    return read_then_view
+
+
+def _headers(model: type[BaseModel]) -> dict[str, str]:
+    names = [field.alias or name for name, field in model.model_fields.items()]
+    return {name: value for name in names if (value := request.headers.get(name)) is not None}
+
+
+def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as error:
+        raise Refused(_problem(error)) from None
+
+
+def _read_body(model: type[BaseModel]) -> BaseModel:
+    if request.mimetype != "application/json":
+        raise Refused(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Set Content-Type: application/json."))
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Refused(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send the body without a Content-Encoding."))
+    try:
+        return model.model_validate_json(request.get_data(cache=False))
+    except ValidationError as error:
+        raise Refused(_problem(error)) from None
+
+
+def _problem(error: ValidationError) -> Problem:
+    details = error.errors(include_url=False, include_input=False)
+    if details[0]["type"] == "json_invalid":
+        return Problem(ProblemType.MALFORMED_JSON, details[0]["msg"])
+    return Problem(ProblemType.INVALID_REQUEST, errors=tuple(_field_error(detail) for detail in details))
+
+
+def _field_error(detail: ErrorDetails) -> FieldError:
+    """Name the field as a reader of JSON would: ("lines", 0, "quantity") -> lines[0].quantity."""
+    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).removeprefix(".")
+    return FieldError(field or "(body)", detail["msg"])

@@ -1,0 +1,155 @@
+"""What the API answers when it does not do what was asked: RFC 9457, one table of problem types.
+
+Nothing about the inside leaves: no traceback, no SQL, no input echoed beyond the name of its field.
+"""
+
+import json
+from dataclasses import dataclass
+from enum import Enum
+
+from flask import Flask, Response, g
+from flask_openapi.types import ResponseDict
+from werkzeug.exceptions import HTTPException
+
+from common.errors import Busy
+from common.log import get_logger
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+ERRORS_LISTED_MAX = 20
+_BAD_REQUEST = 400
+_SERVER_ERROR = 500
+
+log = get_logger()
+
+
+class ProblemType(Enum):
+    """Name (the end of the type URI), status and title of each."""
+
+    MALFORMED_JSON = ("malformed-json", 400, "The body is not JSON")
+    INVALID_REQUEST = ("invalid-request", 400, "The request does not fit its description")
+    BAD_REQUEST = ("bad-request", 400, "The request cannot be understood")
+    ORDER_UNKNOWN = ("order-unknown", 404, "There is no such order")
+    NOT_FOUND = ("not-found", 404, "There is nothing at this address")
+    METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take that method")
+    TOO_LARGE = ("too-large", 413, "The body is too large")
+    UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body must be application/json")
+    KEY_CONFLICT = ("idempotency-key-conflict", 422, "The Idempotency-Key belongs to another request")
+    INTERNAL = ("internal", 500, "The service failed")
+    OUTCOME_UNKNOWN = ("outcome-unknown", 503, "The order may or may not have been accepted")
+    UNAVAILABLE = ("unavailable", 503, "The service cannot do this now")
+
+    def __init__(self, slug: str, status: int, title: str) -> None:
+        self.slug = slug
+        self.status = status
+        self.title = title
+
+    @property
+    def uri(self) -> str:
+        """Return the type URI: a name to compare with, not an address to fetch."""
+        return f"urn:order-pipeline:problem:{self.slug}"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field, named as in `lines[0].quantity`; headers and parameters by their own names."""
+
+    field: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One answer."""
+
+    type: ProblemType
+    detail: str = ""
+    errors: tuple[FieldError, ...] = ()
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Refused(Exception):  # noqa: N818 - the request is refused; nothing is broken
+    """The request could not be read; carries the answer to the rim."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.type.slug)
+        self.problem = problem
+
+
+def respond(problem: Problem) -> Response:
+    """Return the HTTP response; a 503 says when to come again."""
+    body = {
+        "type": problem.type.uri,
+        "title": problem.type.title,
+        "status": problem.type.status,
+        "detail": problem.detail,
+        "errors": [{"field": error.field, "message": error.message} for error in problem.errors[:ERRORS_LISTED_MAX]],
+        "request_id": g.get("request_id", ""),
+    }
+    response = Response(
+        json.dumps({member: value for member, value in body.items() if value}) + "\n",
+        problem.type.status,
+        problem.headers,
+        mimetype=MEDIA_TYPE,
+    )
+    if problem.type in {ProblemType.OUTCOME_UNKNOWN, ProblemType.UNAVAILABLE}:
+        response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    return response
+
+
+def described(*statuses: int) -> ResponseDict:
+    """Return the OpenAPI description of these answers; the component is the model of a problem."""
+    schema = {"$ref": "#/components/schemas/ProblemDocument"}
+    return {
+        status: {
+            "description": "; ".join(kind.title for kind in ProblemType if kind.status == status),
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for status in statuses
+    }
+
+
+def register(app: Flask) -> None:
+    """Answer every error of the application with a problem."""
+    app.register_error_handler(Refused, _on_refused)
+    app.register_error_handler(Busy, _on_busy)
+    app.register_error_handler(HTTPException, _on_http)
+    app.register_error_handler(Exception, _on_error)
+
+
+_BY_STATUS = {
+    404: ProblemType.NOT_FOUND,
+    405: ProblemType.METHOD_NOT_ALLOWED,
+    413: ProblemType.TOO_LARGE,
+    415: ProblemType.UNSUPPORTED_MEDIA_TYPE,
+}
+_FRAMING_HEADERS = {"content-type", "content-length"}
+
+
+def _on_refused(refused: Refused) -> Response:
+    return respond(refused.problem)
+
+
+def _on_busy(busy: Busy) -> Response:
+    log.warning("request.postponed", reason=str(busy))
+    return respond(
+        Problem(
+            ProblemType.UNAVAILABLE, "Something that it needs does not answer. This attempt did nothing; try again."
+        )
+    )
+
+
+def _on_http(error: HTTPException) -> Response:
+    status = error.code or _SERVER_ERROR
+    if status < _BAD_REQUEST:  # a redirect is an exception, but no problem
+        return Response(error.get_body(), status, error.get_headers())
+    kind = _BY_STATUS.get(status, ProblemType.BAD_REQUEST if status < _SERVER_ERROR else ProblemType.INTERNAL)
+    kept = tuple((name, value) for name, value in error.get_headers() if name.lower() not in _FRAMING_HEADERS)
+    return respond(Problem(kind, headers=kept))  # Allow, above all
+
+
+def _on_error(error: Exception) -> Response:
+    log.error("request.failed", error=type(error).__name__, exc_info=error)
+    return respond(
+        Problem(ProblemType.INTERNAL, "Nothing is known about the cause here; the request id helps to find it.")
+    )

@@ -1,0 +1,87 @@
+"""Project orders, outcomes and notifications onto each order's status.
+
+The handler of `consumer_loop` with the offsets beside the data: one batch is one database transaction. Order and
+repetition of the records do not matter (`core/status.py`), and the stored offsets keep a sleeper from applying twice.
+What does not decode is logged, counted and passed over: the services that act on these topics keep the dead letters.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from common import metrics
+from common.errors import Undecodable
+from common.events import orders
+from common.events.codec import Codec
+from common.events.inventory import InventoryFailed, InventoryReserved
+from common.events.notifications import NotificationSent
+from common.events.orders import OrderCreated, OrderLine
+from common.kafka.records import InputRecord, Partition
+from common.log import get_logger
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
+from order_service.core.status import OrderStatus, Told, fold, told_by
+from order_service.io.status_store import Span, StatusStore
+
+_EVENTS: tuple[tuple[Topic, type[Told]], ...] = (
+    (ORDERS_CREATED, OrderCreated),
+    (INVENTORY_RESERVED, InventoryReserved),
+    (INVENTORY_FAILED, InventoryFailed),
+    (NOTIFICATION_SENT, NotificationSent),
+)
+TOPICS = tuple(topic for topic, _ in _EVENTS)
+_STAND_IN = (OrderLine("none", 1),)
+
+log = get_logger()
+
+
+class Projection:
+    """Handles batches, and tells where reading goes on. Raises Busy while the database is away."""
+
+    def __init__(self, store: StatusStore, codec: Codec, *, namespace: str) -> None:
+        self._store = store
+        self._codec = codec
+        self._event_of: Mapping[str, type[Told]] = {topic.within(namespace): event for topic, event in _EVENTS}
+
+    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
+        """Return the next offset to read per partition; one that was never stored is left out."""
+        return self._store.positions(partitions)
+
+    def handle(self, batch: Sequence[InputRecord]) -> None:
+        """Store what the batch tells and how far it goes, in one transaction."""
+        self._store.apply(fold(self._told(batch)), spans(batch))
+
+    def _told(self, batch: Sequence[InputRecord]) -> Iterable[OrderStatus]:
+        for record in batch:
+            try:
+                event = self._codec.decode(self._event_of[record.partition.topic], record.value)
+                if found := _complaint(event):
+                    raise Undecodable("content", found)  # noqa: TRY301 - one way out for all that cannot be read
+            except Undecodable as cause:
+                metrics.PROJECTION_SKIPPED.labels(cause.error_class).inc()
+                log.warning(
+                    "record.skipped",
+                    topic=record.partition.topic,
+                    partition=record.partition.number,
+                    offset=record.offset,
+                    error_class=cause.error_class,
+                    reason=cause.reason,
+                )
+            else:
+                yield told_by(event)
+
+
+def spans(batch: Iterable[InputRecord]) -> dict[Partition, Span]:
+    """Return which part of each partition the batch covers; records of a partition stand in their order."""
+    covered: dict[Partition, Span] = {}
+    for record in batch:
+        first = covered[record.partition].first if record.partition in covered else record.offset
+        covered[record.partition] = Span(first, record.offset + 1)
+    return covered
+
+
+def _complaint(event: Told) -> str:
+    """Return why the table could not hold this event, or an empty text; the limits of an order hold for all."""
+    if isinstance(event, OrderCreated):
+        return ""  # the codec has looked already
+    if isinstance(event, NotificationSent):
+        return orders.complaint(OrderCreated(event.order_id, event.user_id, _STAND_IN, event.sent_at_ms))
+    found = orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.placed_at_ms))
+    return found or orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.decided_at_ms))

@@ -1,0 +1,96 @@
+"""Order events as bytes, and those bytes onto `orders.created`. Built after fork.
+
+The API starts although broker or registry may be down: the codec is opened in the background, and until then `encode`
+is Busy. A record follows from the stored bytes alone, headers included, so that every attempt writes the same one.
+"""
+
+import threading
+
+from common.config import KafkaSettings
+from common.errors import Busy, PipelineError
+from common.events import envelope
+from common.events.codec import Codec
+from common.events.orders import OrderCreated
+from common.kafka.acked_producer import AckedProducer, Delivery
+from common.kafka.records import OutputRecord
+from common.kafka.schema_registry import open_codec
+from common.log import get_logger
+from common.topics import ORDERS_CREATED
+
+EVENT_TYPE = "order.created"
+EVENT_SOURCE = "/orders"
+PAUSE_SECONDS_MIN = 0.5
+PAUSE_SECONDS_MAX = 5.0
+BROKER_SECONDS_MAX = 1.0
+
+log = get_logger()
+
+
+class Publisher:
+    """One per process; threads share it."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._topic = ORDERS_CREATED.within(settings.namespace)
+        self._producer = AckedProducer(settings, client_id="order")
+        self._codec: Codec | None = None
+        self._no_codec = "the schema of orders is not loaded yet"
+        self._closing = threading.Event()
+        threading.Thread(target=self._open_codec, name="codec", daemon=True).start()
+
+    def encode(self, order: OrderCreated) -> bytes:
+        """Return the bytes to store and to send. Raises Busy until the schema registry answered once."""
+        return self._ready_codec().encode(order)
+
+    def send(self, event: bytes) -> Delivery:
+        """Hand stored bytes over to the broker, without waiting.
+
+        Raises Unacknowledged if too much is waiting already, Busy if the bytes' schema cannot be had now.
+        """
+        order = self._ready_codec().decode(OrderCreated, event)
+        return self._producer.send(
+            [
+                OutputRecord(
+                    self._topic,
+                    key=order.user_id.encode(),
+                    value=event,
+                    headers=envelope.headers(
+                        event_id=order.order_id, event_type=EVENT_TYPE, source=EVENT_SOURCE, time_ms=order.placed_at_ms
+                    ),
+                )
+            ]
+        )
+
+    def unready(self) -> dict[str, str]:
+        """Return what is missing, by name, after a second at most; empty: an order can be published."""
+        missing = {}
+        if self._codec is None:
+            missing["schema"] = self._no_codec
+        if not self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX):
+            missing["broker"] = f"no broker answers for the topic {self._topic}"
+        return missing
+
+    def close(self) -> None:
+        """Wait shortly for what is on its way, then stop."""
+        self._closing.set()
+        self._producer.close()
+
+    def _ready_codec(self) -> Codec:
+        if self._codec is None:
+            raise Busy(self._no_codec)
+        return self._codec
+
+    def _open_codec(self) -> None:
+        """Try until the registry knows the schema; then let the producer meet the broker, before the first order."""
+        pause_seconds = PAUSE_SECONDS_MIN
+        while not self._closing.is_set():
+            try:
+                self._codec = open_codec(self._settings, [ORDERS_CREATED])
+            except PipelineError as error:
+                self._no_codec = error.message
+                log.warning("codec.missed", reason=error.message, cure=error.cure, retry_seconds=pause_seconds)
+            else:
+                self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX)
+                return
+            self._closing.wait(pause_seconds)
+            pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)

@@ -1,0 +1,172 @@
+"""HTTP <-> commands and questions about orders."""
+
+import base64
+import binascii
+import time
+from collections.abc import Callable
+from typing import assert_never
+from uuid import UUID
+
+from flask import Response
+from flask_openapi.models.tag import Tag
+from flask_openapi.openapi import OpenAPI
+from pydantic import BaseModel
+
+from common import failpoints, metrics
+from common.errors import Busy
+from order_service.core.status import OrderStatus, Status
+from order_service.io.intake import Accepted, Intake, KeyConflict, Placement, Unsure
+from order_service.io.payloads import (
+    AcceptedDocument,
+    ListOrdersQuery,
+    OrderDocument,
+    OrderPage,
+    OrderPath,
+    PlaceOrderBody,
+    PlaceOrderHeaders,
+    order_address,
+    reading,
+)
+from order_service.io.problems import FieldError, Problem, ProblemType, Refused, described, respond
+from order_service.io.status_store import StatusStore
+
+FRESH_SECONDS = 5.0
+"""An order this young may not have reached the projection yet."""
+PROJECTION_SECONDS_MAX = 1.0
+LOOK_SECONDS_MIN = 0.01
+LOOK_SECONDS_MAX = 0.1
+
+_UUID_VERSION_7 = 7
+_TAG = Tag(name="orders", description="Place orders, and see what became of them.")
+
+
+class OrderRoutes:
+    """The three ways to `/orders`. `stopping` ends waits early when the process is asked to stop."""
+
+    def __init__(self, intake: Intake, statuses: StatusStore, *, stopping: Callable[[], bool]) -> None:
+        self._intake = intake
+        self._statuses = statuses
+        self._stopping = stopping
+
+    def register(self, app: OpenAPI) -> None:
+        """Put the routes on the application."""
+        app.post(
+            "/orders",
+            tags=[_TAG],
+            operation_id="placeOrder",
+            responses={202: AcceptedDocument, 200: OrderDocument, **described(400, 413, 415, 422, 503)},
+        )(reading(self.place))
+        app.get(
+            "/orders/<order_id>",
+            tags=[_TAG],
+            operation_id="getOrder",
+            responses={200: OrderDocument, **described(400, 404, 503)},
+        )(reading(self.show))
+        app.get("/orders", tags=[_TAG], operation_id="listOrders", responses={200: OrderPage, **described(400, 503)})(
+            reading(self.page)
+        )
+
+    def place(self, header: PlaceOrderHeaders, body: PlaceOrderBody) -> Response:
+        """Place an order.
+
+        Answers 202 once the order is stored durably; its outcome follows at `Location`. With `Prefer: wait=N` the
+        answer is the outcome (200) if it comes in time. With an `Idempotency-Key` a retry is safe whatever happened
+        to the first attempt; without one, a retry after 503 may order twice.
+        """
+        failpoints.point("order:parsed")
+        placement = self._intake.place(body.command(), key=header.idempotency_key)
+        response = self._answer(placement, header)
+        failpoints.point("order:responding")
+        return response
+
+    def show(self, path: OrderPath) -> Response:
+        """Show an order: pending, then reserved or failed, and whether the customer was told."""
+        status = self._find_soon(path.order_id)
+        if status is None:
+            return respond(Problem(ProblemType.ORDER_UNKNOWN))
+        return _json(OrderDocument.of(status))
+
+    def page(self, query: ListOrdersQuery) -> Response:
+        """List a user's orders, newest first."""
+        before = _order_id(query.cursor) if query.cursor is not None else None
+        found = self._statuses.page(query.user_id, before=before, limit=query.limit + 1)
+        shown = found[: query.limit]
+        return _json(
+            OrderPage(
+                orders=[OrderDocument.of(status) for status in shown],
+                next=_cursor(shown[-1].order_id) if len(found) > len(shown) else None,
+            )
+        )
+
+    def _answer(self, placement: Placement, header: PlaceOrderHeaders) -> Response:
+        match placement:
+            case Accepted():
+                if not placement.again:
+                    metrics.ORDERS_ACCEPTED.inc()
+                return self._accepted(placement.order_id, header.wait_seconds)
+            case KeyConflict():
+                return respond(Problem(ProblemType.KEY_CONFLICT, "Take a new key for a new order."))
+            case Unsure():
+                return respond(Problem(ProblemType.OUTCOME_UNKNOWN, _retry_advice(header.idempotency_key)))
+            case _:
+                assert_never(placement)
+
+    def _accepted(self, order_id: str, wait_seconds: int) -> Response:
+        outcome = self._outcome(order_id, wait_seconds) if wait_seconds else None
+        response = _json(OrderDocument.of(outcome)) if outcome else _json(AcceptedDocument.of(order_id), status=202)
+        response.headers["Location"] = order_address(order_id)
+        if wait_seconds:
+            response.headers["Preference-Applied"] = f"wait={wait_seconds}"
+        return response
+
+    def _outcome(self, order_id: str, wait_seconds: int) -> OrderStatus | None:
+        def decided() -> OrderStatus | None:
+            found = self._statuses.find(order_id)
+            return found if found is not None and found.status is not Status.PENDING else None
+
+        try:
+            return self._look(decided, seconds=wait_seconds)
+        except Busy:  # the order is accepted; only the waiting fails
+            return None
+
+    def _find_soon(self, order_id: str) -> OrderStatus | None:
+        seconds = PROJECTION_SECONDS_MAX if _is_fresh(order_id) else 0.0
+        return self._look(lambda: self._statuses.find(order_id), seconds=seconds)
+
+    def _look(self, find: Callable[[], OrderStatus | None], *, seconds: float) -> OrderStatus | None:
+        """Look at once, then again at growing intervals until something is found or the time is over."""
+        deadline = time.monotonic() + seconds
+        pause_seconds = LOOK_SECONDS_MIN
+        while (found := find()) is None and not self._stopping() and time.monotonic() < deadline:
+            time.sleep(min(pause_seconds, max(deadline - time.monotonic(), 0.0)))
+            pause_seconds = min(2 * pause_seconds, LOOK_SECONDS_MAX)
+        return found
+
+
+def _json(document: BaseModel, *, status: int = 200) -> Response:
+    return Response(document.model_dump_json() + "\n", status, mimetype="application/json")
+
+
+def _retry_advice(key: str | None) -> str:
+    if key is not None:
+        return "Repeat the request with the same Idempotency-Key: it gives one order, whatever happened to this one."
+    return "The broker did not confirm in time. Repeating the request may order twice; an Idempotency-Key prevents it."
+
+
+def _is_fresh(order_id: str) -> bool:
+    """Tell by the time inside a UUIDv7 whether the order was placed just now; clocks may differ a little."""
+    identity = UUID(order_id)
+    placed_at_seconds = (identity.int >> 80) / 1000
+    return identity.version == _UUID_VERSION_7 and abs(time.time() - placed_at_seconds) < FRESH_SECONDS
+
+
+def _cursor(order_id: str) -> str:
+    return base64.urlsafe_b64encode(UUID(order_id).bytes).decode().rstrip("=")
+
+
+def _order_id(cursor: str) -> str:
+    try:
+        return str(UUID(bytes=base64.b64decode(cursor + "==", altchars=b"-_", validate=True)))
+    except (binascii.Error, ValueError):
+        error = FieldError("cursor", "is not the `next` of an earlier page")
+        raise Refused(Problem(ProblemType.INVALID_REQUEST, errors=(error,))) from None

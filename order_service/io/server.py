@@ -1,0 +1,166 @@
+"""Serve the application with gunicorn: worker processes with threads, clients built after fork.
+
+The application is never preloaded: `load` runs in each worker, so engine and producer belong to the process that uses
+them. SIGTERM and SIGINT to the master both end it gracefully within 5 s; workers whose master died end by themselves.
+"""
+
+import os
+import signal
+import socket
+import time
+from types import FrameType
+from typing import Any
+
+from flask import Flask
+from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # gunicorn ships no types
+from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
+from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+
+from common.errors import FatalError
+from common.lifecycle import Stop
+from common.log import get_logger
+from common.postgres.engine import create_engine
+from order_service.config import ApiSettings
+from order_service.io.app import create_app
+from order_service.io.publisher import Publisher
+
+STOP_SECONDS = 4
+"""gunicorn kills what is left then; a request waits longer than this for nothing that is worth it."""
+READ_SECONDS_MAX = 10.0
+"""From a thread's taking a connection up to the end of the request's headers."""
+ANSWER_SECONDS_MAX = 30.0
+"""For the body and the answer: more than any wait inside, so it ends only clients that do not move."""
+KEEP_ALIVE_SECONDS = 15
+CONNECTIONS_MAX = 1000
+BACKLOG_MAX = 512
+
+log = get_logger()
+
+
+def run(settings: ApiSettings) -> None:
+    """Serve until a signal; return when all workers are gone.
+
+    Raises FatalError if the address is in use or workers cannot start.
+    """
+    master = os.getpid()
+    try:
+        _Server(settings).run()
+    except SystemExit as ended:  # gunicorn ends so, in the master and in each worker
+        if os.getpid() != master:
+            raise
+        if ended.code:
+            raise FatalError(
+                f"gunicorn ended with {ended.code}, serving on {settings.http_host}:{settings.http_port}",
+                cure="see the lines above; if the port is in use, set PIPELINE_HTTP_PORT",
+            ) from None
+
+
+class _Server(BaseApplication):  # type: ignore[misc]
+    """gunicorn with our settings alone: no command line, no file, no GUNICORN_CMD_ARGS."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+        self.stop = Stop()
+        self._publisher: Publisher | None = None
+        super().__init__(prog="order_service")
+
+    def load_config(self) -> None:
+        """Set every option that matters, whatever the environment says."""
+        for name, value in {
+            "bind": f"{self._settings.http_host}:{self._settings.http_port}",
+            "workers": self._settings.http_workers,
+            "threads": self._settings.http_threads,
+            "worker_class": _Worker,
+            "preload_app": False,
+            "graceful_timeout": STOP_SECONDS,
+            "keepalive": KEEP_ALIVE_SECONDS,
+            "worker_connections": CONNECTIONS_MAX,
+            "backlog": BACKLOG_MAX,
+            "control_socket_disable": True,
+            "forwarded_allow_ips": "",
+            "logger_class": _Log,
+            "loglevel": "warning",
+            "accesslog": None,
+            "when_ready": self._when_ready,
+            "post_worker_init": self._post_worker_init,
+            "worker_exit": self._worker_exit,
+        }.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Flask:
+        """Build the application and its clients. Runs in the worker."""
+        engine = create_engine(self._settings, application="order-api", pool_size=self._settings.http_threads)
+        self._publisher = Publisher(self._settings)
+        return create_app(engine, self._publisher, stopping=self.stop)
+
+    def _when_ready(self, arbiter: Arbiter) -> None:
+        def stop_gracefully(_signum: int, frame: FrameType | None) -> None:
+            arbiter.signal(signal.SIGTERM, frame)
+
+        signal.signal(signal.SIGINT, stop_gracefully)
+        log.info("api.listening", host=self._settings.http_host, port=self._settings.http_port)
+
+    def _post_worker_init(self, worker: "_Worker") -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the master decides
+        worker.stop = self.stop
+        log.info("worker.started", pid=os.getpid(), threads=self._settings.http_threads)
+
+    def _worker_exit(self, _arbiter: Arbiter, _worker: "_Worker") -> None:
+        if self._publisher is not None:
+            self._publisher.close()
+
+
+class _Worker(ThreadWorker):  # type: ignore[misc]
+    """gthread, with an end for clients that do not move and for waits that outlast a stop.
+
+    gunicorn reads without time-outs once a thread took a connection, so a few slow clients could hold every thread.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.stop = Stop()
+        self._deadlines: dict[TConn, float] = {}
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Take SIGTERM: no new connections, and nobody waits for an outcome any more."""
+        self.stop.set()
+        super().handle_exit(sig, frame)
+
+    def handle(self, conn: TConn) -> Any:
+        """Read and answer one request, in a thread."""
+        self._deadlines[conn] = time.monotonic() + READ_SECONDS_MAX
+        try:
+            return super().handle(conn)
+        finally:
+            self._deadlines.pop(conn, None)
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """Answer a request whose headers are read."""
+        self._deadlines[conn] = time.monotonic() + ANSWER_SECONDS_MAX
+        return super().handle_request(req, conn)
+
+    def murder_pending(self) -> None:
+        """Close what took too long; the main thread comes by every second."""
+        super().murder_pending()
+        now = time.monotonic()
+        for conn, deadline in tuple(self._deadlines.items()):
+            if deadline < now:
+                log.warning("client.dropped", address=conn.client[0])
+                self._deadlines.pop(conn, None)
+                try:
+                    conn.sock.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    log.debug("client.gone", address=conn.client[0])
+
+
+class _Log(Logger):  # type: ignore[misc]
+    """gunicorn's own lines through the root logger, in the form of all others."""
+
+    def setup(self, cfg: Any) -> None:
+        """Add no handlers."""
+        super().setup(cfg)
+        self.error_log.propagate = True
+
+    def _set_handler(self, *args: Any, **kwargs: Any) -> None:
+        """Add none."""

@@ -1,0 +1,191 @@
+"""The status projection: what is known of each order, and the offsets up to which it is known, in one transaction.
+
+An offset never moves back and a batch is never applied on top of its own effects: the stored position is locked and
+compared first. The upsert is the join of `core/status.py` in SQL, so that even rows that are written at the same time
+from different partitions lose nothing.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import sqlalchemy as sa
+
+from common.errors import Busy
+from common.events.inventory import Reason
+from common.events.orders import OrderLine
+from common.kafka.records import Partition
+from common.postgres.outage import outage_is_busy
+from order_service.core.status import Lacking, OrderStatus, Status
+from order_service.io.tables import order_status as table
+from order_service.io.tables import projection_offset as positions
+
+
+class Span(NamedTuple):
+    """The part of a partition that a batch covers: first offset, and the next to read after it."""
+
+    first: int
+    following: int
+
+
+class StatusStore:
+    """The tables `orders.order_status` and `orders.projection_offset`. Every method raises Busy in an outage."""
+
+    def __init__(self, engine: sa.Engine) -> None:
+        self._engine = engine
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    def answers(self) -> None:
+        """Return if the database answers."""
+        with outage_is_busy(), self._reading.connect() as connection:
+            connection.execute(sa.text("SELECT 1"))
+
+    def find(self, order_id: str) -> OrderStatus | None:
+        """Return an order, or None while neither the order nor its outcome was read."""
+        with outage_is_busy(), self._reading.connect() as connection:
+            found = connection.execute(_known().where(table.c.order_id == UUID(order_id))).one_or_none()
+        return None if found is None else _status(found)
+
+    def page(self, user_id: str, *, before: str | None, limit: int) -> list[OrderStatus]:
+        """Return up to `limit` orders of a user, newest first, older than the order `before`.
+
+        Ids are UUIDv7, so their order is the order of placement.
+        """
+        wanted = _known().where(table.c.user_id == user_id).order_by(table.c.order_id.desc()).limit(limit)
+        if before is not None:
+            wanted = wanted.where(table.c.order_id < UUID(before))
+        with outage_is_busy(), self._reading.connect() as connection:
+            return [_status(row) for row in connection.execute(wanted)]
+
+    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
+        """Return the next offset to read per partition; one that was never stored is left out."""
+        with outage_is_busy(), self._reading.connect() as connection:
+            return _read_positions(connection, sorted(partitions))
+
+    def apply(self, statuses: Sequence[OrderStatus], spans: Mapping[Partition, Span]) -> None:
+        """Store what a batch told and how far it went: both or nothing.
+
+        `statuses`: one per order, by ascending order id. Raises Busy too if another projection went further.
+        """
+        partitions = sorted(spans)
+        with outage_is_busy(), self._engine.begin() as connection:
+            stored = _lock_positions(connection, partitions)
+            for partition, position in stored.items():
+                if position > spans[partition].first:
+                    raise Busy(f"{partition} stands at {position}, this batch begins at {spans[partition].first}")
+            if statuses:
+                _upsert_statuses(connection, statuses)
+            if _store_positions(connection, {partition: spans[partition].following for partition in partitions}) != len(
+                partitions
+            ):
+                raise Busy("another projection stored the first position of a partition")
+
+
+def _positions_of(partitions: Sequence[Partition]) -> sa.Select[Any]:
+    key = (positions.c.topic, positions.c.partition)
+    return sa.select(*key, positions.c.next_offset).where(sa.tuple_(*key).in_(partitions)).order_by(*key)
+
+
+def _read_positions(connection: sa.Connection, partitions: Sequence[Partition]) -> dict[Partition, int]:
+    rows = connection.execute(_positions_of(partitions))
+    return {Partition(row.topic, row.partition): row.next_offset for row in rows}
+
+
+def _lock_positions(connection: sa.Connection, partitions: Sequence[Partition]) -> dict[Partition, int]:
+    rows = connection.execute(_positions_of(partitions).with_for_update())
+    return {Partition(row.topic, row.partition): row.next_offset for row in rows}
+
+
+def _store_positions(connection: sa.Connection, following: Mapping[Partition, int]) -> int:
+    """Return how many were stored; a position that another process stored meanwhile stays as it is."""
+    return connection.execute(
+        sa.text(
+            """
+            INSERT INTO orders.projection_offset (topic, partition, next_offset)
+            SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:numbers AS integer[]), CAST(:offsets AS bigint[]))
+            ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset
+            WHERE projection_offset.next_offset < excluded.next_offset
+            """
+        ),
+        {
+            "topics": [partition.topic for partition in following],
+            "numbers": [partition.number for partition in following],
+            "offsets": list(following.values()),
+        },
+    ).rowcount
+
+
+def _upsert_statuses(connection: sa.Connection, statuses: Sequence[OrderStatus]) -> None:
+    """Join the statuses into the table. LEAST ignores NULL: the earliest notification counts."""
+    connection.execute(
+        sa.text(
+            """
+            INSERT INTO orders.order_status AS known (order_id, user_id, status, reason, sku, requested, available,
+                lines, placed_at, decided_at, notified_at)
+            SELECT * FROM unnest(CAST(:order_ids AS uuid[]), CAST(:user_ids AS text[]), CAST(:statuses AS text[]),
+                CAST(:reasons AS text[]), CAST(:skus AS text[]), CAST(:requested AS integer[]),
+                CAST(:available AS integer[]), CAST(:lines AS jsonb[]), CAST(:placed AS timestamptz[]),
+                CAST(:decided AS timestamptz[]), CAST(:notified AS timestamptz[]))
+            ON CONFLICT (order_id) DO UPDATE SET
+                status = CASE known.status WHEN 'pending' THEN excluded.status ELSE known.status END,
+                reason = CASE known.status WHEN 'pending' THEN excluded.reason ELSE known.reason END,
+                sku = CASE known.status WHEN 'pending' THEN excluded.sku ELSE known.sku END,
+                requested = CASE known.status WHEN 'pending' THEN excluded.requested ELSE known.requested END,
+                available = CASE known.status WHEN 'pending' THEN excluded.available ELSE known.available END,
+                decided_at = CASE known.status WHEN 'pending' THEN excluded.decided_at ELSE known.decided_at END,
+                lines = COALESCE(known.lines, excluded.lines),
+                placed_at = COALESCE(known.placed_at, excluded.placed_at),
+                notified_at = LEAST(known.notified_at, excluded.notified_at)
+            """
+        ),
+        _columns(statuses),
+    )
+
+
+def _columns(statuses: Sequence[OrderStatus]) -> dict[str, list[Any]]:
+    return {
+        "order_ids": [s.order_id for s in statuses],
+        "user_ids": [s.user_id for s in statuses],
+        "statuses": [s.status.value for s in statuses],
+        "reasons": [s.reason.value if s.reason else None for s in statuses],
+        "skus": [s.lacking.sku if s.lacking else None for s in statuses],
+        "requested": [s.lacking.requested if s.lacking else None for s in statuses],
+        "available": [s.lacking.available if s.lacking else None for s in statuses],
+        "lines": [_lines_text(s.lines) if s.lines is not None else None for s in statuses],
+        "placed": [_time(s.placed_at_ms) for s in statuses],
+        "decided": [_time(s.decided_at_ms) for s in statuses],
+        "notified": [_time(s.notified_at_ms) for s in statuses],
+    }
+
+
+def _lines_text(lines: Sequence[OrderLine]) -> str:
+    return json.dumps([{"sku": line.sku, "quantity": line.quantity} for line in lines], separators=(",", ":"))
+
+
+def _time(epoch_ms: int | None) -> datetime | None:
+    return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, tz=UTC)
+
+
+def _epoch_ms(time: datetime | None) -> int | None:
+    return None if time is None else round(time.timestamp() * 1000)
+
+
+def _known() -> sa.Select[Any]:
+    """Select orders of which more than a notification is known."""
+    return sa.select(table).where(table.c.placed_at.is_not(None))
+
+
+def _status(row: sa.Row[Any]) -> OrderStatus:
+    return OrderStatus(
+        order_id=str(row.order_id),
+        user_id=row.user_id,
+        status=Status(row.status),
+        lines=tuple(OrderLine(line["sku"], line["quantity"]) for line in row.lines or ()),
+        placed_at_ms=_epoch_ms(row.placed_at),
+        decided_at_ms=_epoch_ms(row.decided_at),
+        reason=Reason(row.reason) if row.reason is not None else None,
+        lacking=Lacking(row.sku, row.requested, row.available) if row.sku is not None else None,
+        notified_at_ms=_epoch_ms(row.notified_at),
+    )

@@ -61,10 +61,12 @@ def _lines_complaint(lines: tuple[OrderLine, ...]) -> str:
     if not 1 <= len(lines) <= LINES_MAX:
         return f"lines holds {len(lines)} entries instead of 1 to {LINES_MAX}"
     for index, line in enumerate(lines):
+        sku = line.sku
+        if sku and len(sku) <= SKU_LENGTH_MAX and sku.isprintable() and 1 <= line.quantity <= QUANTITY_MAX:
+            continue
         if found := text_complaint(line.sku, length_max=SKU_LENGTH_MAX):
             return f"lines[{index}].sku {found}"
-        if not 1 <= line.quantity <= QUANTITY_MAX:
-            return f"lines[{index}].quantity is {line.quantity} instead of 1 to {QUANTITY_MAX}"
+        return f"lines[{index}].quantity is {line.quantity} instead of 1 to {QUANTITY_MAX}"
     if len({line.sku for line in lines}) != len(lines):
         return "lines names a sku twice"
     return ""

@@ -7,6 +7,7 @@ consumer. `take` may return records of a partition that was revoked in the same 
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import confluent_kafka
@@ -183,13 +184,19 @@ def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partitio
 
 
 def _record(message: Any) -> InputRecord:
+    headers = message.headers()
     return InputRecord(
-        Partition(message.topic(), message.partition()),
+        _partition(message.topic(), message.partition()),
         message.offset(),
         message.key(),
         message.value(),
-        tuple(message.headers() or ()),
+        tuple(headers) if headers else (),
     )
+
+
+@cache  # as many as there are partitions; a batch names the same few
+def _partition(topic: str, number: int) -> Partition:
+    return Partition(topic, number)
 
 
 def _readable(message: Message) -> bool:

@@ -8,7 +8,7 @@ undoes all, and the batch is decided anew on what it sees then.
 No ON CONFLICT here: with COMMIT queued it would skip the row but not the decrement.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import psycopg
@@ -36,41 +36,46 @@ class Snapshot:
     known: Mapping[str, Decision]
 
 
-_AVAILABLE = "SELECT sku, available FROM inventory.stock WHERE sku = ANY(%b::text[])"
+# Texts travel joined, one parameter per column, and the server splits them: a list would be encoded value by value in
+# Python. Ids hold no comma; SKUs hold no control character, so the unit separator (0x1F) divides them.
+_AVAILABLE = r"SELECT sku, available FROM inventory.stock WHERE sku = ANY(string_to_array(%b, E'\x1f'))"
 _KNOWN = """
 SELECT order_id::text, verdict = 1, event_id::text, event, topic, partition, "offset",
     round(extract(epoch FROM decided_at) * 1000)::bigint
-FROM inventory.decision WHERE order_id = ANY(%b::text[]::uuid[])
+FROM inventory.decision WHERE order_id = ANY(string_to_array(%b, ',')::uuid[])
 """
-_RECORD = """
+_RECORD = r"""
 INSERT INTO inventory.decision
     (order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at)
-SELECT n.order_id::uuid, n.verdict, n.reason, n.event_id::uuid, n.event, n.topic, n.partition, n."offset",
+SELECT n.order_id, (n.reason IS NULL)::int, n.reason, n.event_id, n.event, n.topic, n.partition, n."offset",
     n.skus::text[], n.qtys::int[], to_timestamp(n.decided_at_ms / 1000.0)
-FROM unnest(%b::text[], %b::smallint[], %b::text[], %b::text[], %b::bytea[], %b::text[], %b::int[], %b::bigint[],
-    %b::text[], %b::text[], %b::bigint[])
-    AS n(order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at_ms)
+FROM unnest(string_to_array(%b, ',')::uuid[], string_to_array(%b, ',', ''), string_to_array(%b, ',')::uuid[],
+    %b::bytea[], string_to_array(%b, ','), string_to_array(%b, ',')::int[], string_to_array(%b, ',')::bigint[],
+    string_to_array(%b, E'\x1f'), string_to_array(%b, E'\x1f'), string_to_array(%b, ',')::bigint[])
+    AS n(order_id, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at_ms)
 """
 _COUNT_REPLAYS = """
 UPDATE inventory.decision d SET replays = replays + 1
-FROM (SELECT order_id FROM inventory.decision WHERE order_id = ANY(%b::text[]::uuid[]) ORDER BY order_id FOR UPDATE) k
+FROM (SELECT order_id FROM inventory.decision WHERE order_id = ANY(string_to_array(%b, ',')::uuid[])
+    ORDER BY order_id FOR UPDATE) k
 WHERE d.order_id = k.order_id
 """
-_LOCK = """
+_LOCK = r"""
 SELECT 1 / (count(*) = %b)::int
-FROM (SELECT 1 FROM inventory.stock WHERE sku = ANY(%b::text[]) ORDER BY sku FOR UPDATE) l
+FROM (SELECT 1 FROM inventory.stock WHERE sku = ANY(string_to_array(%b, E'\x1f')) ORDER BY sku FOR UPDATE) l
 """
-_TAKE = """
+_TAKE = r"""
 UPDATE inventory.stock s SET available = s.available - t.units
-FROM unnest(%b::text[], %b::int[]) AS t(sku, units) WHERE s.sku = t.sku
+FROM unnest(string_to_array(%b, E'\x1f'), string_to_array(%b, ',')::int[]) AS t(sku, units) WHERE s.sku = t.sku
 """
+_SEPARATOR = "\x1f"
 
 
 def read(connection: psycopg.Connection, *, skus: Collection[str], order_ids: Collection[str]) -> Snapshot:
     """Return stock and decisions as they are now; no locks."""
     with connection.pipeline(), connection.cursor(binary=True) as stock, connection.cursor(binary=True) as decisions:
-        stock.execute(_AVAILABLE, [list(skus)])
-        decisions.execute(_KNOWN, [list(order_ids)])
+        stock.execute(_AVAILABLE, [_SEPARATOR.join(skus)])
+        decisions.execute(_KNOWN, [",".join(order_ids)])
         return Snapshot(
             available=dict(stock.fetchall()),
             known={row[0]: _decision(*row) for row in decisions.fetchall()},
@@ -96,10 +101,10 @@ def record(
         if new:
             cursor.execute(_RECORD, _columns(sorted(new, key=lambda row: row.decision.order_id)))
         if replayed:
-            cursor.execute(_COUNT_REPLAYS, [list(replayed)])
+            cursor.execute(_COUNT_REPLAYS, [",".join(replayed)])
         if skus:
-            cursor.execute(_LOCK, [len(skus), skus])
-            cursor.execute(_TAKE, [skus, [taken[sku] for sku in skus]])
+            cursor.execute(_LOCK, [len(skus), _SEPARATOR.join(skus)])
+            cursor.execute(_TAKE, [_SEPARATOR.join(skus), ",".join(str(taken[sku]) for sku in skus)])
         cursor.execute("COMMIT")
         pipeline.sync()
         failpoints.point("inventory:db.sent")
@@ -119,24 +124,23 @@ def _decision(
     return Decision(order_id, reserved, event_id, event, owner, decided_at_ms)
 
 
-def _columns(new: Sequence[NewDecision]) -> list[list[object]]:
-    """Return the rows as one list per column, in the order of `_RECORD`."""
+def _columns(new: Sequence[NewDecision]) -> list[object]:
+    """Return the rows as one parameter per column, in the order of `_RECORD`."""
     decisions = [row.decision for row in new]
     return [
-        [decision.order_id for decision in decisions],
-        [int(decision.reserved) for decision in decisions],
-        [row.reason for row in new],
-        [decision.event_id for decision in decisions],
+        ",".join([decision.order_id for decision in decisions]),
+        ",".join([row.reason or "" for row in new]),
+        ",".join([decision.event_id for decision in decisions]),
         [decision.event for decision in decisions],
-        [decision.owner.partition.topic for decision in decisions],
-        [decision.owner.partition.number for decision in decisions],
-        [decision.owner.offset for decision in decisions],
-        [_array(line.sku for line in row.lines) for row in new],
-        ["{" + ",".join(str(line.quantity) for line in row.lines) + "}" for row in new],
-        [decision.decided_at_ms for decision in decisions],
+        ",".join([decision.owner.partition.topic for decision in decisions]),
+        ",".join([str(decision.owner.partition.number) for decision in decisions]),
+        ",".join([str(decision.owner.offset) for decision in decisions]),
+        _SEPARATOR.join([_array(row.lines) for row in new]),
+        _SEPARATOR.join(["{" + ",".join([str(line.quantity) for line in row.lines]) + "}" for row in new]),
+        ",".join([str(decision.decided_at_ms) for decision in decisions]),
     ]
 
 
-def _array(texts: Iterable[str]) -> str:
-    """Return one quoted array literal: `unnest` would flatten nested arrays."""
-    return "{" + ",".join('"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"' for text in texts) + "}"
+def _array(lines: Sequence[OrderLine]) -> str:
+    """Return the SKUs as one quoted array literal: `unnest` would flatten nested arrays."""
+    return "{" + ",".join(['"' + line.sku.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in lines]) + "}"

@@ -1,0 +1,147 @@
+"""What of a fetch may be processed and what it commits: nothing lost, nothing twice."""
+
+import sys
+
+import confluent_kafka
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.kafka.loop_core import Accepted, Gap, accept, generation, next_offsets
+from common.kafka.records import CommitPoint, InputRecord, Partition
+
+A, B, C = (Partition("orders.created", number) for number in range(3))
+OWNED = frozenset({A, B})
+
+
+def record(partition: Partition, offset: int) -> InputRecord:
+    return InputRecord(partition, offset, key=None, value=b"%d" % offset)
+
+
+def accepted(found: Accepted | Gap) -> list[tuple[Partition, int]]:
+    assert isinstance(found, Accepted)
+    return [(r.partition, r.offset) for r in found.records]
+
+
+def test_records_that_are_due_are_accepted_in_order_of_arrival() -> None:
+    batch = [record(A, 4), record(B, 9), record(A, 5)]
+    assert accepted(accept(batch, owned=OWNED, due={A: 4, B: 9})) == [(A, 4), (B, 9), (A, 5)]
+
+
+def test_records_of_a_partition_that_moved_away_are_dropped() -> None:
+    batch = [record(A, 4), record(C, 0), record(A, 5)]
+    assert accepted(accept(batch, owned=OWNED, due={A: 4, B: 0})) == [(A, 4), (A, 5)]
+
+
+def test_records_below_the_due_offset_were_processed_and_are_dropped() -> None:
+    batch = [record(A, 2), record(A, 3), record(A, 4)]
+    assert accepted(accept(batch, owned=OWNED, due={A: 4, B: 0})) == [(A, 4)]
+
+
+def test_record_that_comes_twice_in_one_fetch_is_accepted_once() -> None:
+    assert accepted(accept([record(A, 4), record(A, 4)], owned=OWNED, due={A: 4, B: 0})) == [(A, 4)]
+
+
+def test_missing_record_is_a_gap_and_nothing_behind_it_is_accepted() -> None:
+    batch = [record(A, 4), record(A, 6)]
+    assert accept(batch, owned=OWNED, due={A: 4, B: 0}) == Gap(A, due=5, found=6)
+
+
+def test_gap_of_a_partition_that_moved_away_is_none() -> None:
+    assert accepted(accept([record(C, 77)], owned=OWNED, due={A: 4, B: 0})) == []
+
+
+def test_known_hole_is_passed__and_only_that_one() -> None:
+    holes = frozenset({(A, 5)})
+    assert accepted(accept([record(A, 4), record(A, 6)], owned=OWNED, due={A: 4, B: 0}, holes=holes)) == [
+        (A, 4),
+        (A, 6),
+    ]
+    assert accept([record(A, 4), record(A, 8)], owned=OWNED, due={A: 3, B: 0}, holes=holes) == Gap(A, due=3, found=4)
+    assert accept([record(B, 6)], owned=OWNED, due={A: 4, B: 5}, holes=holes) == Gap(B, due=5, found=6)
+
+
+def test_nothing_fetched_is_nothing_accepted() -> None:
+    assert accepted(accept([], owned=OWNED, due={A: 0, B: 0})) == []
+
+
+FETCHES = st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(0, 12)), max_size=40)
+DUE = st.fixed_dictionaries({A: st.integers(0, 6), B: st.integers(0, 6)})
+
+
+@given(FETCHES, DUE)
+def test_whatever_is_fetched_the_accepted_offsets_run_on_from_the_due_ones_without_gap_or_repetition(
+    fetched: list[tuple[Partition, int]], due: dict[Partition, int]
+) -> None:
+    found = accept([record(*at) for at in fetched], owned=OWNED, due=due)
+    if isinstance(found, Accepted):
+        for partition in (A, B):
+            offsets = [r.offset for r in found.records if r.partition == partition]
+            assert offsets == list(range(due[partition], due[partition] + len(offsets)))
+        assert all(r.partition in OWNED for r in found.records)
+
+
+@given(FETCHES, DUE)
+def test_gap_is_told_only_where_a_record_is_really_missing(
+    fetched: list[tuple[Partition, int]], due: dict[Partition, int]
+) -> None:
+    found = accept([record(*at) for at in fetched], owned=OWNED, due=due)
+    if isinstance(found, Gap):
+        before = fetched[: fetched.index((found.partition, found.found))]
+        assert found.partition in OWNED
+        assert due[found.partition] <= found.due < found.found
+        assert (found.partition, found.due) not in before
+
+
+TURNS = st.lists(st.tuples(st.integers(1, 8), st.booleans()), max_size=20)
+
+
+@given(st.integers(0, 25), TURNS)
+def test_partition_read_in_any_fetches_with_rewinds_between_is_accepted_once_and_whole(
+    length: int, turns: list[tuple[int, bool]]
+) -> None:
+    """Model of the loop: a commit moves the due offset, a failed batch goes back to the committed one."""
+    due = {A: 0}
+    position = 0
+    processed: list[int] = []
+    for size, committed in [*turns, (0, False), (length, True)]:
+        batch = [record(A, offset) for offset in range(position, min(position + size, length))]
+        position += len(batch)
+        found = accept(batch, owned=frozenset({A}), due=due)
+        assert isinstance(found, Accepted)
+        if committed and found.records:
+            processed += [r.offset for r in found.records]
+            due[A] = next_offsets(found.records)[A].offset
+        elif not committed:
+            position = due[A]
+    assert processed == list(range(length))
+
+
+@given(st.lists(st.tuples(st.sampled_from([A, B, C]), st.integers(0, 10**12)), min_size=1))
+def test_offset_to_commit_is_the_one_behind_the_last_record_of_each_partition(
+    batch: list[tuple[Partition, int]],
+) -> None:
+    ordered = sorted(batch)
+    points = next_offsets([record(*at) for at in ordered])
+    assert points == {
+        partition: CommitPoint(max(o for p, o in ordered if p == partition) + 1) for partition, _ in ordered
+    }
+
+
+def test_committing_an_empty_batch_is_a_bug() -> None:
+    with pytest.raises(AssertionError, match="commits nothing"):
+        next_offsets([])
+
+
+def test_metadata_of_a_consumer_that_has_not_joined_has_no_generation() -> None:
+    consumer = confluent_kafka.Consumer({"group.id": "never-joined", "group.instance.id": "slot-0"})
+    try:
+        assert generation(consumer.consumer_group_metadata()) == -1
+    finally:
+        consumer.close()
+
+
+@pytest.mark.parametrize("number", [-1, 0, 1, 300, 2**31 - 1])
+def test_generation_is_read_where_librdkafka_writes_it(number: int) -> None:
+    metadata = b"CGMDv2:" + number.to_bytes(4, sys.byteorder, signed=True) + b"group\0member\0"
+    assert generation(metadata) == number

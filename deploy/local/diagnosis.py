@@ -9,6 +9,7 @@ from pathlib import Path
 from common.errors import ExitCode, PipelineError
 from deploy.local import logs
 
+CONFIG_LINES_MAX = 8
 _LINE_CHARACTERS_MAX = 300
 
 
@@ -82,6 +83,9 @@ def explain(name: str, log: Path, *, since: int, code: int | None) -> StartError
     """Return the error to tell. `since` is where this start's lines begin in the log; `code` None means too slow."""
     lines = logs.lines_since(log, since)
     how = _describe_end(code)
+    if code == ExitCode.CONFIG:
+        said = "\n".join(_shorten(line) for line in lines[-CONFIG_LINES_MAX:])
+        return StartError(f"{name} refuses its settings:\n{said}", cure=f"correct them, then start again (log: {log})")
     for cause in CAUSES:
         for line in lines:
             if cause.pattern.search(line):

@@ -25,6 +25,12 @@ class HomeInUseError(PipelineError):
 
     exit_code = ExitCode.UNAVAILABLE
 
+    def __init__(self, home: "Home") -> None:
+        super().__init__(
+            f"a stack already runs in {home.root}",
+            cure="see it with `pipeline status`, stop it with `pipeline down`, or start another: --home DIR",
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Home:
@@ -123,10 +129,7 @@ def owned(home: Home, *, patience_seconds: float = 15.0) -> Iterator[int]:
         deadline = time.monotonic() + patience_seconds
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:
-                raise HomeInUseError(
-                    f"a stack already runs in {home.root}",
-                    cure="see it with `pipeline status`, stop it with `pipeline down`, or start another: --home DIR",
-                )
+                raise HomeInUseError(home)
             time.sleep(_LOCK_POLL_SECONDS)
         yield lock.fileno()
 

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import platformdirs
 
@@ -32,6 +32,11 @@ class CorruptError(PipelineError):
     """What came in is not what the lock names."""
 
     exit_code = ExitCode.UNAVAILABLE
+
+
+def cached(folder: Path | None = None) -> "Jars":
+    """Return the cache as it is, for commands that only need to know the paths."""
+    return Jars(folder or default_cache(), locked())
 
 
 def default_cache() -> Path:
@@ -86,7 +91,7 @@ def ensure(*, open_progress: OpenProgress = no_progress, folder: Path | None = N
 
     Raise `DownloadError` when a file cannot be had, `CorruptError` when it is not the one that the lock names.
     """
-    jars = Jars(folder or default_cache(), locked())
+    jars = cached(folder)
     if not jars.missing():
         return jars
     with _alone_in(jars.folder):
@@ -112,9 +117,15 @@ def _fetch(jars: Jars, missing: Sequence[Artifact], advance: Advance) -> None:
     incoming.mkdir()
     stop = Event()
     by_size = sorted(missing, key=lambda each: -each.size_bytes)
+    turn = Lock()
+
+    def one_at_a_time(size_bytes: int) -> None:
+        with turn:
+            advance(size_bytes)
+
     with ThreadPoolExecutor(PARALLEL_DOWNLOADS) as pool:
         try:
-            for _ in pool.map(lambda each: _fetch_one(jars, each, incoming, advance, stop), by_size):
+            for _ in pool.map(lambda each: _fetch_one(jars, each, incoming, one_at_a_time, stop), by_size):
                 pass
         finally:
             stop.set()

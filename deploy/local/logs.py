@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -46,17 +46,32 @@ def last_lines(path: Path, count: int) -> list[str]:
     return []
 
 
-def follow(path: Path) -> Iterator[str]:
-    """Yield what is appended from now on, line by line, for ever; start over when the file was emptied."""
-    offset = size(path)
-    rest = ""
+def follow(paths: Sequence[Path]) -> Iterator[tuple[Path, str]]:
+    """Yield what is appended to the files from now on, line by line, for ever."""
+    tails = [Tail(path, offset=size(path)) for path in paths]
     while True:
-        if size(path) < offset:
-            offset = 0
-        with suppress(FileNotFoundError), path.open(encoding="utf-8", errors="replace", newline="") as log:
-            log.seek(offset)
-            text = rest + log.read()
-            offset = log.tell()
-            *whole, rest = text.split("\n")
-            yield from whole
+        for tail in tails:
+            for line in tail.new_lines():
+                yield tail.path, line
         time.sleep(_POLL_SECONDS)
+
+
+class Tail:
+    """The end of one log. A file that was emptied is read from its start."""
+
+    def __init__(self, path: Path, *, offset: int) -> None:
+        self.path = path
+        self._offset = offset
+        self._rest = b""
+
+    def new_lines(self) -> list[str]:
+        """Return the lines that were finished since the last call."""
+        if size(self.path) < self._offset:
+            self._offset, self._rest = 0, b""
+        with suppress(FileNotFoundError), self.path.open("rb") as log:
+            log.seek(self._offset)
+            text = self._rest + log.read()
+            self._offset = log.tell()
+            *whole, self._rest = text.split(b"\n")
+            return [line.decode("utf-8", errors="replace") for line in whole]
+        return []

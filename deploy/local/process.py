@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 import psutil
@@ -79,14 +79,21 @@ class Child:
         return code
 
 
-def stop_all(children: Iterable[Child], *, grace_seconds: float) -> None:
-    """Ask all to stop, wait for them together, kill what outlasts the grace."""
+def never() -> bool:
+    """Be in no hurry."""
+    return False
+
+
+def stop_all(children: Iterable[Child], *, grace_seconds: float, hurry: Callable[[], bool] = never) -> None:
+    """Ask all to stop, wait for them together, kill what outlasts the grace; once `hurry` says so, kill at once."""
     asked = list(children)
     for child in asked:
         child.ask_to_stop()
     deadline = time.monotonic() + grace_seconds
+    while any(child.poll() is None for child in asked) and time.monotonic() < deadline and not hurry():
+        time.sleep(_POLL_SECONDS)
     for child in asked:
-        if child.wait(max(0.0, deadline - time.monotonic())) is None:
+        if child.poll() is None:
             child.kill()
 
 

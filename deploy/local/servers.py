@@ -9,26 +9,28 @@ Nothing restarts a server here but its handle; nothing is left when the block, o
 """
 
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import jars
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home, read_secret
 from deploy.local.kafka import Kafka
 from deploy.local.launch import Program
-from deploy.local.ports import Claims, assign
+from deploy.local.ports import Claims, assign, recall
 from deploy.local.postgres import SUPERUSER, Postgres
-from deploy.local.process import Child, stop_all
+from deploy.local.process import Child, never, stop_all
 from deploy.local.registry import Registry
 from deploy.local.runner import Runner, tick_until_settled
 
 KAFKA, POSTGRES, REGISTRY = "kafka", "postgres", "registry"
 ALL = (KAFKA, POSTGRES, REGISTRY)
-STOP_SECONDS = 3.0
+STOP_SECONDS = 2.5
+POSTGRES_STOP_SECONDS = 1.5
 PORTS = ("kafka", "kafka_controller", "postgres", "registry", "registry_management")
 
 
@@ -188,6 +190,14 @@ def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int]) -> Addr
     )
 
 
+def addresses_of(home: Home) -> Addresses:
+    """Return where the servers of an existing stack are; raise `ConfigError` when none was ever started there."""
+    ports = recall(home)
+    if not set(PORTS) <= set(ports):
+        raise ConfigError(f"no stack in {home.root}", cure="start one: pipeline up, or name its folder: --home DIR")
+    return addresses_on(home, jars.cached(), ports)
+
+
 def make_runners(addresses: Addresses, wanted: Iterable[str], guardian: Guardian) -> dict[str, Runner]:
     """Return a runner per server, in the order in which they can start."""
     programs: dict[str, Program] = {KAFKA: addresses.kafka, POSTGRES: addresses.postgres, REGISTRY: addresses.registry}
@@ -206,8 +216,9 @@ def with_needed(names: Iterable[str]) -> frozenset[str]:
     return wanted | {POSTGRES} if REGISTRY in wanted else wanted
 
 
-def stop_in_order(runners: Mapping[str, Runner]) -> None:
+def stop_in_order(runners: Mapping[str, Runner], *, hurry: Callable[[], bool] = never) -> None:
     """Stop the registry and Kafka together, then the database that the registry writes to."""
     left = {name: child for name, runner in runners.items() if (child := runner.halt()) is not None}
-    stop_all([child for name, child in left.items() if name != POSTGRES], grace_seconds=STOP_SECONDS)
-    stop_all([child for name, child in left.items() if name == POSTGRES], grace_seconds=STOP_SECONDS)
+    clients = [child for name, child in left.items() if name != POSTGRES]
+    stop_all(clients, grace_seconds=STOP_SECONDS, hurry=hurry)
+    stop_all([left[POSTGRES]] if POSTGRES in left else [], grace_seconds=POSTGRES_STOP_SECONDS, hurry=hurry)

@@ -1,0 +1,41 @@
+"""`pipeline env`: the variables that lead a program to a running stack."""
+
+import json
+import shlex
+from typing import Annotated
+
+import typer
+
+from common.errors import ConfigError
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from deploy.local import home as homes
+from deploy.local.home import ROLES
+from deploy.local.servers import addresses_of
+from deploy.local.services import service_environment
+
+app = typer.Typer(**TYPER_OPTIONS)
+
+
+@app.command(
+    **example(
+        "run a worker of your own beside the stack, in a free slot",
+        'eval "$(pipeline env --role inventory_rw)"',
+        "PIPELINE_SLOT=7 python -m inventory_service",
+    )
+)
+def env(
+    home: HomeOption = DEFAULT,
+    *,
+    role: Annotated[str, typer.Option(help=f"Database role: {', '.join(ROLES)}.")] = "reader",
+    as_json: JsonOption = False,
+) -> None:
+    """Print where Kafka, the registry and PostgreSQL listen, as `export` lines. Passwords stay in their files."""
+    if role not in ROLES:
+        raise ConfigError(f"no role {role!r}", cure=f"one of: {', '.join(ROLES)}")
+    place = homes.at(home)
+    variables = {"PIPELINE_HOME": str(place.root), **service_environment(addresses_of(place), role)}
+    if as_json:
+        typer.echo(json.dumps(variables, indent=2))
+        return
+    for name, value in variables.items():
+        typer.echo(f"export {name}={shlex.quote(value)}")

@@ -1,0 +1,128 @@
+"""The `pipeline` command: a table of subcommands, each loaded only when it is called.
+
+To add one, put a row into `COMMANDS` and write `deploy/cli/<name>.py` with a `typer.Typer` called `app`: one
+`@app.command()` for a plain subcommand, several for a group such as `pipeline stock set`. The module's docstring is
+for maintainers; users read the function's. Take from `deploy.cli.options`: `TYPER_OPTIONS` for the `typer.Typer`,
+`example` for the `@app.command`, `HomeOption` and `JsonOption`. Raise `PipelineError` for whatever a user should be
+told: here it becomes two lines and its exit code. A traceback reaches nobody who did not ask for it: `python -X dev`.
+"""
+
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from common.errors import ConfigError, PipelineError
+from deploy.cli.options import TYPER_OPTIONS
+
+COMMANDS = MappingProxyType(
+    {
+        "up": "Start the whole pipeline here; Ctrl-C stops all of it.",
+        "down": "Stop what `up --detach` started; --volumes removes the data.",
+        "status": "Show what runs: processes, memory, orders, lag.",
+        "logs": "Print a process's log, and follow it.",
+        "kill": "Kill, freeze or thaw a process and see the rest survive.",
+        "doctor": "Check this machine; every finding comes with its cure.",
+        "env": "Print the variables that lead a shell to the running stack.",
+        "provision": "Make roles, tables, topics, schemas and demo stock.",
+        "stock": "List, set or add stock.",
+        "psql": "Open the pipeline's database.",
+        "order": "Tell one order's story across HTTP, topics and tables.",
+        "verify": "Prove the books from topics and tables; name the culprit.",
+        "demo": "See it all in a minute: orders, outcomes, a kill, the proof.",
+        "bench": "Measure how many orders per second are reserved.",
+    }
+)
+EPILOG = "Begin with: pipeline up. Each command explains itself: pipeline up --help"
+
+
+class LazyCommand(TyperCommand):
+    """A row of the table: knows its help line, and loads its module when it is run or asked for its own help."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: Any = None,
+        **extra: Any,
+    ) -> Any:
+        """Let the real command take over."""
+        return load(str(self.name)).make_context(info_name, args, parent=parent, **extra)
+
+
+def _row(name: str, line: str) -> LazyCommand:
+    return LazyCommand(name, callback=None, help=line, rich_markup_mode=None)
+
+
+class LazyGroup(TyperGroup):
+    """The table as a command, and the place where exceptions become exit codes."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: _row(name, line) for name, line in COMMANDS.items()}
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
+        """Run; tell an error in two lines instead of a traceback."""
+        try:
+            return super().main(args, *rest, **extra)
+        except PipelineError as error:
+            sys.exit(tell(error))
+        except Exception as error:  # noqa: BLE001 - the outermost frame: nobody else could turn it into words
+            sys.exit(tell(unexpected(error)))
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="pipeline",
+    help="Run, watch, break and prove the order pipeline.",
+    epilog=EPILOG,
+    no_args_is_help=True,
+    **TYPER_OPTIONS,
+)
+
+
+@app.callback()
+def _root() -> None:
+    """Have no options of its own; every command has."""
+
+
+def load(name: str) -> Any:
+    """Import a subcommand's module and return its command."""
+    module = f"deploy.cli.{name}"
+    try:
+        return typer.main.get_command(importlib.import_module(module).app)
+    except ModuleNotFoundError as error:
+        if error.name == module:
+            raise ConfigError(f"`pipeline {name}` is not in this checkout", cure="git pull") from error
+        raise ConfigError(
+            f"`pipeline {name}` needs the package {error.name}", cure="pip install -e '.[local]' (or: make setup)"
+        ) from error
+
+
+def tell(error: PipelineError) -> int:
+    """Write what is wrong and the way out to the standard error; return the exit code."""
+    sys.stderr.write(f"error: {error.message}\n")
+    if error.cure:
+        sys.stderr.write(f"  way out: {error.cure}\n")
+    return int(error.exit_code)
+
+
+def unexpected(error: Exception) -> PipelineError:
+    """Put an error that nobody foresaw into words."""
+    if sys.flags.dev_mode:
+        traceback.print_exception(error)
+    if isinstance(error, OSError):
+        return PipelineError(str(error), cure="check that path or address; `pipeline doctor` checks the machine")
+    return PipelineError(
+        f"internal error, {type(error).__name__}: {error}",
+        cure="please report it, with the traceback of: python -X dev -m deploy.cli.main " + " ".join(sys.argv[1:]),
+    )
+
+
+if __name__ == "__main__":
+    app(prog_name="pipeline")

@@ -1,0 +1,59 @@
+"""`pipeline status`: one look at a running stack."""
+
+import json
+from dataclasses import asdict
+
+import typer
+from rich.console import Console
+
+from common.errors import ConfigError, ExitCode
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from deploy.local import home as homes
+from deploy.local import readings, state
+from deploy.local.readings import Readings
+from deploy.local.state import Phase, StackState
+from deploy.local.view import figures_line, process_table, state_word
+
+app = typer.Typer(**TYPER_OPTIONS)
+
+
+@app.command(
+    **example("wait in a script until the stack is up", "until pipeline status --json > stack.json; do sleep 1; done")
+)
+def status(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
+    """Show each process with its state, pid, memory and restarts; then orders and lag.
+
+    The exit code is 0 while the whole stack is ready, 75 otherwise.
+    """
+    place = homes.at(home)
+    stack = state.current(place)
+    if stack is None:
+        raise ConfigError(f"no stack in {place.root}", cure="start one: pipeline up, or name its folder: --home DIR")
+    taken = readings.Reader().take(stack.processes)
+    if as_json:
+        typer.echo(json.dumps(_as_fields(stack, taken), indent=2))
+    else:
+        _print(stack, taken)
+    if stack.phase is not Phase.READY:
+        raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _print(stack: StackState, taken: Readings) -> None:
+    console = Console()
+    console.print(process_table(stack, taken))
+    console.print(figures_line(taken.counters, None), highlight=False)
+    console.print(f"stack {stack.phase}", highlight=False)
+    if stack.error:
+        console.print(f"error: {stack.error}\n  way out: {stack.cure}", highlight=False, soft_wrap=True)
+
+
+def _as_fields(stack: StackState, taken: Readings) -> dict[str, object]:
+    processes = [
+        {
+            **asdict(process),
+            "state": state_word(process, taken.processes[process.label]),
+            "memory_bytes": taken.processes[process.label].memory_bytes,
+        }
+        for process in stack.processes
+    ]
+    return {**asdict(stack), "processes": processes, "counters": asdict(taken.counters)}

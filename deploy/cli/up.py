@@ -1,0 +1,40 @@
+"""`pipeline up`: the supervisor in the foreground, or in the background once it is ready."""
+
+from typing import Annotated
+
+import typer
+
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
+from deploy.local import background, services, supervisor
+from deploy.local import home as homes
+from deploy.local.view import open_view
+
+SLOTS_MAX = 64
+app = typer.Typer(**TYPER_OPTIONS)
+
+
+@app.command(
+    **example(
+        "four workers, in a folder of their own, in the background",
+        "pipeline up --inventory 4 --home /tmp/shop --detach",
+    )
+)
+def up(
+    home: HomeOption = DEFAULT,
+    *,
+    inventory: Annotated[int, typer.Option(min=1, max=SLOTS_MAX, help="Inventory workers, one per slot.")] = 2,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready.")] = False,
+) -> None:
+    """Start the whole pipeline: Kafka, PostgreSQL, the schema registry and the services.
+
+    It stays in the foreground; Ctrl-C stops all of it within ten seconds and keeps the data. What falls is started
+    again in its slot. A busy port is replaced by the next free one, and named.
+    """
+    place = homes.at(home)
+    if detach:
+        supervisor.refuse_second(place)
+        arguments = ("--home", str(place.root), "--inventory", str(inventory))
+        code = background.start(place, arguments, tell=typer.echo)
+        raise typer.Exit(code)
+    with open_view(place) as view:
+        supervisor.run(supervisor.Plan(place, services.table(inventory_slots=inventory)), view)

@@ -1,0 +1,136 @@
+"""The table of services that the supervisor runs, and the environment each of them gets."""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from deploy.local.launch import Launch, label
+from deploy.local.loopback import LOOPBACK, get
+from deploy.local.ports import HEALTH
+from deploy.local.servers import Addresses
+
+API = "order-api"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One row of the table: a program of ours, started once, or once per slot."""
+
+    name: str
+    argv: tuple[str, ...]
+    role: str
+    """Its database role."""
+    slots: int | None = None
+    """How many slots; None for a service that has none."""
+
+
+def table(*, inventory_slots: int) -> tuple[Service, ...]:
+    """Return the services of the pipeline, in starting order."""
+    python = (sys.executable, "-m")
+    return (
+        Service(API, (*python, "order_service", "api"), "order_rw"),
+        Service("order-projection", (*python, "order_service", "projection"), "order_rw"),
+        Service("inventory", (*python, "inventory_service"), "inventory_rw", slots=inventory_slots),
+        Service("notification", (*python, "notification_service"), "notification_rw", slots=1),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceProgram:
+    """One process of a service. It serves once its /readyz answers 200."""
+
+    service: Service
+    slot: int | None
+    addresses: Addresses
+    port: int
+    """Of its HTTP API, or of its health where it has no other."""
+
+    @property
+    def name(self) -> str:
+        """The service's name."""
+        return self.service.name
+
+    def prepare(self) -> Iterator[Launch]:
+        """Need nothing: provisioning came before."""
+        yield from ()
+
+    def launch(self) -> Launch:
+        """Start it."""
+        environment = service_environment(self.addresses, self.service.role)
+        if self.name == API:
+            environment |= {"PIPELINE_HTTP_HOST": LOOPBACK, "PIPELINE_HTTP_PORT": str(self.port)}
+        else:
+            environment |= {"PIPELINE_HEALTH_PORT": str(self.port)}
+        if self.slot is not None:
+            environment["PIPELINE_SLOT"] = str(self.slot)
+        return Launch(argv=self.service.argv, log=self.addresses.home.log(label(self)), environment=environment)
+
+    def ready(self) -> bool:
+        """Ask it."""
+        return get(self.port, "/readyz") is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Provision:
+    """The command that makes roles, tables, topics, schemas and stock; nothing keeps running."""
+
+    addresses: Addresses
+    argv: tuple[str, ...] = (sys.executable, "-m", "deploy.cli.main", "provision")
+    name: str = "provision"
+    slot: int | None = None
+
+    def prepare(self) -> Iterator[Launch]:
+        """Run it."""
+        environment = provision_environment(self.addresses)
+        yield Launch(argv=self.argv, log=self.addresses.home.log(self.name), environment=environment)
+
+    def launch(self) -> Launch | None:
+        """Have nothing to keep running."""
+        return None
+
+    def ready(self) -> bool:
+        """Never be asked."""
+        return True
+
+
+def port_name(service: Service, slot: int | None) -> str:
+    """Return the name under which a process of the service has its port."""
+    if service.name == API:
+        return "api"
+    return f"{HEALTH}.{service.name}" if slot is None else f"{HEALTH}.{service.name}-{slot}"
+
+
+def processes(services: Iterable[Service]) -> tuple[tuple[Service, int | None], ...]:
+    """Return service and slot of every process, in starting order."""
+    return tuple(
+        (service, slot) for service in services for slot in ((None,) if service.slots is None else range(service.slots))
+    )
+
+
+def programs(services: Iterable[Service], addresses: Addresses, ports: Mapping[str, int]) -> tuple[ServiceProgram, ...]:
+    """Return a program per process of the table."""
+    return tuple(
+        ServiceProgram(service, slot, addresses, ports[port_name(service, slot)])
+        for service, slot in processes(services)
+    )
+
+
+def service_environment(addresses: Addresses, role: str) -> dict[str, str]:
+    """Return what every client of the stack needs to know, acting as a database role."""
+    return {
+        "PIPELINE_KAFKA_BOOTSTRAP": addresses.kafka_bootstrap,
+        "PIPELINE_REGISTRY_URL": addresses.registry_url,
+        "PIPELINE_POSTGRES_URL": addresses.postgres_url(role),
+        "PIPELINE_POSTGRES_PASSWORD_FILE": str(addresses.role_secrets_folder / role),
+    }
+
+
+def provision_environment(addresses: Addresses) -> dict[str, str]:
+    """Return what provisioning needs to know."""
+    return {
+        "PIPELINE_KAFKA_BOOTSTRAP": addresses.kafka_bootstrap,
+        "PIPELINE_REGISTRY_URL": addresses.registry_url,
+        "PIPELINE_POSTGRES_ADMIN_URL": addresses.postgres_admin_url,
+        "PIPELINE_POSTGRES_ADMIN_PASSWORD_FILE": str(addresses.postgres_admin_password_file),
+        "PIPELINE_ROLE_SECRETS_DIR": str(addresses.role_secrets_folder),
+    }

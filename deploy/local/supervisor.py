@@ -1,0 +1,225 @@
+"""Run the whole stack: bring it up in order, restart what falls, take it down within seconds.
+
+One thread ticks every process's runner. Whatever ends this one - a Ctrl-C at any moment, a start that fails half-way,
+an error of ours, a SIGKILL - no process stays: the first three come through `_take_down`, the last is the guardian's.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Protocol
+
+import psutil
+
+from common.errors import PipelineError
+from deploy.local import home as homes
+from deploy.local import jars, logs, readings, servers, services, state
+from deploy.local.guardian import Guardian
+from deploy.local.home import Home
+from deploy.local.ports import Claims, Moved, assign
+from deploy.local.process import stop_all
+from deploy.local.readings import Readings
+from deploy.local.runner import TICK_SECONDS, Runner, State, raise_failure
+from deploy.local.services import Provision, Service, ServiceProgram
+from deploy.local.state import Phase, ProcessState, StackState
+
+SERVICE_ATTEMPTS_MAX = 5
+"""Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""
+STOP_SECONDS = 5.0
+_PUBLISH_SECONDS = 0.5
+_BOUND_LOGS_SECONDS = 10.0
+
+
+class View(Protocol):
+    """Who watches."""
+
+    def open_progress(self, size_bytes: int) -> AbstractContextManager[jars.Advance]:
+        """Show a download of so many bytes."""
+
+    def moved(self, ports: Sequence[Moved]) -> None:
+        """Name the ports that are not the defaults."""
+
+    def show(self, stack: StackState, readings: Readings, /) -> None:
+        """Show the stack as it stands now; called twice a second and at every change of phase."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run in a home."""
+
+    home: Home
+    services: tuple[Service, ...]
+    provision: tuple[str, ...] | None = None
+    """Another command than `pipeline provision`."""
+
+
+class Wish:
+    """What the user asked for by signals: once to stop, twice to stop at once."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        return self.times > 0
+
+    def at_once(self) -> bool:
+        """Tell whether patience has run out."""
+        return self.times > 1
+
+
+def run(plan: Plan, view: View) -> None:
+    """Bring the stack up and keep it up until SIGINT, SIGTERM or SIGHUP; then take it down.
+
+    Raise the error of a part that does not come up, after everything was taken down again.
+    """
+    refuse_second(plan.home)
+    homes.create(plan.home)
+    claims = Claims()
+    with homes.owned(plan.home) as lock:
+        cache = jars.ensure(open_progress=view.open_progress)
+        table = services.processes(plan.services)
+        names = (*servers.PORTS, *(services.port_name(service, slot) for service, slot in table))
+        ports, moved = assign(plan.home, names, claims)
+        view.moved(moved)
+        addresses = servers.addresses_on(plan.home, cache, ports)
+        with _signals() as wish, _guarded(lock) as guardian:
+            supervisor = _Supervisor(plan, addresses, ports, guardian, view)
+            supervisor.run(wish)
+    claims.release()
+
+
+def refuse_second(home: Home) -> None:
+    """Raise `HomeInUseError` at once when a stack is up here; one that is about to end is waited for instead."""
+    stack = state.read(home)
+    if stack is not None and stack.phase in {Phase.STARTING, Phase.READY} and state.find(stack.pid, stack.started_at):
+        raise homes.HomeInUseError(home)
+
+
+@contextmanager
+def _guarded(lock: int) -> Iterator[Guardian]:
+    guardian = Guardian(inherit=[lock])
+    try:
+        yield guardian
+    finally:
+        guardian.close()
+
+
+@contextmanager
+def _signals() -> Iterator[Wish]:
+    """Count the signals that ask for the end, instead of letting them interrupt a start half-way."""
+    wish = Wish()
+
+    def note(_number: int, _frame: FrameType | None) -> None:
+        wish.times += 1
+
+    former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield wish
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class _Supervisor:
+    """The runners of one stack, and what is told about them."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        addresses: servers.Addresses,
+        ports: Mapping[str, int],
+        guardian: Guardian,
+        view: View,
+    ) -> None:
+        self._plan, self._ports, self._view = plan, ports, view
+        self._servers = servers.make_runners(addresses, servers.ALL, guardian)
+        provision = Provision(addresses, plan.provision) if plan.provision else Provision(addresses)
+        self._provision = Runner(provision, plan.home, guardian, needs=tuple(self._servers.values()))
+        self._services = [
+            Runner(program, plan.home, guardian, needs=[self._provision], attempts_max=SERVICE_ATTEMPTS_MAX)
+            for program in services.programs(plan.services, addresses, ports)
+        ]
+        self._runners = (*self._servers.values(), self._provision, *self._services)
+        self._phase = Phase.STARTING
+        self._error: PipelineError | None = None
+        self._published_at = self._bounded_at = 0.0
+
+    def run(self, wish: Wish) -> None:
+        """Tick until the wish to stop; take everything down in any case."""
+        with readings.taken_regularly(self._processes) as latest:
+            try:
+                while not wish():
+                    self._tick(latest())
+                    time.sleep(TICK_SECONDS)
+            except PipelineError as error:
+                self._error = error
+                raise
+            finally:
+                self._take_down(latest(), wish)
+
+    def _tick(self, latest: Readings) -> None:
+        for runner in self._runners:
+            runner.tick()
+        if self._phase is Phase.STARTING:
+            raise_failure(self._runners)
+            if all(runner.state is State.READY for runner in self._runners):
+                self._phase = Phase.READY
+                self._publish(latest)
+        now = time.monotonic()
+        if now - self._published_at >= _PUBLISH_SECONDS:
+            self._publish(latest)
+        if now - self._bounded_at >= _BOUND_LOGS_SECONDS:
+            self._bounded_at = now
+            for runner in self._runners:
+                logs.bound(runner.log)
+
+    def _take_down(self, latest: Readings, wish: Wish) -> None:
+        """Stop the services, last started first, then the servers; the sum of the graces stays below ten seconds."""
+        self._phase = Phase.STOPPING
+        self._publish(latest)
+        left = [runner.halt() for runner in (*reversed(self._services), self._provision)]
+        stop_all([child for child in left if child is not None], grace_seconds=STOP_SECONDS, hurry=wish.at_once)
+        servers.stop_in_order(self._servers, hurry=wish.at_once)
+        self._phase = Phase.FAILED if self._error else Phase.STOPPED
+        self._publish(Readings())
+
+    def _publish(self, latest: Readings) -> None:
+        self._published_at = time.monotonic()
+        stack = self._state()
+        with suppress(OSError):  # a full disk or a closed terminal must not stop the stack, nor its end
+            state.write(self._plan.home, stack)
+            self._view.show(stack, latest)
+
+    def _state(self) -> StackState:
+        return StackState(
+            phase=self._phase,
+            pid=os.getpid(),
+            started_at=psutil.Process().create_time(),
+            ports=self._ports,
+            processes=self._processes(),
+            error=self._error.message if self._error else "",
+            cure=self._error.cure if self._error else "",
+        )
+
+    def _processes(self) -> tuple[ProcessState, ...]:
+        return tuple(_process_state(runner) for runner in self._runners)
+
+
+def _process_state(runner: Runner) -> ProcessState:
+    program, child = runner.program, runner.child
+    alive = child is not None and runner.state in {State.PREPARING, State.STARTING, State.READY}
+    return ProcessState(
+        label=runner.label,
+        name=program.name,
+        slot=program.slot,
+        state=runner.state,
+        pid=child.pid if child is not None and alive else 0,
+        started_at=child.started_at if child is not None and alive else 0.0,
+        restarts=runner.restarts,
+        port=program.port if isinstance(program, ServiceProgram) else None,
+    )

@@ -35,6 +35,27 @@ from common.topics import ALL_TOPICS, Group, Topic
 
 CALL_SECONDS = 10.0
 
+_BOUNDED = {"request_timeout": CALL_SECONDS}
+_LOOK_UP_SECONDS = 2.0  # the client looks leaders up once and then only waits: better ask anew
+_SETTLING_WAIT_SECONDS = 0.05
+_SETTLING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._NOENT,  # noqa: SLF001 - a public name of librdkafka: no leader is known yet
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
+    }
+)
+"""What a cluster answers for a moment while a topic, a leader or a coordinator is new."""
+_AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT})  # noqa: SLF001 - as above
+_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
 T = TypeVar("T")
 
 
@@ -72,7 +93,7 @@ class Admin:
         Raises PipelineError if one stands there with another number of partitions: keys would change theirs.
         """
         wanted = {topic.within(self._namespace): topic for topic in topics}
-        standing = self._partition_counts(wanted)
+        standing = {name: len(topic.partitions) for name, topic in self._metadata().items() if name in wanted}
         for name, count in standing.items():
             if count != wanted[name].partitions:
                 raise PipelineError(
@@ -147,13 +168,12 @@ class Admin:
             lambda: self._client.delete_consumer_groups(names, **_BOUNDED), passing=KafkaError.GROUP_ID_NOT_FOUND
         )
 
-    def _partition_counts(self, names: Iterable[str]) -> dict[str, int]:
-        """Return topic name -> partitions for those that exist."""
+    def _metadata(self) -> Mapping[str, Any]:
+        """Return what the broker says now of every topic, by name."""
         try:
-            topics = self._client.list_topics(timeout=CALL_SECONDS).topics
+            return self._client.list_topics(timeout=CALL_SECONDS).topics
         except KafkaException as error:
             raise self._unreachable(error) from error
-        return {name: len(topics[name].partitions) for name in names if name in topics}
 
     def _create(self, topics: list[NewTopic]) -> None:
         if topics:
@@ -161,6 +181,26 @@ class Admin:
                 lambda: self._client.create_topics(topics, operation_timeout=CALL_SECONDS, **_BOUNDED),
                 passing=KafkaError.TOPIC_ALREADY_EXISTS,
             )
+            self._await_leaders([topic.topic for topic in topics])
+
+    def _await_leaders(self, names: Sequence[str]) -> None:
+        """Wait until the broker names a leader for every partition: the client remembers a "no such topic" too long."""
+        deadline = time.monotonic() + CALL_SECONDS
+        while not self._led(names):
+            if time.monotonic() > deadline:
+                raise FatalError(
+                    f"no leader for {', '.join(names)} after {CALL_SECONDS} s", cure="look at the broker's log"
+                )
+            time.sleep(_SETTLING_WAIT_SECONDS)
+
+    def _led(self, names: Sequence[str]) -> bool:
+        topics = self._metadata()
+        return all(
+            name in topics
+            and topics[name].partitions
+            and all(each.leader >= 0 for each in topics[name].partitions.values())
+            for name in names
+        )
 
     def _configure(self, topics: Mapping[str, Topic], min_insync: int) -> None:
         resources = [
@@ -219,7 +259,9 @@ class Admin:
         if not asked:
             return {}
         answer = self._call(
-            lambda: self._client.list_offsets(asked, isolation_level=IsolationLevel.READ_COMMITTED, **_BOUNDED)
+            lambda: self._client.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_LOOK_UP_SECONDS
+            )
         )
         return {Partition(at.topic, at.partition): result.offset for at, result in answer.items()}
 
@@ -244,35 +286,17 @@ class Admin:
 
     def _unreachable(self, error: KafkaException) -> PipelineError:
         cause: KafkaError = error.args[0]
-        if cause.code() in _AWAY or cause.code() in _SETTLING:
+        if cause.code() in _AWAY:
             return FatalError(
                 f"no broker answers at {self._bootstrap}: {cause.str()}",
                 cure="start it, or correct PIPELINE_KAFKA_BOOTSTRAP",
             )
+        if cause.code() in _SETTLING:
+            return FatalError(
+                f"the cluster at {self._bootstrap} is not ready after {CALL_SECONDS} s: {cause.str()}",
+                cure="run `pipeline provision`, or look at the broker's log",
+            )
         return PipelineError(f"the broker refuses: {cause.str()}")
-
-
-_BOUNDED = {"request_timeout": CALL_SECONDS}
-_EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
-
-
-_SETTLING = frozenset(
-    {
-        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-        KafkaError.COORDINATOR_NOT_AVAILABLE,
-        KafkaError.LEADER_NOT_AVAILABLE,
-        KafkaError.NOT_COORDINATOR,
-        KafkaError.NOT_CONTROLLER,
-        KafkaError.NOT_LEADER_FOR_PARTITION,
-        KafkaError._NOENT,  # noqa: SLF001 - librdkafka: no leader is known yet
-        KafkaError.UNKNOWN_TOPIC_OR_PART,
-    }
-)
-_SETTLING_WAIT_SECONDS = 0.05
-_AWAY = frozenset(
-    {KafkaError._TRANSPORT, KafkaError._TIMED_OUT, KafkaError._ALL_BROKERS_DOWN}  # noqa: SLF001 - librdkafka's names
-)
 
 
 def _results(futures: Mapping[Any, Future[T]], passing: int | None) -> dict[Any, T]:

@@ -90,7 +90,11 @@ class Codec:
 
     def _writer(self, schema_id: int) -> Any:
         if schema_id not in self._foreign:
-            self._foreign[schema_id] = _parse(self._writer_schema(schema_id))
+            text = self._writer_schema(schema_id)
+            try:
+                self._foreign[schema_id] = _parse(text)
+            except Exception as error:  # JSON Schema, Protobuf, references: fastavro raises whatever it meets
+                raise Undecodable("schema", f"schema id {schema_id} is no Avro schema that stands alone") from error
         return self._foreign[schema_id]
 
 

@@ -1,0 +1,287 @@
+"""Bytes <-> event: what is written is read, whatever else arrives is refused by name and never crashes."""
+
+import io
+import json
+import struct
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.errors import Busy, Undecodable
+from common.events.codec import EVENT_TYPES, Codec, Event, schema_text
+from common.events.inventory import InventoryFailed, InventoryReserved, Reason
+from common.events.notifications import Kind, NotificationSent
+from common.events.orders import LINES_MAX, QUANTITY_MAX, SKU_LENGTH_MAX, USER_ID_LENGTH_MAX, OrderCreated, OrderLine
+from tests.factories import make_codec, make_order
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+CODEC = make_codec()
+
+NAMES = st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1, max_size=SKU_LENGTH_MAX)
+MS = st.integers(1, 253_402_300_799_999)
+LINES = st.lists(
+    st.builds(OrderLine, NAMES, st.integers(1, QUANTITY_MAX)), min_size=1, max_size=6, unique_by=lambda line: line.sku
+).map(tuple)
+INT = st.integers(-(2**31), 2**31 - 1)
+IDS = st.uuids().map(str)
+EVENTS: st.SearchStrategy[Event] = st.one_of(
+    st.builds(OrderCreated, IDS, NAMES, LINES, MS),
+    st.builds(InventoryReserved, IDS, IDS, NAMES, LINES, MS, MS),
+    st.builds(InventoryFailed, IDS, IDS, NAMES, LINES, st.sampled_from(Reason), NAMES, INT, INT, MS, MS),
+    st.builds(NotificationSent, IDS, IDS, NAMES, st.sampled_from(Kind), NAMES, MS),
+)
+
+# One event per schema, told with everything that an encoding could get wrong.
+LINES_TOLD = (OrderLine("tea", 2), OrderLine('mug "ö", {1}\\', 10_000), OrderLine("壺", 1))
+ORDER_ID, EVENT_ID = "0192f0c1-2d3e-7abc-8def-0123456789ab", "0192f0c1-2d3f-7abc-8def-0123456789ab"
+TOLD: dict[str, Event] = {
+    "OrderCreated": OrderCreated(ORDER_ID, "ada", LINES_TOLD, 1_800_000_000_123),
+    "InventoryReserved": InventoryReserved(EVENT_ID, ORDER_ID, "ada", LINES_TOLD, 1_800_000_000_123, 1_800_000_000_456),
+    "InventoryFailed": InventoryFailed(
+        EVENT_ID,
+        ORDER_ID,
+        "ada",
+        LINES_TOLD,
+        Reason.INSUFFICIENT_STOCK,
+        "壺",
+        1,
+        0,
+        1_800_000_000_123,
+        1_800_000_000_456,
+    ),
+    "NotificationSent": NotificationSent(EVENT_ID, ORDER_ID, "ada", Kind.ORDER_CONFIRMED, "smtp", 1_800_000_000_789),
+}
+
+
+def framed(schema_id: int, schema: dict[str, Any], record: Mapping[str, object]) -> bytes:
+    """Return what a writer with this schema sends."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, fastavro.parse_schema(schema), record)
+    return struct.pack(">bI", 0, schema_id) + out.getvalue()
+
+
+def refusal(value: bytes | None, codec: Codec = CODEC) -> Undecodable:
+    with pytest.raises(Undecodable) as caught:
+        codec.decode(OrderCreated, value)
+    return caught.value
+
+
+@given(EVENTS)
+def test_what_is_encoded_is_decoded_equal(event: Event) -> None:
+    assert CODEC.decode(type(event), CODEC.encode(event)) == event
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_bytes_of_this_schema_version_never_change(name: str) -> None:
+    golden = bytes.fromhex((GOLDEN / f"{name}.v1.hex").read_text(encoding="ascii"))
+    assert CODEC.encode(TOLD[name]) == golden
+    assert CODEC.decode(type(TOLD[name]), golden) == TOLD[name]
+
+
+def test_every_event_has_golden_bytes() -> None:
+    assert {kind.__name__ for kind in EVENT_TYPES} == TOLD.keys()
+
+
+@pytest.mark.parametrize("name", TOLD)
+def test_other_avro_readers_understand_the_bytes(name: str) -> None:
+    value = CODEC.encode(TOLD[name])
+    record = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(schema_text(name)))
+    assert isinstance(record, dict)
+    assert str(record["order_id"]) == ORDER_ID  # a reader with logical types gets a UUID of the same text
+
+
+def test_frame_names_the_schema_in_big_endian() -> None:
+    codec = Codec({"OrderCreated": 0x01020304}, lambda _: "")
+    assert codec.encode(make_order())[:5] == b"\x00\x01\x02\x03\x04"
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------------
+
+GOOD = CODEC.encode(make_order(lines=[("tea", 2), ("mug", 1)]))
+
+
+@pytest.mark.parametrize("value", [None, b"", b"\x00", GOOD[:4]])
+def test_value_shorter_than_the_frame_is_refused(value: bytes | None) -> None:
+    assert refusal(value).error_class == "frame"
+
+
+@pytest.mark.parametrize("magic", [1, 0x7B, 0xFF])
+def test_foreign_magic_is_refused_and_named(magic: int) -> None:
+    found = refusal(bytes([magic]) + GOOD[1:])
+    assert (found.error_class, f"{magic:#04x}" in found.reason) == ("magic", True)
+
+
+def test_id_that_nobody_registered_is_refused() -> None:
+    def unknown(schema_id: int) -> str:
+        raise Undecodable("schema", f"nobody registered schema id {schema_id}")
+
+    found = refusal(struct.pack(">bI", 0, 4711) + GOOD[5:], Codec({"OrderCreated": 1}, unknown))
+    assert (found.error_class, "4711" in found.reason) == ("schema", True)
+
+
+def test_id_that_cannot_be_looked_up_now_is_nobodys_fault() -> None:
+    def away(_schema_id: int) -> str:
+        raise Busy("schema registry")
+
+    with pytest.raises(Busy):
+        Codec({"OrderCreated": 1}, away).decode(OrderCreated, struct.pack(">bI", 0, 9) + GOOD[5:])
+
+
+@pytest.mark.parametrize("length", range(5, len(GOOD)))
+def test_truncated_record_is_refused(length: int) -> None:
+    assert refusal(GOOD[:length]).error_class == "avro"
+
+
+def test_bytes_behind_the_record_are_refused() -> None:
+    assert refusal(GOOD + b"\x00").error_class == "avro"
+
+
+def test_another_event_on_this_topic_is_refused() -> None:
+    assert refusal(CODEC.encode(TOLD["InventoryReserved"])).error_class in {"avro", "content"}
+    assert refusal(CODEC.encode(TOLD["NotificationSent"])).error_class in {"avro", "content"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"type": "object", "properties": {"order_id": {"type": "string"}}}',
+        'syntax = "proto3"; message Order { string order_id = 1; }',
+        '"string"',
+        '{"type": "record", "name": "R", "fields": [{"name": "line", "type": "elsewhere.OrderLine"}]}',
+        '{"$ref": "#/definitions/order"}',
+        "true",
+        "",
+    ],
+    ids=["JSON schema", "protobuf", "not a record", "Avro reference", "JSON reference", "JSON schema true", "empty"],
+)
+def test_schema_that_is_no_readable_avro_record_is_refused(text: str) -> None:
+    codec = Codec({"OrderCreated": 1}, lambda _: text)
+    assert refusal(struct.pack(">bI", 0, 2) + GOOD[5:], codec).error_class in {"schema", "avro"}
+
+
+@given(st.binary(max_size=60))
+@example(b"\xff" * 12)  # a length below zero
+@example(b"\x02\x80\x80\x80\x80\x80\x80\x80\x80\x80\x01")
+def test_any_bytes_behind_a_good_frame_are_an_event_or_refused(body: bytes) -> None:
+    with suppress(Undecodable):
+        assert isinstance(CODEC.decode(OrderCreated, GOOD[:5] + body), OrderCreated)
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(1, 255))
+def test_any_flipped_byte_is_an_event_or_refused(at: int, flip: int) -> None:
+    value = bytearray(GOOD)
+    value[at] ^= flip
+    codec = Codec({"OrderCreated": 1}, lambda _: schema_text("OrderCreated"))
+    with suppress(Undecodable):
+        assert isinstance(codec.decode(OrderCreated, bytes(value)), OrderCreated)
+
+
+SEVEN = "0192f0c1-2d3e-7abc-8def-0123456789ab"
+
+
+@pytest.mark.parametrize(
+    ("order", "field"),
+    [
+        (make_order(order_id="no uuid"), "order_id"),
+        (make_order(order_id=SEVEN.upper()), "order_id"),
+        (make_order(order_id="{" + SEVEN + "}"), "order_id"),
+        (make_order(order_id=SEVEN + "\n"), "order_id"),
+        (make_order(order_id=SEVEN.replace("-", "")), "order_id"),
+        (make_order(user_id=""), "user_id"),
+        (make_order(user_id="a" * (USER_ID_LENGTH_MAX + 1)), "user_id"),
+        (make_order(user_id="ada\x00"), "user_id"),
+        (make_order(user_id="ada\u202e"), "user_id"),
+        (make_order(placed_at_ms=0), "placed_at"),
+        (make_order(placed_at_ms=-1), "placed_at"),
+        (make_order(placed_at_ms=253_402_300_800_000), "placed_at"),
+        (make_order(placed_at_ms=2**63 - 1), "placed_at"),
+        (make_order(lines=[]), "lines"),
+        (make_order(lines=[(f"sku-{n}", 1) for n in range(LINES_MAX + 1)]), "lines"),
+        (make_order(lines=[("tea", 1), ("tea", 2)]), "lines"),
+        (make_order(lines=[("tea", 1), ("", 1)]), "lines[1].sku"),
+        (make_order(lines=[("s" * (SKU_LENGTH_MAX + 1), 1)]), "lines[0].sku"),
+        (make_order(lines=[("te\ta", 1)]), "lines[0].sku"),
+        (make_order(lines=[("tea", 0)]), "lines[0].quantity"),
+        (make_order(lines=[("tea", -1)]), "lines[0].quantity"),
+        (make_order(lines=[("tea", QUANTITY_MAX + 1)]), "lines[0].quantity"),
+    ],
+)
+def test_impossible_content_is_refused_naming_the_field(order: OrderCreated, field: str) -> None:
+    found = refusal(CODEC.encode(order))
+    assert found.error_class == "content"
+    assert found.reason.startswith(field)
+
+
+def test_quantity_beyond_what_avro_calls_an_int_is_refused() -> None:
+    wide = json.loads(schema_text("OrderCreated").replace('"type": "int"', '"type": "long"'))
+    value = framed(1, wide, {**avro_of(make_order()), "lines": [{"sku": "tea", "quantity": 2**40}]})
+    assert refusal(value).error_class == "content"
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        make_order(user_id="u" * USER_ID_LENGTH_MAX),
+        make_order(lines=[(f"sku-{n}", QUANTITY_MAX) for n in range(LINES_MAX)]),
+        make_order(lines=[("s" * SKU_LENGTH_MAX, 1)]),
+        make_order(placed_at_ms=1),
+        make_order(placed_at_ms=253_402_300_799_999),
+    ],
+    ids=["longest user", "most lines", "longest sku", "first moment", "last moment"],
+)
+def test_limits_themselves_are_allowed(order: OrderCreated) -> None:
+    assert CODEC.decode(OrderCreated, CODEC.encode(order)) == order
+
+
+# --- other versions of a schema ---------------------------------------------------------------------------------------
+
+
+def avro_of(order: OrderCreated) -> dict[str, object]:
+    return {
+        "order_id": order.order_id,
+        "user_id": order.user_id,
+        "lines": [{"sku": line.sku, "quantity": line.quantity} for line in order.lines],
+        "placed_at": order.placed_at_ms,
+    }
+
+
+def test_field_that_a_newer_writer_added_is_skipped() -> None:
+    newer = json.loads(schema_text("OrderCreated"))
+    newer["fields"].insert(1, {"name": "coupon", "type": "string", "default": ""})
+    asked: list[int] = []
+
+    def writer_schema(schema_id: int) -> str:
+        asked.append(schema_id)
+        return json.dumps(newer)
+
+    codec, order = Codec({"OrderCreated": 1}, writer_schema), make_order()
+    plain = json.loads(json.dumps(newer).replace('"logicalType"', '"was"'))
+    value = framed(12, plain, {**avro_of(order), "coupon": "SPRING"})
+    assert [codec.decode(OrderCreated, value) for _ in range(3)] == [order] * 3
+    assert asked == [12]  # once per process, not per record
+
+
+def test_reason_that_only_a_newer_writer_knows_is_read_as_other() -> None:
+    newer = json.loads(schema_text("InventoryFailed").replace('"other",', '"other", "recalled",', 1))
+    plain = json.loads(json.dumps(newer).replace('"logicalType"', '"was"'))
+    codec = Codec({"InventoryFailed": 3}, lambda _: json.dumps(newer))
+    value = framed(
+        13,
+        plain,
+        {
+            "event_id": EVENT_ID,
+            **avro_of(make_order(order_id=ORDER_ID)),
+            "reason": "recalled",
+            "sku": "tea",
+            "requested": 1,
+            "available": 0,
+            "decided_at": 1,
+        },
+    )
+    assert codec.decode(InventoryFailed, value).reason is Reason.OTHER

@@ -115,7 +115,7 @@ def run(
         try:
             if dropped or consumer.moved:
                 dropped = not _rewind(consumer, offsets)
-                health.ready = not dropped
+                health.ready = consumer.joined and not dropped
             elif batch:
                 _work(batch, handler, offsets)
                 pause_seconds = PAUSE_SECONDS_MIN

@@ -1,0 +1,60 @@
+"""`python -m notification_service`: one worker in one slot. Wiring only."""
+
+from contextlib import closing
+
+from common import health, log
+from common.config import load
+from common.entry import run_process
+from common.kafka.acked_producer import AckedProducer
+from common.kafka.consumer import GroupConsumer
+from common.kafka.consumer_loop import OffsetsInGroup, run
+from common.kafka.options import consumer_options
+from common.kafka.schema_registry import open_codec
+from common.lifecycle import stop_signal
+from common.postgres.engine import create_engine
+from common.topics import NOTIFICATION, NOTIFICATION_SENT
+from notification_service.config import NotificationSettings
+from notification_service.io.handler import SOURCES, NotificationHandler
+from notification_service.io.senders import LogSender, Sender, SmtpSender
+
+
+def main() -> None:
+    """Read settings, open what is needed, work until a signal."""
+    settings = load(NotificationSettings)
+    log.configure(settings, service="notification", slot=settings.slot)
+    consuming = consumer_options(settings, group=NOTIFICATION, slot=settings.slot)
+    state = health.Health()
+    with (
+        stop_signal() as stop,
+        health.serve(state, host=settings.health_host, port=settings.health_port),
+        closing(open_sender(settings)) as sender,
+        closing(AckedProducer(settings, client_id=f"notification-{settings.slot}")) as producer,
+        closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in SOURCES])) as consumer,
+    ):
+        engine = create_engine(settings, application=f"notification-{settings.slot}", pool_size=1)
+        run(
+            NotificationHandler(
+                engine=engine,
+                codec=open_codec(settings, (*SOURCES, NOTIFICATION_SENT)),
+                sender=sender,
+                producer=producer,
+                namespace=settings.namespace,
+                mail_domain=settings.mail_domain,
+                attempts_max=settings.smtp_attempts_max,
+                stop=stop,
+            ),
+            consumer,
+            offsets=OffsetsInGroup(consumer, service="notification"),
+            stop=stop,
+            health=state,
+            limit=sender.records_max,
+        )
+
+
+def open_sender(settings: NotificationSettings) -> Sender:
+    """Return the channel that the settings name; nothing connects yet."""
+    return SmtpSender(settings) if settings.notification_channel == "smtp" else LogSender()
+
+
+if __name__ == "__main__":
+    run_process(main)

@@ -1,0 +1,59 @@
+"""To whom a mail goes, and that nothing in a user id gets anywhere else."""
+
+import email
+from email.policy import SMTP
+from email.utils import getaddresses
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from common.events.notifications import Kind
+from common.events.orders import text_complaint
+from notification_service.core.messages import Message
+from notification_service.core.recipients import recipient
+from notification_service.io.senders import Letter, compose
+
+user_ids = st.text(min_size=1, max_size=128).filter(lambda text: not text_complaint(text, length_max=128))
+
+
+@pytest.mark.parametrize(
+    ("user_id", "address"),
+    [
+        ("ada", "ada@customers.example"),
+        ("ada@home.example", "ada@home.example"),
+        ("ada.l+shop@home.co.example", "ada.l+shop@home.co.example"),
+        ("ada@localhost", '"ada@localhost"@customers.example'),
+        ("ada lovelace", '"ada lovelace"@customers.example'),
+        ("a,b <c@d.example>", '"a,b <c@d.example>"@customers.example'),
+        ("ada@home.example, eve@evil.example", '"ada@home.example, eve@evil.example"@customers.example'),
+    ],
+)
+def test_user_id_is_the_address_or_names_a_mailbox_of_the_shop(user_id: str, address: str) -> None:
+    assert recipient(user_id, customer_domain="customers.example") == address
+
+
+@given(user_ids)
+@example('"')
+@example("\\")
+@example("a@b.example>, <c@d.example")
+def test_mail_of_any_user_has_one_recipient_and_only_our_headers(user_id: str) -> None:
+    address = recipient(user_id, customer_domain="customers.example")
+    letter = Letter("order", user_id, "<id@shop.example>", Message(Kind.ORDER_CONFIRMED, "Subject", "Text\n"))
+    mail = compose(letter, sender="orders@shop.example", address=address)
+    parsed = email.message_from_bytes(mail.as_bytes(policy=SMTP.clone(utf8=True)), policy=SMTP.clone(utf8=True))
+    assert [address for _, address in getaddresses([str(mail["To"])])] == [address]
+    assert sorted(parsed.keys()) == sorted(
+        [
+            *("From", "To", "Subject", "Date", "Message-ID", "Auto-Submitted"),
+            *("Content-Type", "Content-Transfer-Encoding", "MIME-Version"),
+        ]
+    )
+
+
+def test_line_break_in_a_header_is_refused() -> None:
+    letter = Letter(
+        "order", "ada", "<id@shop.example>", Message(Kind.ORDER_CONFIRMED, "Hi\r\nBcc: eve@evil.example", "")
+    )
+    with pytest.raises(ValueError, match="linefeed"):
+        compose(letter, sender="orders@shop.example", address="ada@customers.example")

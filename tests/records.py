@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import confluent_kafka
 from confluent_kafka import TopicPartition
@@ -87,7 +88,7 @@ def _until_ends(consumer: confluent_kafka.Consumer, partitions: int) -> Iterable
             assert error.code() == confluent_kafka.KafkaError._PARTITION_EOF, error.str()
             ended.add((topic, partition))
             continue
-        headers = {name: bytes(value or b"") for name, value in dict(message.headers() or {}).items()}
+        headers = _headers(message)
         yield Seen(topic, partition, offset, message.key(), message.value(), headers)
 
 
@@ -97,3 +98,7 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = SEEN_SECONDS, wh
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
         time.sleep(0.05)
+
+
+def _headers(message: Any) -> dict[str, bytes]:
+    return {name: value for name, value in message.headers() or ()}

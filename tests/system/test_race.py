@@ -1,0 +1,36 @@
+"""Workers that want the same stock at the same moment."""
+
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from common.topics import INVENTORY_RESERVED
+from tests.factories import make_order
+from tests.pipeline import Pipeline
+from tests.records import read, write_orders
+from tests.system.workers import Workers, assert_sound
+
+ORDERS = 1500
+HOT = 400
+
+
+def test_two_workers_never_sell_the_last_one_twice(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Aim: the CHECK and the late lock. Fault: two slots, small batches, one SKU in every order, far too little of it.
+
+    Must hold: exactly what was there is reserved, by both workers, and nobody deadlocks.
+    """
+    pipeline.set_stock({"hot": HOT, "tea": 100_000})
+    workers = Workers(pipeline, tmp_path, batch_records_max=10)
+    running = [workers.start(slot).wait_ready() for slot in range(2)]
+    lines = ([("hot", 1), ("tea", 1)], [("tea", 1), ("hot", 1)])
+    write_orders(pipeline, [make_order(lines=lines[n % 2], user_id=f"u{n}") for n in range(ORDERS)])
+
+    assert_sound(pipeline, orders=ORDERS)
+    assert len(read(pipeline, INVENTORY_RESERVED)) == HOT
+    assert pipeline.available() == {"hot": 0, "tea": 100_000 - HOT}
+    for worker in running:
+        assert '"batch.committed"' in worker.output(), "both workers had a share"
+        assert '"40P01"' not in worker.output(), "no deadlock"
+        assert worker.stop() == 0, worker.output()
+    with pipeline.administer() as connection:
+        assert connection.scalar(sa.text("SELECT count(*) FROM inventory.decision")) == ORDERS

@@ -8,10 +8,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from common.errors import ConfigError
 
@@ -28,11 +28,12 @@ class _SecretFiles(PydanticBaseSettingsSource):
             return None, field_name, False
         try:
             return Path(path).read_text(encoding="utf-8").rstrip("\n"), field_name, False
-        except OSError as error:
+        except (OSError, UnicodeDecodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigError(
-                f"{PREFIX}{field_name.upper()}_FILE: cannot read {path}: {error.strerror}",
+                f"{PREFIX}{field_name.upper()}_FILE: cannot read {path}: {why}",
                 cure="name a file that this user can read, for example /run/secrets/postgres",
-            ) from error
+            ) from None  # a decoding error carries the content
 
     def __call__(self) -> dict[str, Any]:
         """Return the fields that have a file."""
@@ -75,25 +76,39 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
 
+def _parse_options(value: Any) -> Any:
+    """Return the mapping that a variable or a file holds as JSON; the text may hold a secret and is not repeated."""
+    try:
+        parsed = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        parsed = None
+    if not isinstance(parsed, Mapping) or not all(isinstance(each, str | int | float) for each in parsed.values()):
+        raise ValueError("is not a JSON object of option names and plain values")
+    return parsed
+
+
+ClientOptions = Annotated[Mapping[str, str | int | float | bool], NoDecode, BeforeValidator(_parse_options)]
+
+
 class KafkaSettings(Settings):
     """Where the broker and the registry are."""
 
     kafka_bootstrap: str = Field(
-        pattern=r"^[^,\s]+:\d+(,[^,\s]+:\d+)*$",
+        pattern=r"^[^,\s/]+:\d+(,[^,\s/]+:\d+)*$",
         description="Brokers to start from, host:port, separated by commas.",
         examples=["127.0.0.1:9092"],
     )
-    kafka_options: Mapping[str, str | int | float | bool] = Field(
+    kafka_options: ClientOptions = Field(
         default_factory=dict,
         description="librdkafka options for every client, as JSON: security, tuning. Unsafe ones are refused.",
         examples=['{"security.protocol": "SASL_SSL"}'],
     )
-    kafka_consumer_options: Mapping[str, str | int | float | bool] = Field(
+    kafka_consumer_options: ClientOptions = Field(
         default_factory=dict,
         description="librdkafka options for consumers alone, as JSON.",
         examples=['{"session.timeout.ms": 10000}'],
     )
-    kafka_producer_options: Mapping[str, str | int | float | bool] = Field(
+    kafka_producer_options: ClientOptions = Field(
         default_factory=dict,
         description="librdkafka options for producers alone, as JSON.",
         examples=['{"transaction.timeout.ms": 10000}'],

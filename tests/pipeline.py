@@ -49,7 +49,7 @@ def open_pipeline(stack: Stack, *, logs: Path, partitions: int | None = None) ->
     with ExitStack() as cleanup:
         cleanup.callback(_drop, settings, settings.database)
         with database.admin_connection(settings, "postgres") as connection:
-            database.ensure_database(connection, settings.database, template=stack.template)
+            database.ensure_database(connection, settings.database, source=stack.template)
         cleanup.callback(_delete, admin, topics)
         admin.create_topics(topics)
         admin.write_first_offsets(topics)

@@ -4,8 +4,9 @@ The registry answers within seconds or not at all: `Busy` says so, and whoever a
 needs it only for a schema that another writer used; its own are known by then.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from http import HTTPStatus
 
 import httpx2
@@ -30,7 +31,7 @@ def open_codec(settings: KafkaSettings, topics: Sequence[Topic]) -> Codec:
     """
     try:
         with _registry(settings) as client:
-            ids = {topic.value: _look_up(client, topic) for topic in topics if topic.value is not None}
+            ids = {topic.value: _own_id(client, topic) for topic in topics if topic.value is not None}
     except Busy as error:
         raise FatalError(
             f"the schema registry does not answer at {settings.registry_url}: {error}",
@@ -44,17 +45,27 @@ def open_codec(settings: KafkaSettings, topics: Sequence[Topic]) -> Codec:
     return Codec(ids, writer_schema)
 
 
-def register_all(settings: KafkaSettings) -> dict[str, int]:
-    """Register the newest schema of every event topic; return subject -> id. Repeating it changes nothing.
+@dataclass(frozen=True, slots=True)
+class Subjects:
+    """Subject -> id of its newest schema, and the subjects for which this very call registered one."""
+
+    ids: Mapping[str, int]
+    new: tuple[str, ...]
+
+
+def register_all(settings: KafkaSettings) -> Subjects:
+    """Register the newest schema of every event topic; repeating it changes nothing.
 
     Raises PipelineError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
     """
+    ids, new = {}, []
     with _registry(settings) as client:
-        return {
-            topic.subject: register(client, topic.subject, schema_text(topic.value))
-            for topic in EVENT_TOPICS
-            if topic.value is not None
-        }
+        for topic in EVENT_TOPICS:
+            text = schema_text(str(topic.value))
+            if _look_up(client, topic.subject, text) is None:
+                new.append(topic.subject)
+            ids[topic.subject] = register(client, topic.subject, text)
+    return Subjects(ids, tuple(new))
 
 
 def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
@@ -71,19 +82,23 @@ def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
         ) from error
 
 
-def _look_up(client: SchemaRegistryClient, topic: Topic) -> int:
-    """Return the id of the topic's packaged schema."""
-    try:
-        found = client.lookup_schema(topic.subject, Schema(schema_text(str(topic.value)), "AVRO")).schema_id
-    except SchemaRegistryError as error:
-        if error.http_status_code != HTTPStatus.NOT_FOUND:
-            raise
+def _own_id(client: SchemaRegistryClient, topic: Topic) -> int:
+    found = _look_up(client, topic.subject, schema_text(str(topic.value)))
+    if found is None:
         raise PipelineError(
             f"the registry does not know this version's schema of {topic.subject}", cure="run `pipeline provision`"
-        ) from error
-    if found is None:
-        raise PipelineError(f"the registry names no id for the schema of {topic.subject}")
+        )
     return found
+
+
+def _look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None:
+    """Return the id under which the subject has exactly this schema, or None."""
+    try:
+        return client.lookup_schema(subject, Schema(text, "AVRO")).schema_id
+    except SchemaRegistryError as error:
+        if error.http_status_code == HTTPStatus.NOT_FOUND:
+            return None
+        raise
 
 
 def _fetch(client: SchemaRegistryClient, schema_id: int) -> str:

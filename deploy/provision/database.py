@@ -15,6 +15,9 @@ from migrations.upgrade import upgrade
 SEARCH_PATH = "inventory, orders, notification, public"
 """So that `select * from reservations` works as it stands."""
 
+EMPTY = "template0 ENCODING 'UTF8' LOCALE_PROVIDER builtin BUILTIN_LOCALE 'C.UTF-8'"
+"""Texts sort by code point on every machine, as Python sorts them."""
+
 _LOCK = 0x6F72646572  # "order": one provisioner at a time on a server
 _LOCK_WAIT = "60s"
 _CONNECT_SECONDS = 5
@@ -52,11 +55,14 @@ def admin_connection(settings: ProvisionSettings, database: str) -> Iterator[sa.
         yield connection
 
 
-def ensure_database(connection: sa.Connection, name: str, *, template: str = "template1") -> bool:
-    """Create the database unless it is there, and close it to all but our roles; return True if it is new."""
+def ensure_database(connection: sa.Connection, name: str, *, source: str = EMPTY) -> bool:
+    """Create the database unless it is there, and close it to all but our roles; return True if it is new.
+
+    `source`: what to copy, an empty database by default.
+    """
     created = not exists(connection, name)
     if created:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {template}")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {OWNER} TEMPLATE {source}")
     # Neither settings nor rights of a database come with its template.
     connection.exec_driver_sql(f"ALTER DATABASE {name} SET search_path = {SEARCH_PATH}")
     connection.exec_driver_sql(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")

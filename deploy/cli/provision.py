@@ -1,0 +1,63 @@
+"""`pipeline provision`: everything that must stand before a service starts."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import typer
+from pydantic import SecretStr
+
+from common.config import load
+from common.errors import ConfigError
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from deploy.local import home as homes
+from deploy.local.home import read_secret
+from deploy.local.servers import addresses_of
+from deploy.provision.config import ProvisionSettings
+from deploy.provision.run import Done
+from deploy.provision.run import provision as provision_all
+
+NAMED_MAX = 4
+app = typer.Typer(**TYPER_OPTIONS)
+
+
+@app.command(**example("see what a second run changes: nothing", "pipeline provision --json"))
+def provision(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
+    """Make roles, database, tables, topics, first group offsets, schemas and demo stock.
+
+    Whatever stands already is left as it is, so it may run at any time and as often as you like; `pipeline up` runs
+    it at every start. The servers come from PIPELINE_POSTGRES_ADMIN_URL, PIPELINE_KAFKA_BOOTSTRAP,
+    PIPELINE_REGISTRY_URL and PIPELINE_ROLE_SECRETS_DIR; where these are not set, from the stack in --home.
+    """
+    reported: list[Done] = []
+    provision_all(_settings(home), reported.append if as_json else _tell)
+    if as_json:
+        typer.echo(json.dumps([asdict(done) for done in reported], indent=2))
+
+
+def _settings(home: Path) -> ProvisionSettings:
+    try:
+        return load(ProvisionSettings)
+    except ConfigError as unset:
+        try:
+            addresses = addresses_of(homes.at(home))
+        except ConfigError:
+            raise unset from None
+    return ProvisionSettings(
+        kafka_bootstrap=addresses.kafka_bootstrap,
+        registry_url=addresses.registry_url,
+        postgres_admin_url=addresses.postgres_admin_url,
+        postgres_admin_password=SecretStr(read_secret(addresses.postgres_admin_password_file)),
+        role_secrets_dir=addresses.role_secrets_folder,
+    )
+
+
+def _tell(done: Done) -> None:
+    typer.echo(f"{done.step:<11} {done.standing}; {_changed(done.changed)}")
+
+
+def _changed(names: tuple[str, ...]) -> str:
+    if not names:
+        return "nothing to do"
+    more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
+    return f"new: {', '.join(names[:NAMED_MAX])}{more}"

@@ -1,0 +1,78 @@
+"""Do all of it in order: roles, database, migrations, topics, first offsets, schemas, stock.
+
+Each step may be repeated and changes nothing the second time. A crash in between leaves what was done; the next run
+goes on from there. Two runs on one server take turns.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from common.errors import Busy, FatalError, PipelineError
+from common.kafka.admin import Admin
+from common.kafka.schema_registry import COMPATIBILITY, register_all
+from common.topics import ALL_TOPICS
+from deploy.provision import database, roles, stock
+from deploy.provision.config import ProvisionSettings
+from migrations.upgrade import newest
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """One step that is done: what it changed (empty if nothing), and what stands now."""
+
+    step: str
+    changed: tuple[str, ...]
+    standing: str
+
+
+def provision(settings: ProvisionSettings, report: Callable[[Done], None]) -> None:
+    """Provision everything and report each step as it is done.
+
+    Raises FatalError if a server does not answer (later it may), PipelineError if one refuses or holds something else.
+    """
+    passwords = roles.read_passwords(settings.role_secrets_dir)  # refused before anything connects
+    with _server_errors(settings), database.administration(settings) as connection:
+        for done in _steps(settings, connection, passwords):
+            report(done)
+
+
+def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: dict[str, str]) -> Iterator[Done]:
+    yield Done("roles", roles.ensure_roles(connection, passwords), f"{len(roles.ROLES) + 1} roles")
+    created = database.ensure_database(connection, settings.database)
+    yield Done("database", (settings.database,) if created else (), settings.database)
+    with database.admin_connection(settings, settings.database) as own:
+        yield Done("migrations", database.migrate(own), f"at {newest()}")
+    admin = Admin(settings)
+    topics = admin.create_topics(replication=settings.kafka_replication, min_insync=settings.kafka_min_insync)
+    yield Done("topics", topics, f"{len(ALL_TOPICS)} topics")
+    offsets = admin.write_first_offsets()
+    yield Done("offsets", tuple(group for group, count in offsets.items() if count), f"{len(offsets)} groups")
+    subjects = register_all(settings)
+    yield Done("schemas", subjects.new, f"{len(subjects.ids)} subjects, {COMPATIBILITY}")
+    with database.admin_connection(settings, settings.database) as own:
+        demo = stock.demo_stock()
+        yield Done("stock", stock.insert_missing(own, demo), f"{len(demo)} SKUs of the demo shop")
+
+
+@contextmanager
+def _server_errors(settings: ProvisionSettings) -> Iterator[None]:
+    """Name the server that does not answer, or the right that is missing."""
+    try:
+        yield
+    except Busy as error:
+        raise FatalError(
+            f"the schema registry does not answer at {settings.registry_url}: {error}",
+            cure="start it, or correct PIPELINE_REGISTRY_URL",
+        ) from error
+    except sa.exc.OperationalError as error:
+        raise FatalError(
+            f"PostgreSQL at {settings.postgres_admin_url}: {error.orig}",
+            cure="start it, or correct PIPELINE_POSTGRES_ADMIN_URL and its password",
+        ) from error
+    except sa.exc.ProgrammingError as error:
+        raise PipelineError(
+            f"PostgreSQL refuses: {error.orig}", cure="PIPELINE_POSTGRES_ADMIN_URL needs a role that may create roles"
+        ) from error

@@ -1,0 +1,165 @@
+"""Provisioning as a whole, on real servers: complete, repeatable, and stopped by what it must not paper over."""
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from common.errors import ConfigError, FatalError, PipelineError
+from common.kafka.admin import Admin
+from common.kafka.consumer import GroupConsumer
+from common.kafka.options import consumer_options
+from common.kafka.records import CommitPoint, Partition
+from common.topics import ALL_TOPICS, INVENTORY, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED
+from deploy.provision import database
+from deploy.provision.config import ProvisionSettings
+from deploy.provision.run import Done, provision
+from tests.pipeline import Pipeline
+from tests.processes import wait_for
+from tests.stack import Stack
+
+STEPS = ["roles", "database", "migrations", "topics", "offsets", "schemas", "stock"]
+GROUPS = [INVENTORY, NOTIFICATION, ORDER_STATUS]
+
+
+@pytest.fixture
+def untouched(servers: Stack) -> Iterator[ProvisionSettings]:
+    """A namespace and a database name under which nothing stands yet."""
+    token = secrets.token_hex(5)
+    settings = servers.settings.model_copy(update={"namespace": f"p{token}", "database": f"provision_{token}"})
+    yield settings
+    admin = Admin(settings)
+    admin.delete_topics()
+    admin.delete_groups(GROUPS)
+    with database.admin_connection(settings, "postgres") as connection:
+        connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {settings.database} WITH (FORCE)")
+
+
+def run(settings: ProvisionSettings) -> dict[str, Done]:
+    reported: list[Done] = []
+    provision(settings, reported.append)
+    return {done.step: done for done in reported}
+
+
+@contextmanager
+def member(pipeline: Pipeline) -> Iterator[GroupConsumer]:
+    """A live member of the inventory group that owns every partition."""
+    consumer = GroupConsumer(
+        consumer_options(pipeline.kafka, group=INVENTORY, slot=0), [ORDERS_CREATED.within(pipeline.namespace)]
+    )
+    try:
+
+        def joined() -> bool:
+            consumer.take(1)
+            return len(consumer.owned) == ORDERS_CREATED.partitions
+
+        wait_for(joined, timeout_seconds=15, what="the member owns all partitions")
+        yield consumer
+    finally:
+        consumer.close()
+
+
+def test_provisioning_leaves_everything_a_service_needs(untouched: ProvisionSettings) -> None:
+    reported = run(untouched)
+    assert list(reported) == STEPS
+    assert reported["database"].changed == (untouched.database,)
+    assert reported["migrations"].changed == ("0001", "0002", "0003")
+    assert reported["topics"].changed == tuple(topic.within(untouched.namespace) for topic in ALL_TOPICS)
+    assert set(reported["offsets"].changed) == {group.within(untouched.namespace) for group in GROUPS}
+    assert len(reported["stock"].changed) == 50
+    assert {lag.committed for lag in Admin(untouched).lag()} == {0}
+
+
+def test_provisioning_twice_is_a_no_op(untouched: ProvisionSettings) -> None:
+    run(untouched)
+    ids = Admin(untouched).topic_ids(ALL_TOPICS)
+    with database.admin_connection(untouched, untouched.database) as connection:
+        connection.execute(sa.text("UPDATE inventory.stock SET available = available - 7 WHERE sku = 'tea'"))
+        before = connection.exec_driver_sql("SELECT * FROM inventory.stock ORDER BY sku").all()
+        again = run(untouched)
+        after = connection.exec_driver_sql("SELECT * FROM inventory.stock ORDER BY sku").all()
+    assert {step: done.changed for step, done in again.items()} == dict.fromkeys(STEPS, ())
+    assert after == before
+    assert Admin(untouched).topic_ids(ALL_TOPICS) == ids
+
+
+def test_two_provisioners_take_turns(untouched: ProvisionSettings) -> None:
+    """Aim: nobody fails because somebody else provisions. Fault: both start at once. Must hold: one does each thing."""
+    reports: list[dict[str, Done]] = []
+    threads = [threading.Thread(target=lambda: reports.append(run(untouched))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(reports) == 2
+    assert sorted(len(report["migrations"].changed) for report in reports) == [0, 3]
+    assert sorted(len(report["topics"].changed) for report in reports) == [0, len(ALL_TOPICS)]
+
+
+def test_a_topic_with_another_number_of_partitions_is_refused(untouched: ProvisionSettings) -> None:
+    Admin(untouched).create_topics([replace(ORDERS_CREATED, partitions=3)])
+    with pytest.raises(PipelineError, match=r"orders\.created has 3 partitions instead of 8"):
+        run(untouched)
+
+
+def test_options_of_a_standing_topic_follow_the_table(untouched: ProvisionSettings) -> None:
+    admin = Admin(untouched)
+    admin.create_topics([replace(ORDERS_CREATED, retention_ms=1000)])
+    assert admin.create_topics([ORDERS_CREATED]) == ()
+    wait_for(
+        lambda: admin.options(ORDERS_CREATED)["retention.ms"] == str(ORDERS_CREATED.retention_ms),
+        timeout_seconds=5,
+        what="the broker has learnt of the new retention",
+    )
+
+
+def test_a_committed_offset_is_never_moved(pipeline: Pipeline) -> None:
+    moved = Partition(ORDERS_CREATED.within(pipeline.namespace), 3)
+    with member(pipeline) as consumer:
+        consumer.commit({moved: CommitPoint(0, "kept")})
+    assert pipeline.admin.write_first_offsets() == {group.within(pipeline.namespace): 0 for group in GROUPS}
+    assert pipeline.admin.committed(INVENTORY)[moved] == CommitPoint(0, "kept")
+
+
+def test_a_live_group_that_has_its_offsets_is_left_alone(pipeline: Pipeline) -> None:
+    with member(pipeline):
+        assert pipeline.admin.write_first_offsets()[INVENTORY.within(pipeline.namespace)] == 0
+
+
+def test_a_live_group_without_offsets_is_named(pipeline: Pipeline) -> None:
+    wider = replace(ORDERS_CREATED, name="orders.created.later")
+    pipeline.admin.create_topics([wider])
+    try:
+        with member(pipeline), pytest.raises(PipelineError, match="inventory has live members and no offset on 8"):
+            pipeline.admin.write_first_offsets([wider])
+    finally:
+        pipeline.admin.delete_topics([wider])
+
+
+def test_a_missing_password_is_refused_before_anything_connects(servers: Stack, tmp_path: Path) -> None:
+    nowhere = servers.settings.model_copy(
+        update={"role_secrets_dir": tmp_path, "postgres_admin_url": "postgresql://postgres@127.0.0.1:9/postgres"}
+    )
+    with pytest.raises(ConfigError, match=r"PIPELINE_ROLE_SECRETS_DIR: no password in .*/inventory_rw"):
+        run(nowhere)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "complaint"),
+    [
+        ("postgres_admin_url", "postgresql://postgres@127.0.0.1:9/postgres", "PostgreSQL at .*:9"),
+        ("kafka_bootstrap", "127.0.0.1:9", "no broker answers at 127.0.0.1:9"),
+        ("registry_url", "http://127.0.0.1:9", "schema registry does not answer at http://127.0.0.1:9"),
+    ],
+)
+def test_a_server_that_does_not_answer_is_named(
+    untouched: ProvisionSettings, setting: str, value: str, complaint: str
+) -> None:
+    with pytest.raises(FatalError, match=complaint) as error:
+        run(untouched.model_copy(update={setting: value}))
+    assert f"PIPELINE_{setting.upper()}" in error.value.cure

@@ -1,0 +1,100 @@
+"""Schemas on a real registry: compatibility is a rule that a careless change meets before any event does."""
+
+import json
+import secrets
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+
+from common.errors import Busy, FatalError, PipelineError, Undecodable
+from common.events.codec import schema_text
+from common.events.notifications import Kind, NotificationSent
+from common.events.orders import OrderCreated, OrderLine
+from common.kafka import schema_registry
+from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, ORDERS_CREATED
+from tests.pipeline import Pipeline
+
+ORDER = OrderCreated(
+    order_id="019a0000-0000-7000-8000-000000000001",
+    user_id="ada",
+    lines=(OrderLine("tea", 2),),
+    placed_at_ms=1_700_000_000_000,
+)
+
+
+@pytest.fixture
+def client(pipeline: Pipeline) -> Iterator[SchemaRegistryClient]:
+    with SchemaRegistryClient({"url": pipeline.kafka.registry_url, "timeout": 5}) as client:
+        yield client
+
+
+@pytest.fixture
+def subject(client: SchemaRegistryClient) -> Iterator[str]:
+    """A subject that nobody else has, holding the schema of OrderCreated."""
+    name = f"test-{secrets.token_hex(5)}-value"
+    schema_registry.register(client, name, schema_text("OrderCreated"))
+    yield name
+    client.delete_subject(name)
+    client.delete_subject(name, permanent=True)
+
+
+def with_field(field: dict[str, object]) -> str:
+    schema = json.loads(schema_text("OrderCreated"))
+    schema["fields"].append(field)
+    return json.dumps(schema)
+
+
+def test_an_incompatible_schema_is_refused_naming_subject_and_rule(client: SchemaRegistryClient, subject: str) -> None:
+    with pytest.raises(PipelineError, match=rf"{subject} breaks FULL_TRANSITIVE") as refusal:
+        schema_registry.register(client, subject, with_field({"name": "channel", "type": "string"}))
+    assert "default" in refusal.value.cure
+    assert client.get_versions(subject) == [1]
+
+
+def test_a_field_with_a_default_is_a_new_version(client: SchemaRegistryClient, subject: str) -> None:
+    schema_registry.register(client, subject, with_field({"name": "channel", "type": "string", "default": ""}))
+    assert client.get_versions(subject) == [1, 2]
+
+
+def test_registering_again_changes_nothing(pipeline: Pipeline) -> None:
+    first = schema_registry.register_all(pipeline.kafka)
+    second = schema_registry.register_all(pipeline.kafka)
+    assert second == replace(first, new=())
+    assert list(first.ids) == [topic.subject for topic in EVENT_TOPICS]
+
+
+def test_a_codec_reads_what_another_process_wrote(pipeline: Pipeline) -> None:
+    writer = schema_registry.open_codec(pipeline.kafka, [ORDERS_CREATED])
+    reader = schema_registry.open_codec(pipeline.kafka, EVENT_TOPICS)
+    assert reader.decode(OrderCreated, writer.encode(ORDER)) == ORDER
+
+
+def test_a_codec_fetches_the_schema_of_a_newer_writer(
+    pipeline: Pipeline, client: SchemaRegistryClient, subject: str
+) -> None:
+    newer = schema_registry.register(
+        client, subject, with_field({"name": "channel", "type": "string", "default": "shop"})
+    )
+    codec = schema_registry.open_codec(pipeline.kafka, [ORDERS_CREATED])
+    written = b"\x00" + newer.to_bytes(4, "big") + codec.encode(ORDER)[5:] + b"\x08shop"
+    assert codec.decode(OrderCreated, written) == ORDER
+
+
+def test_an_id_that_nobody_registered_is_undecodable(pipeline: Pipeline) -> None:
+    codec = schema_registry.open_codec(pipeline.kafka, [ORDERS_CREATED])
+    with pytest.raises(Undecodable, match="schema id 2147483000") as error:
+        codec.decode(OrderCreated, b"\x00" + (2_147_483_000).to_bytes(4, "big") + b"body")
+    assert error.value.error_class == "schema"
+
+
+def test_a_registry_outage_after_start_stops_only_unknown_schemas(pipeline: Pipeline) -> None:
+    reachable = schema_registry.open_codec(pipeline.kafka, [NOTIFICATION_SENT])
+    sent = NotificationSent("e", "o", "ada", Kind.ORDER_CONFIRMED, "log", 1)
+    away = pipeline.kafka.model_copy(update={"registry_url": "http://127.0.0.1:9"})
+    with pytest.raises(FatalError, match=r"registry does not answer at http://127\.0\.0\.1:9"):
+        schema_registry.open_codec(away, [NOTIFICATION_SENT])
+    with pytest.raises(Busy, match="schema registry"):
+        schema_registry.register_all(away)
+    assert reachable.decode(NotificationSent, reachable.encode(sent)) == sent

@@ -1,8 +1,8 @@
 """Outlive the supervisor: when it is gone, however it went, end every process it had started.
 
-The guardian is a small process at the other end of a pipe. Each child writes its own line into the pipe between fork
-and exec, while it still holds the writing end: so the end of file, which is the supervisor's death, can only be seen
-after every child that exists is on the list. No moment is left in which a kill could make an orphan. (The kernel's own
+The guardian is a small process that reads a pipe. A child gets the writing end as its standard input, writes its own
+pid, and only then becomes its program. So the end of file, which is the supervisor's death, can only be seen after
+every child that exists is on the list: no moment is left in which a kill could make an orphan. (The kernel's own
 parent-death signal is Linux's alone and is lost when PostgreSQL's process changes its user.)
 
 A pid counts only together with its start time, so that a recycled one is never signalled.
@@ -23,41 +23,61 @@ GRACE_SECONDS = 4.0
 _POLL_SECONDS = 0.05
 
 
+_ENLIST = 'echo "+ $$ $0" >&0 && exec "$@" </dev/null'
+"""For /bin/sh: say who we are into the standard input, which is the pipe, then become the program."""
+
+
 class Guardian:
     """The supervisor's side: start the guardian, tell it who came and who went."""
 
     def __init__(self, *, inherit: Iterable[int] = ()) -> None:
         """Start it. It keeps the descriptors of `inherit` open: the home's lock, until the leftovers are gone."""
-        reading, self._writing = os.pipe()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
-            stdin=reading,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=tuple(inherit),
-            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor alone
-        )
-        os.close(reading)
+        self._inherit = tuple(inherit)
+        self._process, self.pipe = self._start()
 
     @property
     def pid(self) -> int:
         """The guardian's own pid."""
         return self._process.pid
 
-    def enlist(self, stop_signal: int) -> None:
-        """Put the calling process on the list. Called in a child between fork and exec: no locks, no logging."""
-        with suppress(OSError):  # a dead guardian must not keep the stack from working
-            os.write(self._writing, b"+ %d %d\n" % (os.getpid(), stop_signal))
+    def enlisting(self, argv: Iterable[str], stop_signal: int) -> tuple[str, ...]:
+        """Return the command that puts itself on the list and becomes `argv`; its standard input must be `pipe`."""
+        return ("/bin/sh", "-c", _ENLIST, str(int(stop_signal)), *argv)
 
     def strike_off(self, pid: int) -> None:
         """Take an ended process off the list."""
-        with suppress(OSError):
-            os.write(self._writing, b"- %d 0\n" % pid)
+        self._write("-", pid, 0)
+
+    def revive(self, wards: Iterable[tuple[int, int]]) -> None:
+        """Start anew if somebody killed it; `wards` are the pids that live, with their stop signals."""
+        if self._process.poll() is None:
+            return
+        os.close(self.pipe)
+        self._process, self.pipe = self._start()
+        for pid, stop_signal in wards:
+            self._write("+", pid, stop_signal)
 
     def close(self) -> None:
         """Let the guardian end whatever is still on the list, and wait for it."""
-        os.close(self._writing)
+        os.close(self.pipe)
         self._process.wait()
+
+    def _start(self) -> tuple[subprocess.Popen[bytes], int]:
+        reading, writing = os.pipe()
+        process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=reading,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=self._inherit,
+            start_new_session=True,  # a Ctrl-C in the terminal is for the supervisor alone
+        )
+        os.close(reading)
+        return process, writing
+
+    def _write(self, verb: str, pid: int, stop_signal: int) -> None:
+        with suppress(BrokenPipeError):  # `revive` comes soon
+            os.write(self.pipe, f"{verb} {pid} {int(stop_signal)}\n".encode())
 
 
 @dataclass(frozen=True, slots=True)

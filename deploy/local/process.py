@@ -28,8 +28,8 @@ class Child:
         self._reaped = False
         with launch.log.open("ab") as log:
             self._popen = subprocess.Popen(
-                launch.argv,
-                stdin=subprocess.DEVNULL,
+                guardian.enlisting(launch.argv, launch.stop_signal),
+                stdin=guardian.pipe,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=child_environment(os.environ, launch.environment),
@@ -37,8 +37,6 @@ class Child:
                 user=launch.account,
                 group=_group_of(launch.account),
                 extra_groups=[] if launch.account else None,
-                # One write to a pipe: it takes no lock that another thread could hold across the fork.
-                preexec_fn=lambda: guardian.enlist(launch.stop_signal),  # noqa: PLW1509
             )
         self.pid = self._popen.pid
         self.started_at = _start_time(self.pid)

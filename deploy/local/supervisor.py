@@ -31,7 +31,7 @@ SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""
 STOP_SECONDS = 5.0
 _PUBLISH_SECONDS = 0.5
-_BOUND_LOGS_SECONDS = 10.0
+_HOUSEKEEPING_SECONDS = 10.0
 
 
 class View(Protocol):
@@ -136,7 +136,7 @@ class _Supervisor:
         guardian: Guardian,
         view: View,
     ) -> None:
-        self._plan, self._ports, self._view = plan, ports, view
+        self._plan, self._ports, self._guardian, self._view = plan, ports, guardian, view
         self._servers = servers.make_runners(addresses, servers.ALL, guardian)
         provision = Provision(addresses, plan.provision) if plan.provision else Provision(addresses)
         self._provision = Runner(provision, plan.home, guardian, needs=tuple(self._servers.values()))
@@ -147,7 +147,7 @@ class _Supervisor:
         self._runners = (*self._servers.values(), self._provision, *self._services)
         self._phase = Phase.STARTING
         self._error: PipelineError | None = None
-        self._published_at = self._bounded_at = 0.0
+        self._published_at = self._kept_house_at = 0.0
 
     def run(self, wish: Wish) -> None:
         """Tick until the wish to stop; take everything down in any case."""
@@ -173,8 +173,9 @@ class _Supervisor:
         now = time.monotonic()
         if now - self._published_at >= _PUBLISH_SECONDS:
             self._publish(latest)
-        if now - self._bounded_at >= _BOUND_LOGS_SECONDS:
-            self._bounded_at = now
+        if now - self._kept_house_at >= _HOUSEKEEPING_SECONDS:
+            self._kept_house_at = now
+            self._guardian.revive(self._wards())
             for runner in self._runners:
                 logs.bound(runner.log)
 
@@ -205,6 +206,10 @@ class _Supervisor:
             error=self._error.message if self._error else "",
             cure=self._error.cure if self._error else "",
         )
+
+    def _wards(self) -> list[tuple[int, int]]:
+        children = [runner.child for runner in self._runners if runner.child is not None]
+        return [(child.pid, child.launch.stop_signal) for child in children if child.poll() is None]
 
     def _processes(self) -> tuple[ProcessState, ...]:
         return tuple(_process_state(runner) for runner in self._runners)

@@ -4,8 +4,10 @@ Users may override what is not a guarantee (PIPELINE_KAFKA_OPTIONS, _CONSUMER_OP
 are in milliseconds, as librdkafka names them.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
+
+import confluent_kafka
 
 from common.config import KafkaSettings
 from common.errors import ConfigError
@@ -46,7 +48,9 @@ def consumer_options(settings: KafkaSettings, *, group: Group, slot: int) -> Opt
         **settings.kafka_options,
         **settings.kafka_consumer_options,
     }
-    _refuse(_consumer_complaints(options, group_id))
+    options = _with_numbers(options)
+    _refuse(_consumer_complaints(options, group_id, slot))
+    _refuse(_client_complaints(confluent_kafka.Consumer, options))
     return options
 
 
@@ -70,7 +74,9 @@ def transactional_producer_options(settings: KafkaSettings, *, service: str, slo
         **settings.kafka_producer_options,
         "statistics.interval.ms": 1000,  # taint: disconnects and time-outs that no log line told
     }
+    options = _with_numbers(options)
     _refuse(_producer_complaints(options, transactional_id))
+    _refuse(_client_complaints(confluent_kafka.Producer, options))
     return options
 
 
@@ -85,6 +91,7 @@ def idempotent_producer_options(settings: KafkaSettings, *, client_id: str = "ac
         **{key: value for key, value in settings.kafka_producer_options.items() if not key.startswith("transaction")},
     }
     _refuse(_durability_complaints(options))
+    _refuse(_client_complaints(confluent_kafka.Producer, options))
     return options
 
 
@@ -112,12 +119,41 @@ def _producer_options(settings: KafkaSettings, *, client_id: str) -> Options:
     }
 
 
-def _refuse(complaints: Iterator[str]) -> None:
+def _refuse(complaints: Iterable[str]) -> None:
     found = list(complaints)
     if found:
         raise ConfigError(
             "\n".join(found), cure="take the option out of PIPELINE_KAFKA_*OPTIONS, or choose the value named"
         )
+
+
+_COMPARED = (
+    "heartbeat.interval.ms",
+    "session.timeout.ms",
+    "max.poll.interval.ms",
+    "message.timeout.ms",
+    "socket.timeout.ms",
+    "transaction.timeout.ms",
+    "queue.buffering.max.messages",
+)
+"""Numbers that the guard sets against each other; librdkafka takes them as text too."""
+
+
+def _with_numbers(options: Options) -> Options:
+    compared = {name: options[name] for name in _COMPARED if name in options}
+    _refuse(f"{name}={value} is no whole number" for name, value in compared.items() if not str(value).isdecimal())
+    return {**options, **{name: int(value) for name, value in compared.items()}}
+
+
+def _client_complaints(client: type, options: Options) -> Iterator[str]:
+    """Build a client that knows no broker and so connects to none: librdkafka itself names what it does not take."""
+    try:
+        built = client({**options, "bootstrap.servers": None, "log_level": 0})
+    except (confluent_kafka.KafkaException, TypeError, ValueError) as error:
+        yield f"librdkafka refuses an option: {error}"
+    else:
+        if isinstance(built, confluent_kafka.Consumer):
+            built.close()
 
 
 def _must(options: Mapping[str, Any], name: str, wanted: str, why: str) -> Iterator[str]:
@@ -126,7 +162,7 @@ def _must(options: Mapping[str, Any], name: str, wanted: str, why: str) -> Itera
         yield f"{name}={value} breaks exactly-once: it must be {wanted}, because {why}"
 
 
-def _consumer_complaints(options: Options, group_id: str) -> Iterator[str]:
+def _consumer_complaints(options: Options, group_id: str, slot: int) -> Iterator[str]:
     yield from _must(options, "isolation.level", "read_committed", "aborted records must not be seen as facts")
     yield from _must(options, "enable.auto.commit", "false", "offsets travel with the work, not with a timer")
     yield from _must(options, "enable.auto.offset.store", "false", "only offsets of finished batches may be stored")
@@ -134,8 +170,7 @@ def _consumer_complaints(options: Options, group_id: str) -> Iterator[str]:
     yield from _must(options, "group.protocol", "classic", "a killed static member must be able to return at once")
     yield from _must(options, "group.id", group_id, "provisioning gave exactly this group its first offsets")
     yield from _must(options, "partition.assignment.strategy", "range", "the loop replaces its assignment whole")
-    if not str(options.get("group.instance.id", "")).startswith(group_id):
-        yield "group.instance.id breaks exactly-once: it must name the slot, because a twin is fenced by it"
+    yield from _must(options, "group.instance.id", f"{group_id}-{slot}", "a twin in the same slot is fenced by it")
     if options["heartbeat.interval.ms"] * 3 > options["session.timeout.ms"]:
         yield (
             f"heartbeat.interval.ms={options['heartbeat.interval.ms']} with session.timeout.ms="
@@ -158,10 +193,10 @@ def _producer_complaints(options: Options, transactional_id: str) -> Iterator[st
     yield from _durability_complaints(options)
     yield from _must(options, "transactional.id", transactional_id, "a restart must fence its own past")
     transaction = options["transaction.timeout.ms"]
-    if options["message.timeout.ms"] > transaction:
+    if not 0 < options["message.timeout.ms"] <= transaction:  # 0 is librdkafka's word for never
         yield (
-            f"message.timeout.ms={options['message.timeout.ms']} is above transaction.timeout.ms={transaction}: "
-            "a record would outlive its transaction"
+            f"message.timeout.ms={options['message.timeout.ms']} with transaction.timeout.ms={transaction}: "
+            "a record would outlive its transaction; above 0 and that much at most"
         )
     if options["socket.timeout.ms"] * 2 > transaction:
         yield (

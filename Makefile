@@ -1,0 +1,60 @@
+# Thin targets: logic lives in the `pipeline` command. Needs Python >= 3.11 with venv, make and curl.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up down demo test check format unit bench lock lock-jars clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/.ready ## build the environment alone: .venv from the hashed lock
+
+.venv/.ready: requirements-dev.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 setup"; exit 1; }
+	@echo "building .venv from requirements-dev.lock ..."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) install --require-hashes -r requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+up: setup ## start the whole pipeline, stay in the foreground; Ctrl-C stops all of it
+	@$(BIN)/pipeline up
+
+down: setup ## stop a pipeline that runs detached; its data stays
+	@$(BIN)/pipeline down
+
+demo: setup ## start, post 20 orders, kill a worker in between, prove the books, stop
+	@$(BIN)/pipeline demo
+
+test: setup ## prove it: unit, integration and system tests on servers of their own
+	@$(BIN)/pytest
+
+check: setup ## format, lint, types, import contracts, unit tests: under a minute
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-timing
+	@$(BIN)/pytest -q tests/unit
+
+format: setup ## format and mend what can be mended
+	@$(BIN)/ruff format
+	@$(BIN)/ruff check --fix
+
+unit: setup ## unit tests alone
+	@$(BIN)/pytest -q tests/unit
+
+bench: setup ## measure: the worker against one order per transaction
+	@$(BIN)/pipeline bench reserve
+
+lock: setup ## resolve pyproject.toml anew into the two hashed lock files
+	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --quiet -o requirements.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group lint --universal --generate-hashes \
+		--no-header --quiet -c requirements.lock -o requirements-dev.lock
+
+lock-jars: setup ## resolve deploy/local/pom.xml anew into jars.lock (needs Maven)
+	@$(BIN)/python -m deploy.local.lock_jars
+
+clean: ## remove the environment and caches; data of `make up` stays in .pipeline
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,157 @@
+"""Rules about the source itself that no linter knows. The exception lists only shrink."""
+
+import ast
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+MODULE_LINES_MAX = 400
+FUNCTION_LINES_MAX = 60
+SERVICES = ("order_service", "inventory_service", "notification_service")
+PRODUCT = (*SERVICES, "common")
+COMMAND_LINE = ("deploy", "chaos", "benchmarks")
+READS_ENVIRONMENT = {"common/config.py", "chaos/launch.py"}
+BANNED_NAMES = {"utils", "util", "misc", "helpers", "manager", "data", "info"}
+IMPURE_CALLS = {
+    "now",
+    "utcnow",
+    "today",
+    "time",
+    "time_ns",
+    "monotonic",
+    "uuid4",
+    "uuid7",
+    "uuid1",
+    "random",
+    "urandom",
+}
+
+
+def tracked(pattern: str) -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", pattern], cwd=ROOT, capture_output=True, text=True, check=True)  # noqa: S607
+    return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
+
+
+def modules(*folders: str) -> list[Path]:
+    return [path for path in tracked("*.py") if not folders or path.relative_to(ROOT).parts[0] in folders]
+
+
+def named(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def calls(path: Path) -> Iterator[tuple[int, str]]:
+    for node in ast.walk(tree(path)):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            yield node.lineno, name
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(modules(*PRODUCT)) > 40
+
+
+def test_modules_and_functions_stay_small() -> None:
+    found = []
+    for path in modules():
+        lines = path.read_text(encoding="utf-8").count("\n")
+        if lines > MODULE_LINES_MAX:
+            found.append(f"{named(path)}: {lines} lines")
+        for node in ast.walk(tree(path)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or node.lineno) - node.lineno + 1
+                if length > FUNCTION_LINES_MAX:
+                    found.append(f"{named(path)}:{node.lineno}: {node.name} has {length} lines")
+    assert found == []
+
+
+def test_environment_is_read_in_one_place() -> None:
+    readers = {
+        named(path)
+        for path in modules(*PRODUCT, "chaos")
+        if re.search(r"\bos\.(environ|getenv)\b", path.read_text(encoding="utf-8"))
+    }
+    assert readers <= READS_ENVIRONMENT
+
+
+def test_cores_have_no_clock_and_no_chance() -> None:
+    cores = [path for path in modules(*SERVICES) if "core" in path.parts] + modules("common/events")
+    found = [f"{named(path)}:{line}: {name}()" for path in cores for line, name in calls(path) if name in IMPURE_CALLS]
+    assert found == []
+
+
+def test_only_commands_print() -> None:
+    found = [f"{named(path)}:{line}" for path in modules(*PRODUCT) for line, name in calls(path) if name == "print"]
+    assert found == []
+
+
+def test_nothing_aborts_a_kafka_transaction() -> None:
+    """An abort and the producer's reuse lose the next record in silence; a rebuilt producer settles the same thing."""
+    product = modules(*PRODUCT, *COMMAND_LINE)
+    assert [named(path) for path in product for _, name in calls(path) if name == "abort_transaction"] == []
+
+
+def test_topic_names_stand_in_the_table_alone() -> None:
+    names = re.compile(r"""["'](orders\.created|inventory\.(reserved|failed)|notification\.sent)["']""")
+    exempt = {"common/topics.py"}
+    found = [
+        f"{named(path)}:{number}"
+        for path in modules(*PRODUCT, *COMMAND_LINE)
+        if named(path) not in exempt
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if names.search(line) and "event_type" not in line
+    ]
+    assert found == []
+
+
+def test_files_have_names_that_say_what_of() -> None:
+    assert [named(path) for path in modules() if path.stem in BANNED_NAMES] == []
+
+
+def test_nobody_swallows_an_error() -> None:
+    found = [
+        f"{named(path)}:{node.lineno}"
+        for path in modules()
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.ExceptHandler) and all(isinstance(line, ast.Pass) for line in node.body)
+    ]
+    assert found == []
+
+
+def test_every_decision_record_is_indexed() -> None:
+    index = (ROOT / "docs/adr/README.md").read_text(encoding="utf-8")
+    records = [path.name for path in tracked("docs/adr/[0-9]*.md")]
+    assert records, "there are decision records"
+    assert [name for name in records if f"({name})" not in index] == []
+
+
+@pytest.mark.parametrize("path", tracked("*.md"), ids=named)
+def test_links_in_documents_resolve(path: Path) -> None:
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", path.read_text(encoding="utf-8"))
+    broken = [link for link in links if "://" not in link and not (path.parent / link).exists()]
+    assert broken == []
+
+
+def test_no_machine_and_no_registry_is_named() -> None:
+    hosts = re.compile(r"repo1?\.m[a]ven|files\.p[y]thonhosted|p[y]pi\.org|registry\.n[p]mjs|deb\.d[e]bian")
+    machine = re.compile(r"(^|[\s\"'=(:])/(work|root|home)/")
+    found = []
+    for path in tracked("*"):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{named(path)}:{number}"
+            for number, line in enumerate(text.splitlines(), 1)
+            if hosts.search(line) or machine.search(line)
+        ]
+    assert found == []

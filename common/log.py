@@ -7,7 +7,7 @@ chain.
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from typing import Any
 
 import structlog
@@ -57,11 +57,23 @@ def configure(settings: Settings, *, service: str, **bound: Any) -> None:
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Replace what must not reach a log: values under secret names, passwords in URLs, e-mail addresses."""
     for key, value in event.items():
-        if _SECRET_KEYS.search(key):
-            event[key] = "[redacted]"
-        elif isinstance(value, str):
-            event[key] = _E_MAIL.sub("[address]", _URL_PASSWORD.sub(r"\1:[redacted]@", value))
+        if not key.startswith("_"):  # structlog's own: the standard library's record
+            event[key] = _clean(key, value)
     return event
+
+
+def _clean(name: object, value: Any) -> Any:
+    """Return the value, or a copy without what must not be told; what is no plain value is told by its repr."""
+    if _SECRET_KEYS.search(str(name)):
+        return "[redacted]"
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    if isinstance(value, Mapping):
+        return {key: _clean(key, each) for key, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_clean("", each) for each in value]
+    text = value if isinstance(value, str) else repr(value)
+    return _E_MAIL.sub("[address]", _URL_PASSWORD.sub(r"\1:[redacted]@", text))
 
 
 def get_logger() -> structlog.stdlib.BoundLogger:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from chaos.plan import Action, Arm
 from common.topics import INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.pipeline import Pipeline
@@ -15,12 +16,15 @@ HOT = 400
 
 
 def test_two_workers_never_sell_the_last_one_twice(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Aim: the CHECK and the late lock. Fault: two slots, small batches, one SKU in every order, far too little of it.
+    """Aim: the CHECK and the late lock. Fault: two slots, small batches, one SKU in every order, far too little of it;
+    one worker sleeps between reading the stock and taking it, while the other sells it out.
 
-    Must hold: exactly what was there is reserved, by both workers, and nobody deadlocks.
+    Must hold: the sleeper's batch is undone and decided anew, exactly what was there is reserved, nobody deadlocks.
     """
     pipeline.set_stock({"hot": HOT, "tea": 100_000})
     workers = Workers(pipeline, tmp_path, batch_records_max=10)
+    nap = Arm(point="inventory:db.decided", action=Action.SLEEP, hit=2, seconds=1.5)
+    workers.arm(nap)
     running = [workers.start(slot).wait_ready() for slot in range(2)]
     lines = ([("hot", 1), ("tea", 1)], [("tea", 1), ("hot", 1)])
     write_orders(pipeline, [make_order(lines=lines[n % 2], user_id=f"u{n}") for n in range(ORDERS)])
@@ -28,6 +32,8 @@ def test_two_workers_never_sell_the_last_one_twice(pipeline: Pipeline, tmp_path:
     assert_sound(pipeline, orders=ORDERS)
     assert len(read(pipeline, INVENTORY_RESERVED)) == HOT
     assert pipeline.available() == {"hot": 0, "tea": 100_000 - HOT}
+    assert workers.fired(nap), "the worker slept"
+    assert any('"failure": "guard"' in worker.output() for worker in running), "its stale batch was undone"
     for worker in running:
         assert '"batch.committed"' in worker.output(), "both workers had a share"
         assert '"40P01"' not in worker.output(), "no deadlock"

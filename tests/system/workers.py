@@ -66,6 +66,16 @@ def verdict(pipeline: Pipeline, *, wait_seconds: float = 30) -> Judgement:
 def assert_sound(pipeline: Pipeline, *, orders: int) -> Judgement:
     """Assert that the checker saw so many orders and finds nothing wrong."""
     judgement = verdict(pipeline)
-    assert judgement.sound, judgement
+    assert broken(judgement) == []
     assert judgement.counts["orders"] == orders, judgement.counts
     return judgement
+
+
+def broken(judgement: Judgement) -> list[str]:
+    """Return one line per broken rule: how often, and the first culprit's way."""
+    lines = []
+    for ruling in judgement.rulings:
+        for culprit in ruling.examples[:1]:
+            way = " | ".join(judgement.paths.get(culprit.order_id or "", ()))
+            lines.append(f"{ruling.invariant} ({ruling.broken}x): {culprit.what}: {culprit.order_id}: {way}")
+    return lines

@@ -60,7 +60,8 @@ def serve(health: Health, *, host: str, port: int) -> Iterator[int]:
 
     server = ThreadingHTTPServer((host, port), Handler)
     server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+    # The poll interval is how long the end of the block waits for the thread.
+    threading.Thread(target=server.serve_forever, args=(0.05,), name="health", daemon=True).start()
     try:
         yield server.server_address[1]
     finally:

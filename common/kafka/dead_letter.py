@@ -8,6 +8,7 @@ from common.errors import Undecodable
 from common.kafka.records import InputRecord, OutputRecord
 
 VERSION = b"1"
+REASON_BYTES_MAX = 4096
 
 
 def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> OutputRecord:
@@ -19,7 +20,7 @@ def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> Outpu
         headers=(
             *record.headers,
             ("dlq_version", VERSION),
-            ("dlq_reason", cause.reason.encode()[:4096]),
+            ("dlq_reason", cause.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore").encode()),
             ("dlq_error_class", cause.error_class.encode()),
             ("dlq_topic", record.partition.topic.encode()),
             ("dlq_partition", str(record.partition.number).encode()),

@@ -1,0 +1,53 @@
+"""A dead letter: the record as it was, and why and whence in headers behind its own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.errors import Undecodable
+from common.kafka.dead_letter import dead_letter
+from common.kafka.records import InputRecord, Partition
+
+TOPIC = "blue.orders.created.inventory.dlq"
+BYTES = st.none() | st.binary()
+HEADERS = st.lists(st.tuples(st.text(), BYTES)).map(tuple)
+
+
+@given(BYTES, BYTES, HEADERS)
+def test_key_value_and_headers_are_kept_to_the_byte(
+    key: bytes | None, value: bytes | None, own: tuple[tuple[str, bytes | None], ...]
+) -> None:
+    record = InputRecord(Partition("blue.orders.created", 3), 41, key, value, own)
+    letter = dead_letter(record, Undecodable("frame", "too short"), topic=TOPIC)
+    assert (letter.topic, letter.key, letter.value) == (TOPIC, key, value)
+    assert letter.headers[: len(own)] == own
+
+
+def test_added_headers_say_why_and_whence() -> None:
+    record = InputRecord(Partition("blue.orders.created", 3), 41, b"ada", b"?")
+    letter = dead_letter(record, Undecodable("magic", "magic byte 0x3f"), topic=TOPIC)
+    assert letter.headers == (
+        ("dlq_version", b"1"),
+        ("dlq_reason", b"magic byte 0x3f"),
+        ("dlq_error_class", b"magic"),
+        ("dlq_topic", b"blue.orders.created"),
+        ("dlq_partition", b"3"),
+        ("dlq_offset", b"41"),
+    )
+
+
+@pytest.mark.parametrize("reason", ["x" * 10_000, "ü" * 10_000, "壺" * 5_000, "x" + "壺" * 5_000, "xx" + "壺" * 5_000])
+def test_reason_is_cut_to_what_a_header_may_take__and_stays_text(reason: str) -> None:
+    letter = dead_letter(InputRecord(Partition("t", 0), 0, None, None), Undecodable("avro", reason), topic=TOPIC)
+    told = dict(letter.headers)["dlq_reason"]
+    assert told is not None
+    assert 4000 < len(told) <= 4096
+    assert reason.startswith(told.decode())
+
+
+def test_letter_that_is_read_again_and_refused_again_tells_the_last_reason_last() -> None:
+    once = dead_letter(InputRecord(Partition("t", 0), 5, None, b"?"), Undecodable("frame", "first"), topic=TOPIC)
+    again = InputRecord(Partition(TOPIC, 0), 0, once.key, once.value, once.headers)
+    twice = dead_letter(again, Undecodable("frame", "second"), topic=TOPIC)
+    assert dict(twice.headers)["dlq_reason"] == b"second"
+    assert ("dlq_reason", b"first") in twice.headers

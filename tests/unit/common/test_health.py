@@ -1,0 +1,68 @@
+"""Health over HTTP: live while the loop moves, ready while the worker takes records."""
+
+import http.client
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from common.health import LIVE_WITHIN_SECONDS, Health, serve
+
+
+@pytest.fixture
+def state() -> Health:
+    return Health()
+
+
+@pytest.fixture
+def port(state: Health) -> Iterator[int]:
+    with serve(state, host="127.0.0.1", port=0) as port:
+        yield port
+
+
+def get(port: int, path: str, *, method: str = "GET") -> tuple[int, str]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+
+
+def test_worker_is_not_ready_before_it_says_so(state: Health, port: int) -> None:
+    assert get(port, "/readyz") == (503, "not ready\n")
+    state.ready = True
+    assert get(port, "/readyz") == (200, "ready\n")
+
+
+def test_worker_that_pauses_is_not_ready_but_live(state: Health, port: int) -> None:
+    state.ready = True
+    state.ready = False
+    assert get(port, "/readyz")[0] == 503
+    assert get(port, "/livez") == (200, "live\n")
+
+
+def test_loop_that_does_not_move_is_not_live_until_it_does(
+    state: Health, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + LIVE_WITHIN_SECONDS + 1)
+    assert get(port, "/livez") == (503, "stuck\n")
+    state.beat()
+    assert get(port, "/livez") == (200, "live\n")
+
+
+def test_metrics_are_told_in_prometheus_text(port: int) -> None:
+    status, text = get(port, "/metrics")
+    assert status == 200
+    assert "# TYPE python_info gauge" in text
+
+
+def test_other_paths_name_those_that_exist(port: int) -> None:
+    assert get(port, "/") == (404, "/livez, /readyz, /metrics\n")
+
+
+def test_server_is_gone_with_its_block(state: Health) -> None:
+    with serve(state, host="127.0.0.1", port=0) as port:
+        assert get(port, "/livez")[0] == 200
+    with pytest.raises(ConnectionRefusedError):
+        get(port, "/livez")

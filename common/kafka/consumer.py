@@ -21,6 +21,8 @@ from common.log import get_logger
 POLL_SECONDS = 0.2
 REQUEST_SECONDS = 2.0
 SEEK_SECONDS = 5.0
+FENCED = frozenset({KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID})  # noqa: SLF001 - librdkafka's local codes are spelt so
+REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001 - librdkafka's local codes are spelt so
 
 log = get_logger()
@@ -55,7 +57,7 @@ class GroupConsumer:
             os._exit(ExitCode.SOFTWARE)
         first = self._consumer.poll(POLL_SECONDS)
         if self.fatal is not None:
-            raise FatalError(f"the group refuses this member: {self.fatal.str()}", cure="look for a twin in this slot")
+            raise _fenced(self.fatal)
         if first is None:
             return []
         # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
@@ -104,11 +106,14 @@ class GroupConsumer:
     def commit(self, offsets: Mapping[Partition, CommitPoint]) -> None:
         """Commit offsets for the group, outside any transaction.
 
-        Raises Busy if the group moved on or the coordinator does not answer: the records come again.
+        Raises Busy if the group moved on or the coordinator does not answer: the records come again. Raises FatalError
+        if this member was fenced: by a twin in its slot, or because a batch outlasted its membership.
         """
         try:
             self._consumer.commit(offsets=topic_partitions(offsets), asynchronous=False)
         except KafkaException as error:
+            if error.args[0].code() in FENCED:
+                raise _fenced(error.args[0]) from error
             raise Busy(f"offset commit: {error.args[0].str()}") from error
 
     def group_metadata(self) -> Any:
@@ -209,7 +214,13 @@ def _readable(message: Message) -> bool:
             f"{message.topic()}[{message.partition()}]: the committed offset is gone from the topic: {error.str()}",
             cure="retention overtook the group or the topic was made anew: compare the tables, then set the offset",
         )
-    if error.fatal() or error.code() in {KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED}:
+    if error.code() in FENCED:  # polled as an event like any other; nothing is fetched after it
+        raise _fenced(error)
+    if error.fatal() or error.code() in REFUSED:
         raise FatalError(f"the broker refuses this consumer: {error.str()}")
     log.warning("consumer.warned", error=error.str(), topic=message.topic(), partition=message.partition())
     return False
+
+
+def _fenced(error: KafkaError) -> FatalError:
+    return FatalError(f"the group refuses this member: {error.str()}", cure="look for a twin in this slot")

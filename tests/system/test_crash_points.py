@@ -67,8 +67,11 @@ def kill_at(scene: Scene, point: str, *, hit: int, txn_open: bool) -> None:
     assert (fired.pid, fired.txn_open) == (killed.pid, txn_open)
 
     successor = scene.workers.start()
-    assert_sound(scene.pipeline, orders=scene.orders)
-    assert successor.stop() == 0, successor.output()
+    try:
+        assert_sound(scene.pipeline, orders=scene.orders)
+        assert successor.stop() == 0, successor.output()
+    finally:
+        successor.kill()  # whatever was found, the slot is free for the next point
 
 
 @pytest.mark.parametrize("point", CLOSED)

@@ -66,7 +66,8 @@ def verdict(pipeline: Pipeline, *, wait_seconds: float = 30) -> Judgement:
 def assert_sound(pipeline: Pipeline, *, orders: int) -> Judgement:
     """Assert that the checker saw so many orders and finds nothing wrong."""
     judgement = verdict(pipeline)
-    assert broken(judgement) == []
+    faults = broken(judgement)
+    assert not faults, "\n".join(faults)
     assert judgement.counts["orders"] == orders, judgement.counts
     return judgement
 

@@ -1,0 +1,96 @@
+"""What a database error asks for, by SQLSTATE: the table of the design, row by row."""
+
+import psycopg
+import pytest
+from psycopg import errors
+from psycopg.pq import DiagnosticField
+
+from common.postgres.retry import Failure, classify
+
+
+def error(sqlstate: str, *, constraint: str | None = None) -> psycopg.Error:
+    """Return the exception that psycopg raises for this state."""
+    info = {DiagnosticField.SQLSTATE: sqlstate.encode()}
+    if constraint is not None:
+        info[DiagnosticField.CONSTRAINT_NAME] = constraint.encode()
+    found = errors.lookup(sqlstate)("told by the server", info=info)  # type: ignore[arg-type]
+    assert found.sqlstate == sqlstate
+    assert found.diag.constraint_name == constraint
+    return found
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "constraint"),
+    [("23505", "decision_pkey"), ("23514", "stock_available_ge_0"), ("22012", None)],
+    ids=["order decided meanwhile", "stock taken meanwhile", "stock row gone meanwhile"],
+)
+def test_guard_that_says_another_worker_was_faster_is_tried_again_at_once(
+    sqlstate: str, constraint: str | None
+) -> None:
+    assert classify(error(sqlstate, constraint=constraint)) is Failure.GUARD
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "failure"),
+    [
+        ("40P01", Failure.CONTENTION),  # deadlock_detected
+        ("40001", Failure.CONTENTION),  # serialization_failure
+        ("55P03", Failure.CONTENTION),  # lock_not_available: lock_timeout
+        ("57014", Failure.CONTENTION),  # query_canceled: statement_timeout
+        ("08000", Failure.CONNECTION),  # connection_exception
+        ("08003", Failure.CONNECTION),  # connection_does_not_exist
+        ("08006", Failure.CONNECTION),  # connection_failure
+        ("57P01", Failure.CONNECTION),  # admin_shutdown
+        ("57P02", Failure.CONNECTION),  # crash_shutdown
+        ("57P03", Failure.CONNECTION),  # cannot_connect_now
+        ("57P05", Failure.CONNECTION),  # idle_session_timeout
+        ("25006", Failure.CONNECTION),  # read_only_sql_transaction: a former primary
+        ("25P03", Failure.CONNECTION),  # idle_in_transaction_session_timeout
+        ("25P04", Failure.CONNECTION),  # transaction_timeout
+        ("53000", Failure.EXHAUSTED),
+        ("53100", Failure.EXHAUSTED),  # disk_full
+        ("53200", Failure.EXHAUSTED),  # out_of_memory
+        ("53300", Failure.EXHAUSTED),  # too_many_connections
+        ("22001", Failure.DATA),  # string_data_right_truncation
+        ("22003", Failure.DATA),  # numeric_value_out_of_range
+        ("22021", Failure.DATA),  # character_not_in_repertoire
+        ("22P02", Failure.DATA),  # invalid_text_representation
+        ("23502", Failure.DATA),  # not_null_violation
+        ("23514", Failure.DATA),  # check_violation
+        ("23505", Failure.DATA),  # unique_violation
+        ("42501", Failure.BUG),  # insufficient_privilege
+        ("42P01", Failure.BUG),  # undefined_table
+        ("42703", Failure.BUG),  # undefined_column
+        ("42601", Failure.BUG),  # syntax_error
+        ("25P02", Failure.BUG),  # in_failed_sql_transaction
+        ("26000", Failure.BUG),  # invalid_sql_statement_name
+        ("0A000", Failure.BUG),  # feature_not_supported
+        ("XX000", Failure.BUG),  # internal_error
+    ],
+)
+def test_state_asks_for_what_the_table_says(sqlstate: str, failure: Failure) -> None:
+    assert classify(error(sqlstate)) is failure
+
+
+@pytest.mark.parametrize(
+    "constraint", ["stock_available_le_on_hand", "decision_lines_match", "decision_reason_iff_failed"]
+)
+def test_other_constraints_reject_a_value_for_good(constraint: str) -> None:
+    assert classify(error("23514", constraint=constraint)) is Failure.DATA
+
+
+@pytest.mark.parametrize(
+    "lost",
+    [
+        psycopg.OperationalError("server closed the connection unexpectedly"),
+        psycopg.OperationalError("the connection is closed"),
+        errors.ConnectionTimeout("connection timeout expired"),
+    ],
+)
+def test_libpq_speaking_without_a_state_means_the_connection(lost: psycopg.Error) -> None:
+    assert classify(lost) is Failure.CONNECTION
+
+
+@pytest.mark.parametrize("misuse", [psycopg.ProgrammingError("no results"), psycopg.InterfaceError("cursor is closed")])
+def test_misuse_of_the_client_is_a_bug(misuse: psycopg.Error) -> None:
+    assert classify(misuse) is Failure.BUG

@@ -35,8 +35,14 @@ from common.topics import ALL_TOPICS, Group, Topic
 
 CALL_SECONDS = 10.0
 
-_BOUNDED = {"request_timeout": CALL_SECONDS}
-_LOOK_UP_SECONDS = 2.0  # the client looks leaders up once and then only waits: better ask anew
+UNSTABLE_SECONDS = 20.0
+"""A killed worker's transaction lasts 10 s, and up to 10 s more until the broker looks."""
+
+ATTEMPT_SECONDS = 1.0
+"""The first attempt; each further one takes twice as long. The client looks a leader or a coordinator up once and then
+only waits, which on a new cluster it does in vain: better ask anew."""
+
+_SLACK_SECONDS = 1.0  # a request keeps its own time-out, more or less
 _SETTLING_WAIT_SECONDS = 0.05
 _SETTLING = frozenset(
     {
@@ -122,17 +128,19 @@ class Admin:
     def options(self, topic: Topic) -> dict[str, str]:
         """Return the options that hold for a topic, the broker's defaults included."""
         resource = ConfigResource(ResourceType.TOPIC, topic.within(self._namespace))
-        described = self._call(lambda: self._client.describe_configs([resource], **_BOUNDED))
+        described = self._call(lambda limit: self._client.describe_configs([resource], request_timeout=limit))
         return {name: entry.value for entries in described.values() for name, entry in entries.items()}
 
     def topic_ids(self, topics: Iterable[Topic]) -> dict[str, str]:
         """Return topic name on the cluster -> id, which differs once the topic was deleted and made again."""
         names = [topic.within(self._namespace) for topic in topics]
-        described = self._call(lambda: self._client.describe_topics(TopicCollection(names), **_BOUNDED))
+        described = self._call(
+            lambda limit: self._client.describe_topics(TopicCollection(names), request_timeout=limit)
+        )
         return {name: str(result.topic_id) for name, result in described.items()}
 
     def committed(self, group: Group) -> dict[Partition, CommitPoint]:
-        """Return the group's committed offsets and metadata; a transaction that is open now is waited for."""
+        """Return the group's committed offsets and metadata; wait at most 20 s for a transaction that is open now."""
         return self._committed(group, partitions=None)
 
     def stable_ends(self, topics: Iterable[Topic]) -> dict[Partition, int]:
@@ -145,7 +153,7 @@ class Admin:
         rows = []
         for group, read in _readers(topics):
             names = {topic.within(self._namespace) for topic in read}
-            committed = self.committed(group)
+            committed = _points(self._stored(group, None, stable=False))  # only looked at: no reason to wait
             rows += [
                 Lag(group.within(self._namespace), partition, _offset(committed.get(partition)), end)
                 for partition, end in sorted(ends.items())
@@ -157,7 +165,7 @@ class Admin:
         """Delete these topics of the namespace, with all they hold; those that do not exist are passed over."""
         names = [topic.within(self._namespace) for topic in topics]
         self._call(
-            lambda: self._client.delete_topics(names, operation_timeout=CALL_SECONDS, **_BOUNDED),
+            lambda limit: self._client.delete_topics(names, operation_timeout=limit, request_timeout=limit),
             passing=KafkaError.UNKNOWN_TOPIC_OR_PART,
         )
 
@@ -165,7 +173,8 @@ class Admin:
         """Delete these groups of the namespace, which must have no live member; the absent are passed over."""
         names = [group.within(self._namespace) for group in groups]
         self._call(
-            lambda: self._client.delete_consumer_groups(names, **_BOUNDED), passing=KafkaError.GROUP_ID_NOT_FOUND
+            lambda limit: self._client.delete_consumer_groups(names, request_timeout=limit),
+            passing=KafkaError.GROUP_ID_NOT_FOUND,
         )
 
     def _metadata(self) -> Mapping[str, Any]:
@@ -178,7 +187,7 @@ class Admin:
     def _create(self, topics: list[NewTopic]) -> None:
         if topics:
             self._call(
-                lambda: self._client.create_topics(topics, operation_timeout=CALL_SECONDS, **_BOUNDED),
+                lambda limit: self._client.create_topics(topics, operation_timeout=limit, request_timeout=limit),
                 passing=KafkaError.TOPIC_ALREADY_EXISTS,
             )
             self._await_leaders([topic.topic for topic in topics])
@@ -215,7 +224,7 @@ class Admin:
             for name, topic in topics.items()
         ]
         if resources:
-            self._call(lambda: self._client.incremental_alter_configs(resources, **_BOUNDED))
+            self._call(lambda limit: self._client.incremental_alter_configs(resources, request_timeout=limit))
 
     def _first_offsets(self, group: Group, topics: Sequence[Topic]) -> int:
         partitions = self._partitions(topics)
@@ -229,7 +238,8 @@ class Admin:
             ConsumerGroupTopicPartitions(group_id, [TopicPartition(*at, offset) for at, offset in first.items()])
         ]
         answer = self._call(
-            lambda: self._client.alter_consumer_group_offsets(request, **_BOUNDED), passing=KafkaError.UNKNOWN_MEMBER_ID
+            lambda limit: self._client.alter_consumer_group_offsets(request, request_timeout=limit),
+            passing=KafkaError.UNKNOWN_MEMBER_ID,
         )
         refused = [at for at in answer[group_id].topic_partitions if at.error] if answer else missing
         if refused:
@@ -240,27 +250,40 @@ class Admin:
         return len(missing)
 
     def _committed(self, group: Group, *, partitions: Sequence[Partition] | None) -> dict[Partition, CommitPoint]:
-        group_id = group.within(self._namespace)
+        """Return the stable offsets; wait while an open transaction may yet change one.
+
+        Taken for absent, an offset in an open transaction of a killed worker would be given to the group once more.
+        """
+        deadline = time.monotonic() + UNSTABLE_SECONDS
+        while True:
+            found = self._stored(group, partitions, stable=True)
+            if not any(at.error for at in found):
+                return _points(found)
+            if time.monotonic() > deadline:
+                raise FatalError(
+                    f"group {group.within(self._namespace)} has had an open transaction for {UNSTABLE_SECONDS} s",
+                    cure="find its owner: kafka-transactions.sh find-hanging",
+                )
+            time.sleep(_SETTLING_WAIT_SECONDS)
+
+    def _stored(self, group: Group, partitions: Sequence[Partition] | None, *, stable: bool) -> list[TopicPartition]:
         asked = None if partitions is None else [TopicPartition(*partition) for partition in partitions]
-        request = [ConsumerGroupTopicPartitions(group_id, asked)]
+        request = [ConsumerGroupTopicPartitions(group.within(self._namespace), asked)]
         answer = self._call(
-            lambda: self._client.list_consumer_group_offsets(request, require_stable=True, **_BOUNDED),
+            lambda limit: self._client.list_consumer_group_offsets(
+                request, require_stable=stable, request_timeout=limit
+            ),
             passing=KafkaError.GROUP_ID_NOT_FOUND,
         )
-        return {
-            Partition(at.topic, at.partition): CommitPoint(at.offset, at.metadata or "")
-            for found in answer.values()
-            for at in found.topic_partitions
-            if at.offset >= 0
-        }
+        return [at for found in answer.values() for at in found.topic_partitions]
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         asked = {TopicPartition(*partition): spec for partition in partitions}
         if not asked:
             return {}
         answer = self._call(
-            lambda: self._client.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=_LOOK_UP_SECONDS
+            lambda limit: self._client.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=limit
             )
         )
         return {Partition(at.topic, at.partition): result.offset for at, result in answer.items()}
@@ -270,18 +293,22 @@ class Admin:
             Partition(topic.within(self._namespace), number) for topic in topics for number in range(topic.partitions)
         ]
 
-    def _call(self, request: Callable[[], Mapping[Any, Future[T]]], *, passing: int | None = None) -> dict[Any, T]:
+    def _call(self, request: Callable[[float], Mapping[Any, Future[T]]], *, passing: int | None = None) -> dict[Any, T]:
         """Send one request and return its results; an item that ends with the error `passing` is left out.
 
-        What a cluster answers while a topic or a coordinator is new is asked again within the deadline.
+        `request` takes the seconds that an attempt may last. What a cluster answers while a topic or a coordinator is
+        new is asked again within the deadline.
         """
         deadline = time.monotonic() + CALL_SECONDS
+        limit = ATTEMPT_SECONDS
         while True:
             try:
-                return _results(request(), passing)
+                return _results(request(limit), limit + _SLACK_SECONDS, passing)
             except KafkaException as error:
-                if error.args[0].code() not in _SETTLING or time.monotonic() > deadline:
+                if error.args[0].code() not in _SETTLING or time.monotonic() + limit > deadline:
                     raise self._unreachable(error) from error
+                if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - a public name of librdkafka
+                    limit *= 2
             time.sleep(_SETTLING_WAIT_SECONDS)
 
     def _unreachable(self, error: KafkaException) -> PipelineError:
@@ -299,11 +326,13 @@ class Admin:
         return PipelineError(f"the broker refuses: {cause.str()}")
 
 
-def _results(futures: Mapping[Any, Future[T]], passing: int | None) -> dict[Any, T]:
+def _results(futures: Mapping[Any, Future[T]], seconds: float, passing: int | None) -> dict[Any, T]:
     results = {}
     for name, future in futures.items():
         try:
-            results[name] = future.result(CALL_SECONDS)
+            results[name] = future.result(seconds)
+        except TimeoutError:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - as above
         except KafkaException as error:
             if error.args[0].code() != passing:
                 raise
@@ -324,6 +353,12 @@ def _readers(topics: Sequence[Topic]) -> list[tuple[Group, list[Topic]]]:
     """Return each group with the topics it reads."""
     groups = dict.fromkeys(group for topic in topics for group in topic.readers)
     return [(group, [topic for topic in topics if group in topic.readers]) for group in groups]
+
+
+def _points(found: Iterable[TopicPartition]) -> dict[Partition, CommitPoint]:
+    return {
+        Partition(at.topic, at.partition): CommitPoint(at.offset, at.metadata or "") for at in found if at.offset >= 0
+    }
 
 
 def _offset(point: CommitPoint | None) -> int | None:

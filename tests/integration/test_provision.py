@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 import sqlalchemy as sa
 
 from common.errors import ConfigError, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options
+from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.records import CommitPoint, Partition
 from common.topics import ALL_TOPICS, INVENTORY, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED
 from deploy.provision import database
@@ -124,6 +125,34 @@ def test_a_committed_offset_is_never_moved(pipeline: Pipeline) -> None:
         consumer.commit({moved: CommitPoint(0, "kept")})
     assert pipeline.admin.write_first_offsets() == {group.within(pipeline.namespace): 0 for group in GROUPS}
     assert pipeline.admin.committed(INVENTORY)[moved] == CommitPoint(0, "kept")
+
+
+def test_an_offset_in_an_open_transaction_is_waited_for(untouched: ProvisionSettings) -> None:
+    """Aim: no order twice. Fault: a worker died between its transaction's offsets and their commit, then somebody
+    provisions. Must hold: the offset that becomes visible later is the group's, not the earliest.
+    """
+    admin = Admin(untouched)
+    admin.create_topics()
+    source = ORDERS_CREATED.within(untouched.namespace)
+    options = consumer_options(untouched, group=INVENTORY, slot=0) | {"auto.offset.reset": "earliest"}
+    del options["group.instance.id"]  # so that closing leaves the group at once
+    consumer = confluent_kafka.Consumer(options)
+    consumer.subscribe([source])
+    wait_for(lambda: consumer.poll(0.1) is None and len(consumer.assignment()) == 8, timeout_seconds=15, what="joined")
+    producer = confluent_kafka.Producer(transactional_producer_options(untouched, service="inventory", slot=0))
+    producer.init_transactions()
+    producer.begin_transaction()
+    pending = confluent_kafka.TopicPartition(source, 3, 5)
+    producer.send_offsets_to_transaction([pending], consumer.consumer_group_metadata())
+    consumer.close()
+    provisioner = threading.Thread(target=admin.write_first_offsets)
+    provisioner.start()
+    provisioner.join(1)
+    assert provisioner.is_alive()
+    producer.commit_transaction()
+    provisioner.join(10)
+    committed = {partition.number: point.offset for partition, point in admin.committed(INVENTORY).items()}
+    assert committed == {**dict.fromkeys(range(8), 0), 3: 5}
 
 
 def test_a_live_group_that_has_its_offsets_is_left_alone(pipeline: Pipeline) -> None:

@@ -53,8 +53,7 @@ def create_app(engine: sa.Engine, publisher: Publisher, *, stopping: Callable[[]
         static_folder=None,
     )
     app.openapi_version = "3.1.0"
-    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX
-    app.config["MAX_FORM_MEMORY_SIZE"] = BODY_BYTES_MAX
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX + 1  # so that a body that is too long can be told from a full one
     app.before_request(_begin)
     app.after_request(_end)
     problems.register(app)

@@ -14,6 +14,7 @@ from uuid import UUID
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from common.events.orders import (
     LINES_MAX,
@@ -151,10 +152,10 @@ class OrderPath(_Strict):
     @classmethod
     def _is_uuid(cls, text: str) -> str:
         try:
-            parsed = str(UUID(text))
+            canonical = str(UUID(text)) == text
         except ValueError:
-            parsed = ""
-        if parsed != text:
+            canonical = False
+        if not canonical:
             raise PydanticCustomError("uuid", "is not a UUID in canonical text")
         return text
 
@@ -312,8 +313,11 @@ def _read_body(model: type[BaseModel]) -> BaseModel:
         raise Refused(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Set Content-Type: application/json."))
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Refused(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send the body without a Content-Encoding."))
+    data = request.get_data(cache=False)
+    if len(data) > BODY_BYTES_MAX:  # werkzeug cuts a chunked body off at its own limit, one byte above, in silence
+        raise RequestEntityTooLarge
     try:
-        return model.model_validate_json(request.get_data(cache=False))
+        return model.model_validate_json(data)
     except ValidationError as error:
         raise Refused(_problem(error)) from None
 

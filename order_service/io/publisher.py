@@ -1,7 +1,8 @@
 """Order events as bytes, and those bytes onto `orders.created`. Built after fork.
 
-The API starts although broker or registry may be down: the codec is opened in the background, and until then `encode`
-is Busy. A record follows from the stored bytes alone, headers included, so that every attempt writes the same one.
+The API starts although broker or registry may be down: what could not be had at once is tried for in the background,
+and until then `encode` is Busy. A record follows from the stored bytes alone, headers included, so that every attempt
+writes the same one.
 """
 
 import threading
@@ -36,7 +37,11 @@ class Publisher:
         self._codec: Codec | None = None
         self._no_codec = "the schema of orders is not loaded yet"
         self._closing = threading.Event()
-        threading.Thread(target=self._open_codec, name="codec", daemon=True).start()
+        if not self._open_codec():
+            threading.Thread(target=self._keep_opening, name="codec", daemon=True).start()
+        self._producer.reaches(
+            self._topic, timeout_seconds=BROKER_SECONDS_MAX
+        )  # connected before the first order comes
 
     def encode(self, order: OrderCreated) -> bytes:
         """Return the bytes to store and to send. Raises Busy until the schema registry answered once."""
@@ -80,17 +85,16 @@ class Publisher:
             raise Busy(self._no_codec)
         return self._codec
 
-    def _open_codec(self) -> None:
-        """Try until the registry knows the schema; then let the producer meet the broker, before the first order."""
+    def _keep_opening(self) -> None:
         pause_seconds = PAUSE_SECONDS_MIN
-        while not self._closing.is_set():
-            try:
-                self._codec = open_codec(self._settings, [ORDERS_CREATED])
-            except PipelineError as error:
-                self._no_codec = error.message
-                log.warning("codec.missed", reason=error.message, cure=error.cure, retry_seconds=pause_seconds)
-            else:
-                self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX)
-                return
-            self._closing.wait(pause_seconds)
+        while not self._closing.wait(pause_seconds) and not self._open_codec():
             pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
+
+    def _open_codec(self) -> bool:
+        try:
+            self._codec = open_codec(self._settings, [ORDERS_CREATED])
+        except PipelineError as error:
+            self._no_codec = error.message
+            log.warning("codec.missed", reason=error.message, cure=error.cure)
+            return False
+        return True

@@ -15,6 +15,7 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # gunicorn ships no types
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from common.errors import FatalError
@@ -23,6 +24,7 @@ from common.log import get_logger
 from common.postgres.engine import create_engine
 from order_service.config import ApiSettings
 from order_service.io.app import create_app
+from order_service.io.problems import Problem, ProblemType, respond
 from order_service.io.publisher import Publisher
 
 STOP_SECONDS = 4
@@ -92,7 +94,10 @@ class _Server(BaseApplication):  # type: ignore[misc]
         """Build the application and its clients. Runs in the worker."""
         engine = create_engine(self._settings, application="order-api", pool_size=self._settings.http_threads)
         self._publisher = Publisher(self._settings)
-        return create_app(engine, self._publisher, stopping=self.stop)
+        app = create_app(engine, self._publisher, stopping=self.stop)
+        # A chunked body is parsed while the application reads it, so gunicorn's complaint about it surfaces there.
+        app.register_error_handler(ParseException, lambda _: respond(Problem(ProblemType.BAD_REQUEST)))
+        return app
 
     def _when_ready(self, arbiter: Arbiter) -> None:
         def stop_gracefully(_signum: int, frame: FrameType | None) -> None:

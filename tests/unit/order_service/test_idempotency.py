@@ -1,0 +1,59 @@
+"""What an Idempotency-Key means."""
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.events.orders import OrderLine
+from order_service.core.idempotency import Claim, KeyRow, fingerprint, judge
+from order_service.core.placement import PlaceOrder
+
+TEA = PlaceOrder("ada", (OrderLine("tea", 2), OrderLine("mug", 1)))
+ROW = KeyRow("ada", "k", fingerprint(TEA), "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f", b"event")
+
+commands = st.builds(
+    PlaceOrder,
+    st.sampled_from(["ada", "bob", "ad", '"a']),
+    st.lists(st.builds(OrderLine, st.sampled_from(["a", "b", 'a","b', "ab"]), st.integers(1, 3)), max_size=3).map(
+        tuple
+    ),
+)
+
+
+def test_row_of_this_very_request_means_new() -> None:
+    assert judge(ROW, ROW) is Claim.NEW
+
+
+def test_same_request_under_the_same_key_is_a_replay() -> None:
+    again = replace(ROW, order_id="01990b3c-5a01-7d3e-9f5c-3b7e6a1d2c4f", event=b"other event")
+    assert judge(again, ROW) is Claim.REPLAY
+
+
+def test_other_request_under_the_same_key_is_a_conflict() -> None:
+    other = replace(ROW, order_id="01990b3c-5a01-7d3e-9f5c-3b7e6a1d2c4f", fingerprint=b"other")
+    assert judge(other, ROW) is Claim.CONFLICT
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        PlaceOrder("bob", TEA.lines),
+        PlaceOrder("ada", TEA.lines[:1]),
+        PlaceOrder("ada", TEA.lines[::-1]),
+        PlaceOrder("ada", (OrderLine("tea", 1), OrderLine("mug", 2))),
+    ],
+)
+def test_fingerprint_tells_requests_apart(other: PlaceOrder) -> None:
+    assert fingerprint(other) != fingerprint(TEA)
+
+
+@given(commands, commands)
+def test_fingerprints_are_equal_exactly_for_equal_requests(one: PlaceOrder, other: PlaceOrder) -> None:
+    assert (fingerprint(one) == fingerprint(other)) == (one == other)
+
+
+def test_fingerprint_outlives_a_release() -> None:
+    """Rows hold fingerprints for a day: another form of the same request would refuse its retries."""
+    assert fingerprint(TEA).hex() == "986d92c3ceeb2faad3a116a112b71191e4b46f9173b4f3930dbb2e6262bb915a"

@@ -4,12 +4,12 @@ Nothing of the services' codec is used. A schema is fetched from the registry on
 """
 
 import json
+import re
 import struct
 import urllib.error
 import urllib.request
 from io import BytesIO
 from typing import Any, cast
-from uuid import UUID
 
 import fastavro
 
@@ -18,7 +18,9 @@ from chaos.checker.errors import StoreDownError
 FRAME = struct.Struct(">bI")
 REGISTRY_SECONDS = 5.0
 NOT_FOUND = 404
+CURE = "see: pipeline status"
 
+UUID_TEXT = re.compile("-".join(f"[0-9a-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12)))
 LINES_MAX = 100
 QUANTITY_MAX = 10_000
 SKU_LENGTH_MAX = 64
@@ -34,7 +36,7 @@ class Registry:
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
-        self._schemas: dict[int, Any] = {}
+        self._schemas: dict[int, tuple[str, Any]] = {}
 
     def decode(self, value: bytes | None, expected: str) -> dict[str, Any]:
         """Return the fields of the event that these bytes hold. Raises UnreadableError if it is not `expected`."""
@@ -58,27 +60,29 @@ class Registry:
 
     def _schema(self, schema_id: int) -> tuple[str, Any]:
         if schema_id not in self._schemas:
-            self._schemas[schema_id] = self._fetch(schema_id)
-        found: tuple[str, Any] = self._schemas[schema_id]
-        return found
+            text = self._read(schema_id)
+            schema = None if text is None else _plain(json.loads(text))
+            name = str(schema.get("name")) if isinstance(schema, dict) else "unknown"
+            self._schemas[schema_id] = (name, schema and fastavro.parse_schema(schema))
+        return self._schemas[schema_id]
 
-    def _fetch(self, schema_id: int) -> tuple[str, Any]:
+    def _read(self, schema_id: int) -> str | None:
+        """Return the schema's text, or None if nobody registered it."""
         url = f"{self._url}/schemas/ids/{schema_id}"
         try:
             with urllib.request.urlopen(url, timeout=REGISTRY_SECONDS) as answer:  # noqa: S310 - the settings say http(s)
-                schema = _plain(json.loads(json.load(answer)["schema"]))
+                return str(json.load(answer)["schema"])
         except urllib.error.HTTPError as error:
             if error.code == NOT_FOUND:
-                return "unknown", None
-            raise StoreDownError(f"the registry answers {error.code} at {url}") from error
+                return None
+            raise StoreDownError(f"the registry answers {error.code} at {url}", cure=CURE) from error
         except OSError as error:
-            raise StoreDownError(f"the registry does not answer at {url}: {error}") from error
-        return str(schema.get("name")) if isinstance(schema, dict) else "no record", fastavro.parse_schema(schema)
+            raise StoreDownError(f"the registry does not answer at {url}: {error}", cure=CURE) from error
 
 
 def impossible(order: dict[str, Any]) -> str:
     """Return why no customer can have ordered this, or an empty text: the published limits, written a second time."""
-    if not _is_uuid(order["order_id"]):
+    if not UUID_TEXT.fullmatch(order["order_id"]):
         return "order_id is no UUID"
     if not _is_name(order["user_id"], USER_ID_LENGTH_MAX):
         return "user_id is no name"
@@ -90,13 +94,6 @@ def impossible(order: dict[str, Any]) -> str:
     if not all(_is_name(line["sku"], SKU_LENGTH_MAX) and 0 < line["quantity"] <= QUANTITY_MAX for line in lines):
         return "a line has no SKU or an impossible quantity"
     return ""
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _is_name(text: str, length_max: int) -> bool:

@@ -6,7 +6,7 @@ a wait and the judgement after it read each record once.
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self, cast
 from uuid import uuid4
 
@@ -149,7 +149,7 @@ class TopicReader:
         if error is None:
             self._position[spot] = offset + 1
             self.last[spot] = offset
-            headers = cast("Headers", message.headers())  # a list of pairs, whatever a producer may pass
+            headers = cast("Callable[[], Headers]", message.headers)  # pairs, whatever a producer may pass
             self.collected.take(Record(Coordinate(*spot, offset), message.key(), message.value(), headers))
         elif error.code() == _END_OF_PARTITION:
             self._position[spot] = max(self._position[spot], offset)

@@ -1,0 +1,156 @@
+"""Records become what the books keep, and what cannot be an event is told apart."""
+
+import json
+import struct
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import pytest
+
+from chaos.checker.avro import Registry, UnreadableError, impossible
+from chaos.checker.books import Coordinate, Verdict
+from chaos.checker.collector import Collector, Record
+from common.events.codec import schema_text
+from common.events.inventory import InventoryReserved
+from common.events.orders import OrderCreated, OrderLine
+from tests.factories import make_codec, make_order
+
+EVENTS = ("OrderCreated", "InventoryReserved", "InventoryFailed", "NotificationSent")
+CREATED_AT = Coordinate("orders.created", 3, 17)
+EVENT_AT = Coordinate("inventory.reserved", 1, 5)
+
+
+@pytest.fixture
+def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
+    """A collector whose registry knows the packaged schemas by number."""
+    registry = Registry("http://nowhere.invalid")
+    monkeypatch.setattr(registry, "_read", lambda schema_id: schema_text(EVENTS[schema_id - 1]))
+    return Collector(registry, namespace="ns")
+
+
+def record(at: Coordinate, value: bytes | None, **headers: str) -> Record:
+    return Record(at, b"ada", value, lambda: [(name, text.encode()) for name, text in headers.items()])
+
+
+def reserved(order: OrderCreated, event_id: str) -> bytes:
+    return make_codec().encode(
+        InventoryReserved(event_id, order.order_id, order.user_id, order.lines, order.placed_at_ms, order.placed_at_ms)
+    )
+
+
+def test_an_order_is_kept_with_its_coordinate(collector: Collector) -> None:
+    order = make_order()
+    collector.take(record(CREATED_AT, make_codec().encode(order)))
+
+    (created,) = collector.created[order.order_id]
+    assert created.at == CREATED_AT
+
+
+def test_lines_in_another_order_are_the_same_lines(collector: Collector) -> None:
+    first, second = make_order(lines=[("tea", 1), ("mug", 2)]), make_order(lines=[("mug", 2), ("tea", 1)])
+    other = make_order(lines=[("mug", 1), ("tea", 2)])
+    for order in (first, second, other):
+        collector.take(record(CREATED_AT, make_codec().encode(order)))
+
+    lines = [collector.created[order.order_id][0].lines for order in (first, second, other)]
+    assert lines[0] == lines[1] != lines[2]
+
+
+def test_an_event_is_kept_with_what_its_headers_name(collector: Collector) -> None:
+    order, event_id = make_order(), str(uuid.uuid4())
+    headers = {"ce_id": event_id, "origin_topic": "ns.orders.created", "origin_partition": "3", "origin_offset": "17"}
+    collector.take(record(EVENT_AT, reserved(order, event_id), **headers))
+
+    (outcome,) = collector.outcomes[order.order_id]
+    assert (outcome.at, outcome.source, outcome.verdict) == (EVENT_AT, CREATED_AT, Verdict.RESERVED)
+    assert outcome.event_id == outcome.header_id == event_id
+
+
+@pytest.mark.parametrize("headers", [{}, {"origin_topic": "t", "origin_partition": "x", "origin_offset": "1"}])
+def test_headers_that_name_no_coordinate_are_none(collector: Collector, headers: dict[str, str]) -> None:
+    order = make_order()
+    collector.take(record(EVENT_AT, reserved(order, "e"), **headers))
+
+    assert collector.outcomes[order.order_id][0].source is None
+
+
+def framed(schema_id: int, body: bytes = b"") -> bytes:
+    return struct.pack(">bI", 0, schema_id) + body
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        (None, "shorter"),
+        (b"\x00\x00", "shorter"),
+        (b"\x07\x00\x00\x00\x01", "magic byte 7"),
+        (framed(1, b"\xff\xff"), "not Avro"),
+        (framed(2), "is InventoryReserved, not OrderCreated"),
+        (make_codec().encode(make_order()) + b"!", "bytes behind"),
+    ],
+)
+def test_what_does_not_decode_is_poison_among_orders(collector: Collector, value: bytes | None, why: str) -> None:
+    collector.take(record(CREATED_AT, value))
+
+    (poison,) = collector.poison
+    assert why in poison.why
+    assert collector.created == {}
+
+
+def test_what_does_not_decode_is_undecodable_among_events(collector: Collector) -> None:
+    collector.take(record(EVENT_AT, b"garbage"))
+
+    assert [found.at for found in collector.undecodable] == [EVENT_AT]
+
+
+IMPOSSIBLE: tuple[Callable[[OrderCreated], OrderCreated], ...] = (
+    lambda order: replace(order, order_id="1"),
+    lambda order: replace(order, user_id=""),
+    lambda order: replace(order, user_id="a\nb"),
+    lambda order: replace(order, user_id="a" * 129),
+    lambda order: replace(order, placed_at_ms=0),
+    lambda order: replace(order, lines=()),
+    lambda order: replace(order, lines=(OrderLine("tea", 0),)),
+    lambda order: replace(order, lines=(OrderLine("tea", 10_001),)),
+    lambda order: replace(order, lines=(OrderLine("", 1),)),
+    lambda order: replace(order, lines=(OrderLine("tea", 1), OrderLine("tea", 1))),
+    lambda order: replace(order, lines=tuple(OrderLine(f"sku{n}", 1) for n in range(101))),
+)
+
+
+@pytest.mark.parametrize("change", IMPOSSIBLE)
+def test_an_impossible_order_is_poison(collector: Collector, change: Callable[[OrderCreated], OrderCreated]) -> None:
+    collector.take(record(CREATED_AT, make_codec().encode(change(make_order()))))
+
+    assert len(collector.poison) == 1
+
+
+def test_the_largest_order_is_possible() -> None:
+    lines: list[dict[str, Any]] = [{"sku": f"{n:064}", "quantity": 10_000} for n in range(100)]
+    order = {"order_id": str(uuid.uuid4()), "user_id": "a" * 128, "lines": lines, "placed_at": 1}
+
+    assert impossible(order) == ""
+
+
+def test_a_schema_that_nobody_registered_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry = Registry("http://nowhere.invalid")
+    monkeypatch.setattr(registry, "_read", lambda _: None)
+
+    with pytest.raises(UnreadableError, match="schema 9 is unknown"):
+        registry.decode(framed(9), "OrderCreated")
+
+
+def test_an_event_of_another_version_is_read_by_the_schema_it_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    schema = json.loads(schema_text("OrderCreated"))
+    schema["fields"].insert(0, {"name": "shop", "type": "string"})
+    body = BytesIO()
+    fields = {"shop": "north", "order_id": "o", "user_id": "ada", "lines": [], "placed_at": 5}
+    fastavro.schemaless_writer(body, fastavro.parse_schema(schema), fields)
+    registry = Registry("http://nowhere.invalid")
+    monkeypatch.setattr(registry, "_read", lambda _: json.dumps(schema))
+
+    assert registry.decode(framed(4, body.getvalue()), "OrderCreated") == fields

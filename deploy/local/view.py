@@ -66,19 +66,22 @@ class PlainView:
         """Print what changed; figures are for `pipeline status`."""
         for process in stack.processes:
             if (line := changed_line(self._last.get(process.label), process)) is not None:
-                self._line(line)
+                self._line(f"{self._seconds():6.1f} s  {line}")
             self._last[process.label] = process
         if stack.phase is not self._phase:
             self._phase = stack.phase
-            self._line(f"stack {stack.phase}")
+            self._line(f"{self._seconds():6.1f} s  stack {stack.phase}")
             if stack.phase is Phase.READY:
                 self._invite(stack)
 
     def _invite(self, stack: StackState) -> None:
-        self._line(f"It took {time.monotonic() - self._began:.1f} s. In another terminal:\n")
+        self._line("\nIn another terminal:\n")
         for line in paste_lines(stack.ports, self._home, command=pipeline_command()):
             self._line(f"    {line}")
-        self._line("\nCtrl-C stops everything.")
+        self._line("\nTo stop everything: `pipeline down`, or Ctrl-C where it runs.\n")
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _line(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -157,7 +160,9 @@ class Rate:
 
 def moved_line(port: Moved) -> str:
     """Say which port was given instead of the default."""
-    return f"port {port.wanted} is busy: {port.name.replace('_', ' ')} listens on {port.given}"
+    if port.as_before:
+        return f"{port.name} listens on {port.given}, as before (default: {port.wanted})"
+    return f"port {port.wanted} is busy: {port.name} listens on {port.given}"
 
 
 def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:
@@ -209,7 +214,7 @@ def process_table(stack: StackState, readings: Readings) -> Table:
 def figures_line(counters: Counters, rate: float | None) -> str:
     """Return the figures in a line; a dash where nobody has said anything yet."""
     shown = {
-        "orders/s": "-" if rate is None else f"{rate:.1f}",
+        **({} if rate is None else {"orders/s": f"{rate:.1f}"}),
         "reserved": _count(counters.reserved),
         "failed": _count(counters.failed),
         "lag": _count(counters.lag_records),

@@ -78,7 +78,10 @@ class TransactionalProducer:
 
     def tainted(self) -> str:
         """Return why this producer must not begin another transaction, or an empty text."""
-        self._producer.poll(0)  # log lines of the last call arrive with the first poll after it
+        try:
+            self._producer.poll(0)  # log lines of the last call arrive with the first poll after it
+        except KafkaException:  # a fatal error is raised by whatever polls next
+            self._taint.because("fatal")
         return self._taint.cause
 
     def publish(self, plan: Plan, group_metadata: Any, *, stopping: Callable[[], bool]) -> End:

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from deploy.local import home as homes
+from deploy.local.artifacts import locked
+from deploy.local.jars import Jars
+from deploy.local.launch import label
+from deploy.local.process import child_environment
+from deploy.local.servers import PORTS, Addresses, addresses_on
+from deploy.local.services import Provision, port_name, processes, programs, provision_environment, table
+
+
+@pytest.fixture
+def addresses(tmp_path: Path) -> Addresses:
+    ports = dict.fromkeys(PORTS, 0) | {"kafka": 9092, "postgres": 5432, "registry": 8081}
+    return addresses_on(homes.at(tmp_path), Jars(tmp_path, locked()), ports)
+
+
+def test_addresses_of_another_stack_do_not_leak_into_a_process() -> None:
+    inherited = {
+        "PATH": "/bin",
+        "PIPELINE_POSTGRES_PASSWORD": "of another stack",
+        "PIPELINE_KAFKA_BOOTSTRAP": "elsewhere:9092",
+        "PGPORT": "1",
+        "PIPELINE_LOG_LEVEL": "debug",
+    }
+    own = {"PIPELINE_KAFKA_BOOTSTRAP": "here:9092"}
+    assert child_environment(inherited, own) == {
+        "PATH": "/bin",
+        "PIPELINE_LOG_LEVEL": "debug",
+        "PIPELINE_KAFKA_BOOTSTRAP": "here:9092",
+    }
+
+
+def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> None:
+    services = table(inventory_slots=2)
+    ports = {port_name(service, slot): 9000 + at for at, (service, slot) in enumerate(processes(services))}
+    by_label = {label(program): program.launch() for program in programs(services, addresses, ports)}
+    assert list(by_label) == ["order-api", "order-projection", "inventory-0", "inventory-1", "notification-0"]
+    worker = by_label["inventory-1"].environment
+    assert worker["PIPELINE_SLOT"] == "1"
+    assert worker["PIPELINE_HEALTH_PORT"] == "9003"
+    assert worker["PIPELINE_POSTGRES_URL"] == "postgresql://inventory_rw@127.0.0.1:5432/pipeline"
+    assert worker["PIPELINE_POSTGRES_PASSWORD_FILE"].endswith("/secrets/roles/inventory_rw")
+    assert worker["PIPELINE_REGISTRY_URL"] == "http://127.0.0.1:8081/apis/ccompat/v7"
+    api = by_label["order-api"].environment
+    assert (api["PIPELINE_HTTP_HOST"], api["PIPELINE_HTTP_PORT"]) == ("127.0.0.1", "9000")
+    assert "PIPELINE_SLOT" not in by_label["order-projection"].environment
+
+
+def test_no_password_stands_in_an_environment_or_a_command(addresses: Addresses) -> None:
+    homes.create(addresses.home)
+    secrets = {homes.read_secret(path) for path in addresses.home.secrets.rglob("*") if path.is_file()}
+    services = table(inventory_slots=1)
+    ports = {port_name(service, slot): 1 for service, slot in processes(services)}
+    launches = [program.launch() for program in programs(services, addresses, ports)]
+    launches += list(Provision(addresses).prepare())
+    said = " ".join(text for launch in launches for text in (*launch.argv, *launch.environment.values()))
+    assert not any(secret in said for secret in secrets)
+
+
+def test_provisioning_is_told_where_the_passwords_stand(addresses: Addresses) -> None:
+    environment = provision_environment(addresses)
+    assert environment["PIPELINE_POSTGRES_ADMIN_URL"] == "postgresql://postgres@127.0.0.1:5432/postgres"
+    assert environment["PIPELINE_ROLE_SECRETS_DIR"] == str(addresses.home.role_secrets)

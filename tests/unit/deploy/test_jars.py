@@ -1,0 +1,142 @@
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from threading import Event
+
+import pytest
+
+from deploy.local import download, jars
+from deploy.local.artifacts import Artifact
+from deploy.local.jars import Advance, CorruptError
+
+CONTENT = b"a jar"
+
+
+def make_artifact(name: str, content: bytes = CONTENT, *, packaging: str = "jar") -> Artifact:
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Artifact("org.example", name, "1", "", packaging, sha256, len(content))
+
+
+def make_archive() -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("lib/inside.txt")
+        entry.size = len(CONTENT)
+        archive.addfile(entry, io.BytesIO(CONTENT))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """What Maven Central has, by artifact name; each fetch is counted in `<name>.times`."""
+    central: dict[str, bytes] = {}
+
+    def give(artifact: Artifact, folder: Path, *, advance: Advance, stop: Event) -> Path:
+        if stop.is_set():
+            raise download.Stopped
+        central[f"{artifact.name}.times"] = central.get(f"{artifact.name}.times", b"") + b"x"
+        if artifact.name not in central:
+            raise download.DownloadError(f"cannot fetch {artifact.name}")
+        path = folder / artifact.file_name
+        path.write_bytes(central[artifact.name])
+        advance(artifact.size_bytes)
+        return path
+
+    monkeypatch.setattr(download, "download", give)
+    return central
+
+
+@pytest.fixture
+def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    def use(*artifacts: Artifact) -> None:
+        monkeypatch.setattr(jars, "locked", lambda: artifacts)
+
+    return use
+
+
+def test_missing_jars_are_fetched_once(tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]) -> None:
+    lock(make_artifact("one"), make_artifact("two"))
+    fetched |= {"one": CONTENT, "two": CONTENT}
+    for _ in range(2):
+        cache = jars.ensure(folder=tmp_path)
+    assert cache.missing() == ()
+    assert cache.class_path.split(":") == [str(tmp_path / "jars" / f"{name}-1.jar") for name in ("one", "two")]
+    assert fetched["one.times"] == b"x"
+
+
+def test_file_with_another_hash_is_deleted_and_named(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    lock(make_artifact("evil"))
+    fetched["evil"] = b"something else"
+    with pytest.raises(CorruptError, match=r"org\.example:evil:1: .*deleted"):
+        jars.ensure(folder=tmp_path)
+    assert not list(tmp_path.rglob("*.jar"))
+
+
+def test_jar_that_was_altered_in_the_cache_is_fetched_again(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    lock(make_artifact("one"))
+    fetched["one"] = CONTENT
+    jar = jars.ensure(folder=tmp_path).path(make_artifact("one"))
+    jar.write_bytes(b"altered")
+    jars.ensure(folder=tmp_path)
+    assert jar.read_bytes() == CONTENT
+
+
+def test_what_has_arrived_is_kept_when_another_file_cannot_be_had(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    large, absent = make_artifact("large", b"x" * 100), make_artifact("absent")
+    lock(large, absent)
+    fetched["large"] = b"x" * 100
+    with pytest.raises(download.DownloadError):
+        jars.ensure(folder=tmp_path)
+    assert jars.cached(tmp_path).missing() == (absent,)
+
+
+def test_archive_is_unpacked_whole_and_not_kept(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    content = make_archive()
+    lock(make_artifact("registry", content, packaging="tar.gz"))
+    fetched["registry"] = content
+    folder = jars.ensure(folder=tmp_path).registry_folder
+    assert (folder / "lib" / "inside.txt").read_bytes() == CONTENT
+    assert not list(tmp_path.rglob("*.tar.gz"))
+
+
+def test_two_that_fetch_at_the_same_time_fetch_each_file_once(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    names = [f"jar{number}" for number in range(8)]
+    lock(*(make_artifact(name) for name in names))
+    fetched |= dict.fromkeys(names, CONTENT)
+    both = [threading.Thread(target=jars.ensure, kwargs={"folder": tmp_path}) for _ in range(2)]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join()
+    assert jars.cached(tmp_path).missing() == ()
+    assert {fetched[f"{name}.times"] for name in names} == {b"x"}
+
+
+def test_progress_is_told_every_byte(tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]) -> None:
+    from contextlib import nullcontext
+
+    lock(make_artifact("one"), make_artifact("two"))
+    fetched |= {"one": CONTENT, "two": CONTENT}
+    told: list[int] = []
+    announced: list[int] = []
+
+    def open_progress(size_bytes: int) -> nullcontext[Advance]:
+        announced.append(size_bytes)
+        return nullcontext(told.append)
+
+    jars.ensure(folder=tmp_path, open_progress=open_progress)
+    assert announced == [2 * len(CONTENT)]
+    assert sum(told) == 2 * len(CONTENT)

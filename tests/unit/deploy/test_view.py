@@ -1,0 +1,57 @@
+from deploy.local.ports import Moved
+from deploy.local.readings import Counters, Reading
+from deploy.local.runner import State, pause_seconds
+from deploy.local.state import ProcessState
+from deploy.local.view import Rate, changed_line, figures_line, moved_line, state_word
+
+
+def make_process(state: State = State.READY, *, pid: int = 7, restarts: int = 0) -> ProcessState:
+    return ProcessState("inventory-0", "inventory", 0, state, pid, 0.0, restarts, port=8091)
+
+
+def test_process_that_says_it_does_not_serve_is_not_called_ready() -> None:
+    assert state_word(make_process(), Reading(serves=True)) == "ready"
+    assert state_word(make_process(), Reading(serves=False)) == "not ready"
+    assert state_word(make_process(), Reading(serves=False, frozen=True)) == "frozen"
+    assert state_word(make_process(State.RESTARTING), Reading()) == "restarting"
+    assert state_word(make_process(pid=0), Reading()) == "done"
+
+
+def test_line_is_printed_when_a_process_gets_ready_and_not_again() -> None:
+    assert changed_line(None, make_process()) == "inventory-0       ready  pid 7  port 8091"
+    assert changed_line(make_process(), make_process()) is None
+    assert changed_line(None, make_process(State.STARTING)) is None
+
+
+def test_line_of_a_restart_tells_how_many_there_were() -> None:
+    line = changed_line(make_process(), make_process(State.RESTARTING, pid=0, restarts=2))
+    assert line == "inventory-0       restarting  port 8091  restarts 2"
+
+
+def test_figures_that_nobody_told_are_dashes() -> None:
+    assert figures_line(Counters(), None) == "reserved -   failed -   lag -"
+    assert figures_line(Counters(None, 1234, 5, 0), 17.25) == "orders/s 17.2   reserved 1,234   failed 5   lag 0"
+
+
+def test_rate_is_of_the_last_seconds_alone() -> None:
+    rate = Rate()
+    assert rate.of(Counters(accepted=0), now=0.0) is None
+    assert rate.of(Counters(accepted=100), now=1.0) == 100
+    assert rate.of(Counters(accepted=100), now=5.0) == 20
+    assert rate.of(Counters(accepted=100), now=20.0) == 0
+
+
+def test_rate_takes_decisions_where_the_api_counts_nothing() -> None:
+    rate = Rate()
+    rate.of(Counters(reserved=1), now=0.0)
+    assert rate.of(Counters(reserved=4, failed=1), now=2.0) == 2
+
+
+def test_moved_port_is_named_with_what_listens_on_it() -> None:
+    assert moved_line(Moved("api", 8080, 8085, as_before=False)) == "port 8080 is busy: api listens on 8085"
+    assert moved_line(Moved("api", 8080, 8085, as_before=True)) == "api listens on 8085, as before (default: 8080)"
+
+
+def test_pause_doubles_from_a_third_of_a_second_up_to_ten() -> None:
+    assert [pause_seconds(count) for count in (1, 2, 3)] == [0.3, 0.6, 1.2]
+    assert pause_seconds(50) == 10.0

@@ -9,7 +9,9 @@ the same bytes makes it sure. Nothing is sent later than `message.timeout.ms` (5
 
 import os
 import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
@@ -121,7 +123,11 @@ class AckedProducer:
 
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(POLL_SECONDS)
+            producer = self._producer
+            try:
+                producer.poll(POLL_SECONDS)
+            except KafkaException as error:  # a fatal error is raised by whatever polls next
+                self._replace_if_fatal(producer, error)
 
     def _replace_if_fatal(self, refusing: confluent_kafka.Producer, error: KafkaException) -> None:
         """Build the producer anew after a fatal error, which no call on the old one will ever get past.
@@ -129,7 +135,7 @@ class AckedProducer:
         What waited in the old one is reported as failed; a new producer may repeat it, since readers bear that.
         """
         cause = kafka_error(error)
-        if cause is None or not cause.fatal():
+        if cause is None or not (cause.fatal() or cause.code() == KafkaError._FATAL):  # noqa: SLF001 - produce's word
             return
         with self._replacing:
             if self._producer is not refusing:
@@ -137,7 +143,10 @@ class AckedProducer:
             log.warning("producer.rebuilt", error=cause.name(), text=cause.str())
             self._producer = self._build()
         refusing.purge()
-        refusing.poll(PURGE_SECONDS)
+        deadline = time.monotonic() + PURGE_SECONDS
+        while len(refusing) and time.monotonic() < deadline:
+            with suppress(KafkaException):  # the same fatal error again
+                refusing.poll(POLL_SECONDS)
 
     def _build(self) -> confluent_kafka.Producer:
         return confluent_kafka.Producer(self._options, logger=_ClientLog())

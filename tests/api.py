@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.forwarder import Forwarder
 from tests.pipeline import Pipeline
 from tests.processes import Process
 
@@ -88,8 +89,13 @@ def running_api(
         process.kill()
 
 
-def start_projection(pipeline: Pipeline, *, slot: int = 0) -> Process:
-    return pipeline.start("order_service", "projection", role="order_rw", slot=slot)
+def start_projection(pipeline: Pipeline, env: Mapping[str, str] | None = None, *, slot: int = 0) -> Process:
+    return pipeline.start("order_service", "projection", role="order_rw", slot=slot, env=env)
+
+
+def behind(pipeline: Pipeline, postgres: Forwarder) -> dict[str, str]:
+    """Return what sends a process to the database through the forwarder."""
+    return {"PIPELINE_POSTGRES_URL": f"postgresql://order_rw@127.0.0.1:{postgres.port}/{pipeline.settings.database}"}
 
 
 def order_body(user_id: str, lines: Sequence[tuple[str, int]] = TEA) -> str:

@@ -5,8 +5,16 @@ import threading
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 CHUNK_BYTES = 64 * 1024
+POSTGRES_PORT = 5432
+
+
+def forward(address: str, *, cut: bool = False) -> "Forwarder":
+    """Return a forwarder to host:port, or to the one in a URL."""
+    at = urlsplit(address if "//" in address else f"//{address}")
+    return Forwarder(str(at.hostname), at.port or POSTGRES_PORT, cut=cut)
 
 
 class Forwarder:

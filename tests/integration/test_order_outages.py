@@ -9,17 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from common.topics import ORDERS_CREATED
-from tests.api import Api, new_user, running_api, start_projection
-from tests.forwarder import Forwarder
+from tests.api import Api, behind, new_user, running_api, start_projection
+from tests.forwarder import Forwarder, forward
 from tests.pipeline import Pipeline, open_pipeline
 from tests.records import Seen, read, wait_for
 from tests.stack import Stack
-
-
-def forward(address: str, *, cut: bool = False) -> Forwarder:
-    """Return a forwarder to host:port, or to the one in a URL."""
-    at = urlsplit(address if "//" in address else f"//{address}")
-    return Forwarder(str(at.hostname), at.port or 5432, cut=cut)
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +27,6 @@ def pipeline(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def postgres(pipeline: Pipeline) -> Iterator[Forwarder]:
     with forward(pipeline.settings.postgres_admin_url) as forwarder:
         yield forwarder
-
-
-def behind(forwarder: Forwarder, pipeline: Pipeline) -> dict[str, str]:
-    return {"PIPELINE_POSTGRES_URL": f"postgresql://order_rw@127.0.0.1:{forwarder.port}/{pipeline.settings.database}"}
 
 
 def records(pipeline: Pipeline, user_id: str) -> list[Seen]:
@@ -80,7 +70,7 @@ def test_broker_down_means_maybe_within_six_seconds_and_a_retry_gives_one_order(
 
 def test_database_down_leaves_orders_without_a_key_and_comes_back(pipeline: Pipeline, postgres: Forwarder) -> None:
     projection = start_projection(pipeline)
-    with running_api(pipeline, behind(postgres, pipeline)) as (api, process):
+    with running_api(pipeline, behind(pipeline, postgres)) as (api, process):
         projection.wait_ready()
         before = api.place(new_user(), key="k").headers["location"]
 
@@ -104,7 +94,7 @@ def test_database_down_leaves_orders_without_a_key_and_comes_back(pipeline: Pipe
 
 
 def test_silent_database_does_not_hold_a_request_for_ever(pipeline: Pipeline, postgres: Forwarder) -> None:
-    with running_api(pipeline, behind(postgres, pipeline)) as (api, _):
+    with running_api(pipeline, behind(pipeline, postgres)) as (api, _):
         postgres.hold()
         started = time.monotonic()
         assert api.place(key="k").status == 503
@@ -133,7 +123,7 @@ def test_registry_down_at_start_is_said_and_passes_by_itself(pipeline: Pipeline)
 
 def test_database_down_at_start_is_said_and_passes_by_itself(pipeline: Pipeline, postgres: Forwarder) -> None:
     postgres.cut()
-    with running_api(pipeline, behind(postgres, pipeline), ready=False) as (api, process):
+    with running_api(pipeline, behind(pipeline, postgres), ready=False) as (api, process):
         wait_for(lambda: listens(api) and set(api.get("/readyz").json["missing"]) == {"database"}, what="the reason")
         assert api.place().status == 202
         postgres.heal()

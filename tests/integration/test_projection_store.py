@@ -1,0 +1,180 @@
+"""The projection's SQL: the same join as the pure core, and offsets that never move back."""
+
+import uuid
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
+from threading import Barrier
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from common.errors import Busy, Poison
+from common.events.inventory import InventoryFailed, InventoryReserved, Reason
+from common.events.notifications import Kind, NotificationSent
+from common.events.orders import OrderCreated, OrderLine
+from common.kafka.records import Partition
+from common.postgres.engine import create_engine
+from order_service.core.status import OrderStatus, Status, Told, fold, told_by
+from order_service.io.status_store import Span, StatusStore
+from tests.factories import make_order
+from tests.pipeline import Pipeline, open_pipeline
+from tests.stack import Stack
+
+AT = Partition("orders.created", 0)
+LINES = (OrderLine("tea", 2), OrderLine('m"ü,\\{g', 1))
+
+
+@pytest.fixture(scope="module")
+def pipeline(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    with open_pipeline(servers, logs=tmp_path_factory.mktemp("store")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def store(pipeline: Pipeline) -> Iterator[StatusStore]:
+    engine = create_engine(pipeline.postgres("order_rw"), application="test", pool_size=4)
+    yield StatusStore(engine)
+    engine.dispose()
+
+
+def new_partition() -> Partition:
+    """Return a partition that no other test uses."""
+    return Partition(uuid.uuid4().hex, 0)
+
+
+def events_of(order: OrderCreated) -> list[Told]:
+    at = order.placed_at_ms
+    same = (order.order_id, order.user_id, order.lines)
+    return [
+        order,
+        InventoryReserved("e1", *same, at, at + 5),
+        NotificationSent("e2", order.order_id, order.user_id, Kind.ORDER_CONFIRMED, "log", at + 10),
+        NotificationSent("e2", order.order_id, order.user_id, Kind.ORDER_CONFIRMED, "log", at + 20),
+    ]
+
+
+def apply_each(store: StatusStore, batches: Sequence[Sequence[OrderStatus]]) -> None:
+    at = new_partition()
+    for offset, batch in enumerate(batches):
+        store.apply(batch, {at: Span(offset, offset + 1)})
+
+
+def test_stored_order_reads_back_as_it_is_known(store: StatusStore) -> None:
+    order = replace(make_order(), lines=LINES)
+    failed = InventoryFailed(
+        event_id="e",
+        order_id=order.order_id,
+        user_id=order.user_id,
+        lines=LINES,
+        reason=Reason.INSUFFICIENT_STOCK,
+        sku="tea",
+        requested=2,
+        available=1,
+        placed_at_ms=order.placed_at_ms,
+        decided_at_ms=order.placed_at_ms + 7,
+    )
+    (known,) = fold([told_by(order), told_by(failed)])
+    apply_each(store, [[known]])
+    assert store.find(order.order_id) == known
+
+
+def test_order_that_only_a_notification_told_of_is_not_shown(store: StatusStore) -> None:
+    order = make_order(user_id=uuid.uuid4().hex)
+    apply_each(store, [[told_by(events_of(order)[2])]])
+    assert store.find(order.order_id) is None
+    assert store.page(order.user_id, before=None, limit=10) == []
+
+
+@given(data=st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_sql_joins_as_the_core_does(store: StatusStore, data: st.DataObject) -> None:
+    """Whatever the sequence, the repetition and the cut into batches: the row is the fold of all events."""
+    order = make_order()
+    events = data.draw(st.lists(st.sampled_from(events_of(order)), min_size=1, max_size=6))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(events)))) | {0, len(events)})
+    batches = [fold([told_by(event) for event in events[a:b]]) for a, b in pairwise(cuts)]
+    apply_each(store, batches)
+    (expected,) = fold([told_by(event) for event in events])
+    assert store.find(order.order_id) == (expected if expected.placed_at_ms is not None else None)
+
+
+def test_status_and_offset_are_stored_together_or_not_at_all(store: StatusStore) -> None:
+    at = new_partition()
+    order = told_by(make_order())
+    impossible = replace(order, order_id="01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f", status=Status.FAILED)
+    with pytest.raises(Poison, match="23514"):
+        store.apply([order, impossible], {at: Span(0, 2)})
+    assert store.find(order.order_id) is None
+    assert store.positions(frozenset({at})) == {}
+
+
+def test_sleeper_neither_applies_again_nor_moves_the_offset_back(store: StatusStore) -> None:
+    """Aim: a projection that slept through the loss of its partitions holds a batch that its successor has applied."""
+    at = new_partition()
+    first, second, third = (told_by(make_order()) for _ in range(3))
+    store.apply([first], {at: Span(0, 10)})
+    with pytest.raises(Busy, match="stands at 10"):
+        store.apply([second], {at: Span(0, 5)})
+    with pytest.raises(Busy, match="stands at 10"):
+        store.apply([second], {at: Span(9, 12)})
+    assert store.positions(frozenset({at})) == {at: 10}
+    assert store.find(second.order_id) is None
+    store.apply([third], {at: Span(13, 14)})  # aborted records and markers leave gaps
+    assert store.positions(frozenset({at})) == {at: 14}
+
+
+def test_one_stale_partition_holds_the_whole_batch_back(store: StatusStore) -> None:
+    stale, fresh = new_partition(), new_partition()
+    store.apply([], {stale: Span(0, 10)})
+    order = told_by(make_order())
+    with pytest.raises(Busy):
+        store.apply([order], {stale: Span(3, 4), fresh: Span(0, 1)})
+    assert store.positions(frozenset({stale, fresh})) == {stale: 10}
+    assert store.find(order.order_id) is None
+
+
+def test_of_two_projections_that_begin_at_once_one_is_refused(store: StatusStore) -> None:
+    for _ in range(10):
+        at = new_partition()
+        start = Barrier(2)
+
+        def begin(at: Partition = at, start: Barrier = start) -> bool:
+            start.wait()
+            try:
+                store.apply([told_by(make_order())], {at: Span(0, 1)})
+            except Busy:
+                return False
+            return True
+
+        with ThreadPoolExecutor(2) as pool:
+            results = [pool.submit(begin), pool.submit(begin)]
+        assert sorted(result.result() for result in results) == [False, True]
+
+
+def test_order_and_outcome_written_at_once_lose_nothing(store: StatusStore) -> None:
+    """Aim: partitions of two topics may for a moment be read by two processes; both write the same row."""
+    for _ in range(10):
+        order = make_order()
+        created, reserved, sent, _ = (told_by(event) for event in events_of(order))
+        start = Barrier(3)
+
+        def write(status: OrderStatus, start: Barrier = start) -> None:
+            start.wait()
+            store.apply([status], {new_partition(): Span(0, 1)})
+
+        with ThreadPoolExecutor(3) as pool:
+            for result in [pool.submit(write, status) for status in (created, reserved, sent)]:
+                result.result()
+        assert [store.find(order.order_id)] == fold([created, reserved, sent])
+
+
+def test_pages_follow_the_ids(store: StatusStore) -> None:
+    user = uuid.uuid4().hex
+    placed = [make_order(user_id=user) for _ in range(5)]
+    apply_each(store, [fold([told_by(order) for order in placed])])
+    ids = sorted((order.order_id for order in placed), reverse=True)
+    assert [status.order_id for status in store.page(user, before=None, limit=3)] == ids[:3]
+    assert [status.order_id for status in store.page(user, before=ids[2], limit=3)] == ids[3:]

@@ -114,17 +114,18 @@ class _Wait:
     def run(self, seconds: float) -> tuple[Unfinished, ...]:
         """Return who has not come through after so many seconds."""
         deadline = time.monotonic() + seconds
-        ends = self._topics.ends()
-        self._accepted = {spot: end for spot, end in ends.items() if spot.topic == ORDERS_CREATED.name}
-        while True:
-            # Only what is visible is waited for: an open transaction is the judgement's matter.
-            self._topics.read_to(ends, seconds=TURN_SECONDS)
-            done = self._look()
+        self._accepted = {spot: end for spot, end in self._topics.ends().items() if spot.topic == ORDERS_CREATED.name}
+        self._topics.read_to(self._accepted, seconds=STALL_SECONDS)
+        while not self._look():
             self._tell()
-            if done or time.monotonic() > deadline:
-                return () if done else self._unfinished()
+            if time.monotonic() > deadline:
+                self._topics.read_to(self._topics.ends(), seconds=STALL_SECONDS)
+                return self._unfinished()
             time.sleep(TURN_SECONDS)
-            ends = self._topics.ends()
+            # What a transaction holds back is not waited for here: that is the judgement's matter.
+            self._topics.read_to(self._topics.ends(), seconds=TURN_SECONDS)
+        self._tell()
+        return ()
 
     def _look(self) -> bool:
         if not _reached(self._topics.committed(INVENTORY), self._accepted):
@@ -141,7 +142,7 @@ class _Wait:
 
     def _last(self, *names: str) -> Offsets:
         """Return the offset behind the last visible record of each partition of these topics."""
-        self._topics.read_to(self._topics.ends(), seconds=TURN_SECONDS)
+        self._topics.read_to(self._topics.ends(), seconds=STALL_SECONDS)
         return {spot: offset + 1 for spot, offset in self._topics.last.items() if spot.topic in names}
 
     def _tell(self) -> None:

@@ -20,8 +20,8 @@ def forward(address: str, *, cut: bool = False) -> "Forwarder":
 class Forwarder:
     """Listen on a port of its own and forward to `host:port`.
 
-    `cut` closes all connections and refuses new ones; `hold` takes connections and forwards nothing; `heal` forwards
-    again. Nothing that was taken while cut or held is forwarded later.
+    `cut` closes all connections and refuses new ones; `hold` closes them, takes new ones and forwards nothing; `freeze`
+    keeps all, old and new, and forwards nothing: every byte is acknowledged and none is answered. `heal` starts afresh.
     """
 
     def __init__(self, host: str, port: int, *, cut: bool = False) -> None:
@@ -30,6 +30,7 @@ class Forwarder:
         self._sockets: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         self._holding = False
+        self._flowing = threading.Event()
         with socket.create_server(("127.0.0.1", 0)) as reserved:
             self.port = int(reserved.getsockname()[1])
         if not cut:
@@ -50,11 +51,17 @@ class Forwarder:
     def hold(self) -> None:
         self._close()
         self._holding = True
+        self._flowing.set()
         self._listen()
+
+    def freeze(self) -> None:
+        self._holding = True
+        self._flowing.clear()
 
     def heal(self) -> None:
         self._close()
         self._holding = False
+        self._flowing.set()
         self._listen()
 
     def _listen(self) -> None:
@@ -77,8 +84,8 @@ class Forwarder:
             return
         server.settimeout(None)
         self._keep(server)
-        threading.Thread(target=_pump, args=(client, server), daemon=True).start()
-        _pump(server, client)
+        threading.Thread(target=self._pump, args=(client, server), daemon=True).start()
+        self._pump(server, client)
 
     def _keep(self, one: socket.socket) -> None:
         with self._lock:
@@ -94,11 +101,11 @@ class Forwarder:
                 one.close()
         self._listener = None
 
-
-def _pump(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(CHUNK_BYTES):
-            sink.sendall(data)
-    for one in (source, sink):
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
-            one.shutdown(socket.SHUT_RDWR)
+            while data := source.recv(CHUNK_BYTES):
+                self._flowing.wait()
+                sink.sendall(data)
+        for one in (source, sink):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)

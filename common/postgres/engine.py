@@ -3,11 +3,14 @@
 Build an engine after fork and in no module's body: its pool holds sockets, which two processes must not share.
 """
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
+import psycopg
 import sqlalchemy as sa
 
 from common.config import PostgresSettings
+from common.postgres.bounded import BoundedConnection
 
 CONNECT_SECONDS = 3
 POOL_WAIT_SECONDS = 3.0
@@ -21,6 +24,8 @@ SESSION = {
 """What a session of a service may take at most; its role says the same, for clients that forget."""
 
 Target = Literal["read-write", "any"]
+ANSWER_SECONDS: Mapping[Target, float] = {"read-write": 7.0, "any": 70.0}
+"""For one answer: above the statement time-out that the server keeps, for the day on which it keeps nothing."""
 
 
 def create_engine(
@@ -28,15 +33,16 @@ def create_engine(
 ) -> sa.Engine:
     """Return an engine that connects lazily, never with more than `pool_size` connections.
 
-    `application` is the name that `pg_stat_activity` shows. A caller waits at most 3 s for a free connection and 3 s
-    for the server; a connection that a restart of the server cut is replaced before it is used. Statement parameters
-    stay out of error texts: they hold user ids. `target`: services write, so a server that refuses writes is not
-    theirs; readers (roles whose sessions are read-only, with time-outs of their own) say "any".
+    `application` is the name that `pg_stat_activity` shows. A caller waits at most 3 s for a free connection, 3 s for
+    the server to take one, and 7 s for an answer; a connection that a restart of the server cut is replaced before it
+    is used. Statement parameters stay out of error texts: they hold user ids. `target`: services write, so a server
+    that refuses writes is not theirs; readers (roles whose sessions are read-only, with time-outs of their own) say
+    "any".
     """
     url = sa.make_url(settings.postgres_url).set(
         drivername="postgresql+psycopg", password=settings.postgres_password.get_secret_value() or None
     )
-    return sa.create_engine(
+    engine = sa.create_engine(
         url,
         pool_size=pool_size,
         max_overflow=0,
@@ -46,6 +52,14 @@ def create_engine(
         hide_parameters=True,
         connect_args=connect_options(application, target=target),
     )
+
+    @sa.event.listens_for(engine, "do_connect")
+    def connect(_dialect: sa.Dialect, _record: Any, positional: Any, named: Any) -> psycopg.Connection[Any]:
+        connection = BoundedConnection.connect(*positional, **named)
+        connection.answer_seconds = ANSWER_SECONDS[target]
+        return connection
+
+    return engine
 
 
 def connect_options(application: str, *, target: Target = "read-write") -> dict[str, str | int]:

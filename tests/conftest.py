@@ -5,6 +5,7 @@
 Unit tests ask for neither and start nothing.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib import metadata
@@ -22,6 +23,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack", choices=("local", "external"), default="local", help="start servers for this run, or use given ones"
     )
+
+
+def pytest_configure() -> None:
+    # A company's proxy must not stand between the tests and loopback; children inherit this.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -5,8 +5,8 @@ Roles belong to the whole server. What each may touch is granted by the migratio
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import psycopg
 import sqlalchemy as sa
 
 from common.errors import ConfigError
@@ -81,7 +81,7 @@ def ensure_roles(connection: sa.Connection, passwords: dict[str, str]) -> tuple[
 
 
 def _configure(connection: sa.Connection, role: Role, password: str) -> None:
-    driver: psycopg.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    driver: Any = connection.connection.driver_connection  # psycopg's, which can compute a verifier
     verifier = driver.pgconn.encrypt_password(password.encode(), role.name.encode(), b"scram-sha-256").decode()
     connection.exec_driver_sql(
         f"ALTER ROLE {role.name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION"

@@ -161,6 +161,7 @@ class _Loop:
     def _settle(self, plan: Plan) -> None:
         self._unsure_ends = 0
         self._due.update({partition: point.offset for partition, point in plan.offsets.items()})
+        self._holes = frozenset(hole for hole in self._holes if hole[1] >= self._due.get(hole[0], 0))
         self._step.settled(plan)
         metrics.LAG.labels(self._service).set(self._consumer.lag(self._due))
         self._point("advanced")
@@ -259,7 +260,7 @@ class _Loop:
         """Rewind at the first sight of a gap; at the second one the offsets are really empty, and it is a hole."""
         if gap == self._gap:
             log.warning("offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found)
-            self._holes = frozenset({(gap.partition, gap.due)})
+            self._holes |= {(gap.partition, gap.due)}  # several may lie in one fetch: forgetting one would never end
         self._gap = gap
         self.recover("gap")
 

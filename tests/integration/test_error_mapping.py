@@ -164,6 +164,9 @@ RETRIED_INSIDE = [
 ]
 
 
+BEHIND = {Request.PRODUCE, Request.ADD_PARTITIONS}
+
+
 def told(value: object) -> str:
     return (
         value.name if isinstance(value, Request) else KafkaError(value).name() if isinstance(value, int) else str(value)
@@ -178,7 +181,10 @@ def test_error_that_ends_a_transaction_leaves_it_unknown_and_the_producer_tainte
     cluster.answer(request_, [error])
     end, met = publish(producer, group_metadata)
     assert end is End.UNKNOWN
-    assert [(line["kind"], line["error"]) for line in met] == [(kind, name)]
+    assert [line["kind"] for line in met] == [kind]
+    # What happens behind a call may be told by the next one: then an abortable error is a wrong state.
+    noticed = {"_STATE"} if kind is ErrorKind.ABORTABLE and request_ in BEHIND else set()
+    assert met[0]["error"] in {name} | noticed
     assert producer.tainted()
     assert producer.fenced is (name == "_FENCED")
 

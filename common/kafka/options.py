@@ -11,9 +11,12 @@ import confluent_kafka
 
 from common.config import KafkaSettings
 from common.errors import ConfigError
-from common.topics import Group
+from common.topics import DEAD_LETTER_TOPICS, Group
 
 Options = dict[str, Any]
+
+DEAD_LETTER_BYTES_MAX = max(topic.message_bytes_max for topic in DEAD_LETTER_TOPICS)
+"""A copy must fit whose original just fitted, or the record behind it is never reached."""
 
 SWEEP_SECONDS = 15
 """A broker ends a timed-out transaction at its next sweep: by default every 10 s, and some slack."""
@@ -113,6 +116,7 @@ def _producer_options(settings: KafkaSettings, *, client_id: str) -> Options:
         "acks": "all",
         "enable.idempotence": True,
         "compression.type": "lz4",
+        "message.max.bytes": DEAD_LETTER_BYTES_MAX,  # the default is below what a dead letter may need
         "partitioner": "murmur2_random",  # the Java clients' choice: other languages meet the same key on one partition
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,

@@ -10,9 +10,10 @@ Effects of one batch in order, and what a crash behind each leads to when the re
    with the time that the row holds: the same event under the same id, which readers de-duplicate by.
 5. offsets. Until they are committed the batch comes again, finds every row `sent` and publishes again.
 
-While this process lives, an outage of PostgreSQL between 2 and 3 tells nobody twice: it remembers which letters left
-unmarked. A letter that is refused for good (5xx) becomes a dead letter and its row stays `claimed`, so that the record,
-once sent in again, is tried again.
+A process that is frozen until others have its partitions is a crash that wakes up: it sends the group in hand, finds
+its time over, and rewinds. While a process lives, an outage of PostgreSQL between 2 and 3 tells nobody twice: it
+remembers which letters left unmarked. A letter that is refused for good (5xx) becomes a dead letter and its row stays
+`claimed`, so that the record, once sent in again, is tried again.
 """
 
 import time
@@ -45,8 +46,8 @@ from notification_service.core.outcomes import Outcome, complaint
 from notification_service.io import ledger_store
 from notification_service.io.senders import End, Letter, Sender
 
-SEND_SECONDS_MAX = 10.0
-"""No letter of a batch is begun later: far below max.poll.interval.ms, at which the membership would end."""
+SEND_SECONDS_MAX = 5.0
+"""No group is begun later. Below session.timeout.ms: a process that slept while others took over sends no more."""
 PUBLISH_SECONDS = 6.0
 """The producer gives a record up after 5 s, so its own answer arrives first."""
 SOURCES: dict[Topic, type[Outcome]] = {INVENTORY_RESERVED: InventoryReserved, INVENTORY_FAILED: InventoryFailed}
@@ -101,13 +102,14 @@ class NotificationHandler:
 
     def handle(self, records: Sequence[InputRecord]) -> None:
         """Do all of it for these records. Raises Busy to have them again."""
+        deadline = time.monotonic() + SEND_SECONDS_MAX
         failpoints.point("notification:taken")
         batch = self._decode(records)
         if batch.arrivals:
             with ledger_store.connected(self._engine) as connection:
                 self._claim(connection, batch)
                 failpoints.point("notification:ledger.claimed")
-                self._tell(connection, batch)
+                self._tell(connection, batch, deadline=deadline)
         self._publish(batch)
         log.info("batch.told", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters))
 
@@ -140,14 +142,13 @@ class NotificationHandler:
         self._unmarked -= known.keys()
         metrics.NOTIFICATIONS.labels(channel, "known").inc(len(known))
 
-    def _tell(self, connection: sa.Connection, batch: _Batch) -> None:
+    def _tell(self, connection: sa.Connection, batch: _Batch, *, deadline: float) -> None:
         """Send what is due, each group marked before the next one leaves.
 
         Raises Busy if the channel does not work, if the batch takes too long or a stop was asked for, and, once all
         others are told, if a recipient is put off.
         """
         due = [batch.entries[key] for key in batch.arrivals if key not in batch.sent_at_ms]
-        deadline = time.monotonic() + SEND_SECONDS_MAX
         for first in range(0, len(due), self._sender.together):
             if self._stop() or time.monotonic() > deadline:
                 raise Busy("the rest of the batch is told next time")

@@ -202,6 +202,19 @@ def test_poison_goes_to_the_dead_letters_and_the_partition_moves_on(pipeline: Pi
     assert set(ledger(pipeline)) == {before.order_id, behind.order_id}
 
 
+def test_poison_of_the_largest_size_fits_into_the_dead_letters(pipeline: Pipeline) -> None:
+    poison, behind = b"\xff" * (INVENTORY_RESERVED.message_bytes_max - 1024), make_reserved()
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": pipeline.kafka.kafka_bootstrap, "message.max.bytes": 2_000_000}
+    )
+    producer.produce(INVENTORY_RESERVED.within(pipeline.namespace), poison, partition=0)
+    assert producer.flush(20) == 0
+    write(pipeline, INVENTORY_RESERVED, [(b"ada", codec_of(pipeline).encode(behind))], partition=0)
+    start_worker(pipeline)
+    wait_published(pipeline, behind)
+    assert [letter.value for letter in read(pipeline, DEAD_LETTERS)] == [poison]
+
+
 def test_mail_server_that_is_away_is_waited_for(pipeline: Pipeline, mail_port: int) -> None:
     server, first, second = MailServer(), make_reserved("ada"), make_failed("bob@home.example")
     worker = start_worker(pipeline, env=by_mail(mail_port)).wait_ready()
@@ -285,6 +298,31 @@ def test_kill_at_any_point_loses_no_mail_and_repeats_only_the_one_at_sent(
     assert [len(server.to(f"{user}@customers.example")) for user in ("ada", "bob", "eve")] == [1, mails, 1]
     assert len({mail.message_id for mail in server.mails}) == 3
     assert {row.state for row in ledger(pipeline).values()} == {"sent"}
+
+
+def test_worker_that_wakes_up_after_a_takeover_repeats_one_mail_at_most(
+    pipeline: Pipeline, mail_port: int, tmp_path: Path
+) -> None:
+    """Aim: a zombie does not send its whole batch again. Fault: SIGSTOP before the second of five mails, until another
+    worker has told them all; then SIGCONT."""
+    server, outcomes = MailServer(), [make_reserved(f"user{number}") for number in range(5)]
+    arms = armed(tmp_path, Arm(point="notification:before_send", action=Action.STOP, hit=2))
+    with serving(server, mail_port):
+        write_outcomes(pipeline, *outcomes, partition=5)
+        zombie = start_worker(pipeline, "chaos.launch", env={**by_mail(mail_port), **arms})
+        wait_for(lambda: bool(read_evidence(Path(arms["CHAOS_EVIDENCE"]))), what="the stop")
+        start_worker(pipeline, env={**by_mail(mail_port), "PIPELINE_SLOT": "1"})
+        wait_published(pipeline, *outcomes)
+        zombie.thaw()
+        wait_for(lambda: "work.paused" in zombie.output(), what="the zombie's end of its batch")
+        more = make_reserved("more")
+        write_outcomes(pipeline, more)
+        wait_published(pipeline, more)
+        zombie.wait_ready()
+    told = [len(server.to(f"{outcome.user_id}@customers.example")) for outcome in outcomes]
+    assert told == [1, 2, 1, 1, 1]
+    assert len({mail.message_id for mail in server.mails}) == 6
+    assert len(set(sent(pipeline))) == 6
 
 
 @pytest.fixture

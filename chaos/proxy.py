@@ -1,0 +1,170 @@
+"""Proxies that know their protocol: Kafka by api key, PostgreSQL by statement. Plain text only.
+
+A Kafka client learns from the broker where to connect; the proxy puts its own port there, so that no connection goes
+round it. Source of the formats: the Kafka protocol guide; PostgreSQL, "Frontend/Backend Protocol".
+"""
+
+import asyncio
+import socket
+import struct
+from dataclasses import dataclass
+
+from chaos.relay import Direction, Frame, Framing, Relay
+
+PRODUCE = 0
+FETCH = 1
+METADATA = 3
+FIND_COORDINATOR = 10
+INIT_PRODUCER_ID = 22
+ADD_PARTITIONS_TO_TXN = 24
+ADD_OFFSETS_TO_TXN = 25
+END_TXN = 26
+TXN_OFFSET_COMMIT = 28
+DESCRIBE_CLUSTER = 60
+
+COMMIT = "COMMIT"
+REPLAY_SECONDS = 10.0
+
+_TELL_ADDRESSES = frozenset({METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
+_HOSTS = (b"127.0.0.1", b"localhost")
+_END_TXN_FLEXIBLE = 3
+_SSL_REQUEST, _GSS_REQUEST = 80877103, 80877104
+
+
+class KafkaProxy(Relay):
+    """Between clients and one broker on loopback. Rules go by api key; an EndTxn's detail is `commit` or `abort`."""
+
+    def __init__(self, upstream: str) -> None:
+        host, _, port = upstream.rpartition(":")
+        super().__init__((host, int(port)))
+
+    def framing(self, connection: int) -> Framing:
+        """Read api keys, and match answers to them by correlation id."""
+        return _KafkaFraming(connection, broker_port=self.upstream[1], own_port=self.port)
+
+    def replay(self, frame: Frame) -> bytes:
+        """Send a request once more on a connection of its own, as a late packet; return the answer without its size."""
+        with socket.create_connection(self.upstream, timeout=REPLAY_SECONDS) as connection:
+            connection.sendall(frame.data)
+            answers = connection.makefile("rb")
+            return answers.read(struct.unpack(">i", answers.read(4))[0])
+
+
+def end_txn_error(answer: bytes) -> int:
+    """Return the error code in the answer to an EndTxn, of any version that librdkafka sends."""
+    return int(struct.unpack_from(">h", answer, 8)[0])  # behind correlation id and throttle time
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    api_key: int
+    client: str
+
+
+class _KafkaFraming:
+    """One connection to a broker."""
+
+    def __init__(self, connection: int, *, broker_port: int, own_port: int) -> None:
+        self._connection = connection
+        self._asked: dict[int, _Asked] = {}
+        self._addresses = [
+            (host + struct.pack(">i", broker_port), host + struct.pack(">i", own_port)) for host in _HOSTS
+        ]
+
+    async def greet(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        """Settle nothing: Kafka begins with a request."""
+
+    async def request(self, client: asyncio.StreamReader) -> Frame:
+        """Size, api key, version, correlation id, client id."""
+        data = await _sized(client)
+        api_key, version, correlation, length = struct.unpack_from(">hhih", data, 4)
+        name = data[14 : 14 + max(length, 0)].decode()
+        self._asked[correlation] = _Asked(api_key, name)
+        detail = ""
+        if api_key == END_TXN:
+            detail = "commit" if data[-2 if version >= _END_TXN_FLEXIBLE else -1] else "abort"
+        return Frame(self._connection, Direction.REQUEST, api_key, detail, name, data)
+
+    async def response(self, server: asyncio.StreamReader) -> Frame:
+        """Size, correlation id; addresses of the broker become the proxy's."""
+        data = await _sized(server)
+        asked = self._asked.pop(struct.unpack_from(">i", data, 4)[0], _Asked(-1, ""))
+        if asked.api_key in _TELL_ADDRESSES:
+            for broker, proxy in self._addresses:
+                data = data.replace(broker, proxy)  # only the port differs, so no length does
+        return Frame(self._connection, Direction.RESPONSE, asked.api_key, "", asked.client, data)
+
+
+async def _sized(stream: asyncio.StreamReader) -> bytes:
+    size = await stream.readexactly(4)
+    return size + await stream.readexactly(struct.unpack(">i", size)[0])
+
+
+class PostgresProxy(Relay):
+    """Between clients and PostgreSQL. Rules go by `COMMIT` or a message's type letter; `detail` is the statement."""
+
+    def framing(self, connection: int) -> Framing:
+        """Follow prepared statements and portals, so that a COMMIT is known however it is sent."""
+        return _PostgresFraming(connection)
+
+
+class _PostgresFraming:
+    """One session."""
+
+    def __init__(self, connection: int) -> None:
+        self._connection = connection
+        self._client = ""
+        self._startup = b""
+        self._statements: dict[str, str] = {}
+        self._portals: dict[str, str] = {}
+
+    async def greet(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
+        """Refuse encryption, which would blind the proxy; keep the start-up message for the server."""
+        while True:
+            size = await client.readexactly(4)
+            self._startup = size + await client.readexactly(struct.unpack(">i", size)[0] - 4)
+            if struct.unpack_from(">i", self._startup, 4)[0] not in {_SSL_REQUEST, _GSS_REQUEST}:
+                break
+            answer.write(b"N")
+        words = self._startup[8:].decode(errors="replace").split("\0")
+        self._client = dict(zip(words[::2], words[1::2], strict=False)).get("application_name", "")
+
+    async def request(self, client: asyncio.StreamReader) -> Frame:
+        """Type letter, size, body; before all others the start-up message."""
+        if self._startup:
+            data, self._startup = self._startup, b""
+            return Frame(self._connection, Direction.REQUEST, "startup", "", self._client, data)
+        data = await _typed(client)
+        letter, statement = chr(data[0]), self._statement(chr(data[0]), data[5:])
+        runs = letter in "QE" and statement.strip().rstrip(";").upper() == COMMIT
+        return Frame(self._connection, Direction.REQUEST, COMMIT if runs else letter, statement, self._client, data)
+
+    async def response(self, server: asyncio.StreamReader) -> Frame:
+        """Type letter, size, body."""
+        data = await _typed(server)
+        letter = chr(data[0])
+        tag = data[5:-1].decode() if letter == "C" else ""
+        kind = COMMIT if tag == COMMIT else letter
+        return Frame(self._connection, Direction.RESPONSE, kind, tag, self._client, data)
+
+    def _statement(self, letter: str, body: bytes) -> str:
+        """Return the statement that a message is about, if it is about one."""
+        words = body.split(b"\0", 2)
+        match letter:
+            case "Q":
+                return words[0].decode()
+            case "P":
+                statement = self._statements[words[0].decode()] = words[1].decode()
+                return statement
+            case "B":
+                statement = self._statements.get(words[1].decode(), "")
+                self._portals[words[0].decode()] = statement
+                return statement
+            case "E":
+                return self._portals.get(words[0].decode(), "")
+        return ""
+
+
+async def _typed(stream: asyncio.StreamReader) -> bytes:
+    head = await stream.readexactly(5)
+    return head + await stream.readexactly(struct.unpack_from(">i", head, 1)[0] - 4)

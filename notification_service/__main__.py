@@ -17,6 +17,9 @@ from notification_service.config import NotificationSettings
 from notification_service.io.handler import SOURCES, NotificationHandler
 from notification_service.io.senders import LogSender, Sender, SmtpSender
 
+BATCH_SESSION_SHARE = 0.8
+"""How much of the group's session time-out a batch may take; the rest is for the last group of letters."""
+
 
 def main() -> None:
     """Read settings, open what is needed, work until a signal."""
@@ -41,6 +44,7 @@ def main() -> None:
                 namespace=settings.namespace,
                 mail_domain=settings.mail_domain,
                 attempts_max=settings.smtp_attempts_max,
+                seconds_max=BATCH_SESSION_SHARE * consuming["session.timeout.ms"] / 1000,
                 stop=stop,
             ),
             consumer,

@@ -46,8 +46,6 @@ from notification_service.core.outcomes import Outcome, complaint
 from notification_service.io import ledger_store
 from notification_service.io.senders import End, Letter, Sender
 
-SEND_SECONDS_MAX = 5.0
-"""No group is begun later. Below session.timeout.ms: a process that slept while others took over sends no more."""
 PUBLISH_SECONDS = 6.0
 """The producer gives a record up after 5 s, so its own answer arrives first."""
 SOURCES: dict[Topic, type[Outcome]] = {INVENTORY_RESERVED: InventoryReserved, INVENTORY_FAILED: InventoryFailed}
@@ -75,7 +73,11 @@ class _Batch:
 
 
 class NotificationHandler:
-    """The work of one batch. `attempts_max`: how often a letter is tried that the server puts off each time."""
+    """The work of one batch.
+
+    `attempts_max`: how often a letter is tried that the server puts off each time. `seconds_max`: no group is begun
+    later; less than the group's session time-out, so that a process that slept while others took over sends no more.
+    """
 
     def __init__(
         self,
@@ -87,6 +89,7 @@ class NotificationHandler:
         namespace: str,
         mail_domain: str,
         attempts_max: int,
+        seconds_max: float,
         stop: Stop,
     ) -> None:
         self._engine = engine
@@ -96,13 +99,14 @@ class NotificationHandler:
         self._namespace = namespace
         self._mail_domain = mail_domain
         self._attempts_max = attempts_max
+        self._seconds_max = seconds_max
         self._stop = stop
         self._sources = {topic.within(namespace): topic for topic in SOURCES}
         self._unmarked: set[Key] = set()
 
     def handle(self, records: Sequence[InputRecord]) -> None:
         """Do all of it for these records. Raises Busy to have them again."""
-        deadline = time.monotonic() + SEND_SECONDS_MAX
+        deadline = time.monotonic() + self._seconds_max
         failpoints.point("notification:taken")
         batch = self._decode(records)
         if batch.arrivals:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from common import failpoints
 from common.errors import Busy, FatalError
 from common.health import Health
+from common.kafka import consumer_loop
 from common.kafka.consumer import GroupConsumer
 from common.kafka.consumer_loop import Offsets, OffsetsInGroup, OffsetsWithData, run
 from common.kafka.loop_core import next_offsets
@@ -24,7 +25,11 @@ from common.topics import INVENTORY_RESERVED, NOTIFICATION
 from tests.pipeline import Pipeline
 from tests.records import wait_for, write
 
-IMPATIENT: Mapping[str, Any] = {"max.poll.interval.ms": 6000}
+IMPATIENT: Mapping[str, Any] = {
+    "session.timeout.ms": 2500,
+    "heartbeat.interval.ms": 500,
+    "max.poll.interval.ms": 3000,
+}
 Handle = Callable[[Sequence[InputRecord]], None]
 
 
@@ -197,31 +202,44 @@ def test_crash_between_work_and_commit_repeats_the_batch(pipeline: Pipeline) -> 
     assert before.values + after.values == values[:20] + values[10:]
 
 
-def test_busy_pauses_in_the_group_and_brings_the_same_batch_again(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Aim: an outage longer than max.poll.interval costs neither the membership nor a record."""
-    values, notes, passed = write_numbers(pipeline, range(30), partition=0), Notes(), Counter[str]()
-    monkeypatch.setattr(failpoints, "point", lambda name: passed.update([name]))
-    until = time.monotonic() + 8
-    tried: list[int] = []
+def test_busy_brings_the_same_batch_again_after_pauses_that_grow(pipeline: Pipeline) -> None:
+    values, notes, tried = write_numbers(pipeline, range(30), partition=0), Notes(), list[int]()
 
-    def busy_for_a_while(batch: Sequence[InputRecord]) -> None:
+    def busy_three_times(batch: Sequence[InputRecord]) -> None:
         tried.append(batch[0].offset)
-        if batch[0].offset == 10 and time.monotonic() < until:
+        if tried.count(10) in range(1, 4):
             raise Busy("the database is away")
         notes(batch)
 
-    with Member(pipeline, busy_for_a_while, **IMPATIENT) as member:
+    started = time.monotonic()
+    with Member(pipeline, busy_three_times) as member:
         wait_for(lambda: len(tried) > 2, what="the first pause")
         assert not member.health.ready
-        assert member.health.live()
         wait_for(lambda: committed(pipeline) == 30, what="all committed")
         assert member.health.ready
     assert notes.values == values
+    assert tried == [0, 10, 10, 10, 10, 20]
+    assert time.monotonic() - started > 0.5 + 1.0 + 2.0
+
+
+def test_busy_for_longer_than_the_poll_interval_costs_no_membership(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values, notes, busy, passed = write_numbers(pipeline, range(10), partition=0), Notes(), [True], Counter[str]()
+    monkeypatch.setattr(failpoints, "point", lambda name: passed.update([name]))
+    monkeypatch.setattr(consumer_loop, "PAUSE_SECONDS_MIN", 4.5)
+
+    def busy_once(batch: Sequence[InputRecord]) -> None:
+        if busy:
+            busy.clear()
+            raise Busy("the database is away")
+        notes(batch)
+
+    with Member(pipeline, busy_once, **IMPATIENT) as member:
+        wait_for(lambda: committed(pipeline) == 10, what="all committed")
+        assert member.health.live()
+    assert notes.values == values
     assert passed["notification:assigned"] == 1
-    assert set(tried[1:-2]) == {10}
-    assert len(tried) < 12, "the pauses do not grow"
 
 
 def test_member_that_outlasts_its_membership_ends_and_the_batch_comes_again(pipeline: Pipeline) -> None:
@@ -231,7 +249,7 @@ def test_member_that_outlasts_its_membership_ends_and_the_batch_comes_again(pipe
 
     def outlast(batch: Sequence[InputRecord]) -> None:
         notes(batch)
-        time.sleep(8)
+        time.sleep(4.5)
 
     with Member(pipeline, outlast, **IMPATIENT) as member:
         wait_for(lambda: member.failed is not None, what="the end")
@@ -310,7 +328,7 @@ def test_zombie_with_an_old_batch_is_refused_by_the_store_and_rewinds(pipeline: 
 
     with Member(pipeline, oversleep_once, store=store, **IMPATIENT) as zombie:
         assert asleep.wait(20)
-        with Member(pipeline, store.handle, store=store, slot=1):
+        with Member(pipeline, store.handle, store=store, slot=1, **IMPATIENT):
             wait_for(lambda: len(store.seen()) == 10, what="the takeover")
         awake.set()
         more = write_numbers(pipeline, range(10, 20), partition=0)

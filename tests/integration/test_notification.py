@@ -307,11 +307,12 @@ def test_worker_that_wakes_up_after_a_takeover_repeats_one_mail_at_most(
     worker has told them all; then SIGCONT."""
     server, outcomes = MailServer(), [make_reserved(f"user{number}") for number in range(5)]
     arms = armed(tmp_path, Arm(point="notification:before_send", action=Action.STOP, hit=2))
+    impatient = {"PIPELINE_KAFKA_CONSUMER_OPTIONS": '{"session.timeout.ms": 2500, "heartbeat.interval.ms": 500}'}
     with serving(server, mail_port):
         write_outcomes(pipeline, *outcomes, partition=5)
-        zombie = start_worker(pipeline, "chaos.launch", env={**by_mail(mail_port), **arms})
+        zombie = start_worker(pipeline, "chaos.launch", env={**by_mail(mail_port), **impatient, **arms})
         wait_for(lambda: bool(read_evidence(Path(arms["CHAOS_EVIDENCE"]))), what="the stop")
-        start_worker(pipeline, env={**by_mail(mail_port), "PIPELINE_SLOT": "1"})
+        start_worker(pipeline, env={**by_mail(mail_port), **impatient, "PIPELINE_SLOT": "1"})
         wait_published(pipeline, *outcomes)
         zombie.thaw()
         wait_for(lambda: "work.paused" in zombie.output(), what="the zombie's end of its batch")

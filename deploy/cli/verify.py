@@ -60,7 +60,7 @@ def verify(
     if as_json:
         typer.echo(json.dumps(_as_fields(judgement, seconds), indent=2))
     else:
-        _print(judgement, seconds)
+        show(judgement, seconds, Console(highlight=False))
     if not judgement.sound:
         raise typer.Exit(ExitCode.VIOLATION)
 
@@ -79,8 +79,8 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Waiting], None]]:
         )
 
 
-def _print(judgement: Judgement, seconds: float) -> None:
-    console = Console(highlight=False)
+def show(judgement: Judgement, seconds: float, console: Console) -> None:
+    """Print each rule, the culprits, and the result in one line. `seconds`: what it took."""
     console.print(_table(judgement))
     for ruling in judgement.rulings:
         _print_culprits(console, ruling, judgement)

@@ -1,0 +1,134 @@
+"""The stack of one measurement: servers of its own, stock to measure on, workers to start, orders ahead of them."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import structlog
+from pydantic import SecretStr
+from rich.console import Console
+
+from benchmarks import orders
+from benchmarks.worker import Worker, WorkerError
+from chaos.checker.audit import audit
+from chaos.checker.judge import Judgement
+from common.kafka.admin import Admin
+from common.topics import INVENTORY
+from deploy.cli.checking import checker_settings
+from deploy.cli.throwaway import Throwaway, throwaway
+from deploy.cli.verify import show
+from deploy.local import jars, logs, servers
+from deploy.local.home import read_secret
+from deploy.local.launch import Launch
+from deploy.local.ports import HEALTH, Claims, assign
+from deploy.local.process import Child
+from deploy.local.servers import Addresses
+from deploy.local.services import service_environment
+from deploy.local.view import PlainView
+from deploy.provision import database, stock
+from deploy.provision.config import ProvisionSettings
+from deploy.provision.run import provision
+
+NAMESPACE = ""
+"""The servers are its own; a name left over in a shell must not count."""
+AUDIT_SECONDS = 300.0
+TAIL_LINES = 20
+
+
+@contextmanager
+def measuring_stack(told: Console, *, seed: int) -> Iterator["MeasuringStack"]:
+    """Yield a provisioned stack in a folder of its own; nothing of it is left at the end. Progress goes to `told`.
+
+    A worker's failure carries the end of its log, since the log goes too.
+    """
+    _keep_clients_quiet()
+    with throwaway("bench") as place:
+        told.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...")
+        jars.ensure(open_progress=PlainView(told, place.home).open_progress)
+        with servers.start(place.home.root) as started:
+            settings = _settings(started.addresses)
+            _provision(settings)
+            with closing(orders.Loader(settings, seed=seed)) as loader:
+                stack = MeasuringStack(place, started.addresses, loader, Admin(settings), told)
+                try:
+                    yield stack
+                except WorkerError as error:
+                    tail = "\n".join(logs.last_lines(stack.log, TAIL_LINES))
+                    raise WorkerError(f"{error.message}; its log ends:\n{tail}", cure=error.cure) from error
+
+
+class MeasuringStack:
+    """What a measurement needs of the stack."""
+
+    def __init__(
+        self, place: Throwaway, addresses: Addresses, loader: orders.Loader, admin: Admin, told: Console
+    ) -> None:
+        self._place, self._addresses, self._loader, self._admin, self._told = place, addresses, loader, admin, told
+        ports, _ = assign(place.home, [HEALTH], Claims())
+        self._port = ports[HEALTH]
+
+    @property
+    def log(self) -> Path:
+        """The log of all workers, one after the other."""
+        return self._place.home.log("inventory")
+
+    def unread(self) -> int:
+        """Return how many orders lie behind the group's committed offsets; the input's offsets are dense."""
+        return self._loader.loaded - sum(point.offset for point in self._admin.committed(INVENTORY).values())
+
+    def load(self, count: int) -> None:
+        """Put so many more orders on the topic."""
+        began = time.monotonic()
+        self._loader.load(count)
+        self._told.print(f"{count:,} orders put ahead in {time.monotonic() - began:.1f} s")
+
+    def start(self, batch: int) -> Worker:
+        """Start the inventory worker of slot 0, with so many orders per transaction at most."""
+        environment = service_environment(self._addresses, "inventory_rw") | {
+            "PIPELINE_NAMESPACE": NAMESPACE,
+            "PIPELINE_SLOT": "0",
+            "PIPELINE_HEALTH_PORT": str(self._port),
+            "PIPELINE_BATCH_RECORDS_MAX": str(batch),
+        }
+        launch = Launch(argv=(sys.executable, "-m", "inventory_service"), log=self.log, environment=environment)
+        return Worker(Child(launch, self._place.guardian), port=self._port)
+
+    def judge(self, batch: int) -> Judgement:
+        """Let a worker do what is left, then show and return the verdict on all that was done here."""
+        self._told.print("the rest is worked off, and the checker reads all of it ...")
+        began = time.monotonic()
+        worker = self.start(batch)
+        settings = checker_settings(self._place.home.root)
+        judgement = audit(settings, wait_seconds=AUDIT_SECONDS, followers=False, restocked=False)
+        worker.stop()
+        show(judgement, time.monotonic() - began, self._told)
+        return judgement
+
+
+def _settings(addresses: Addresses) -> ProvisionSettings:
+    return ProvisionSettings(
+        namespace=NAMESPACE,
+        kafka_bootstrap=addresses.kafka_bootstrap,
+        registry_url=addresses.registry_url,
+        postgres_admin_url=addresses.postgres_admin_url,
+        postgres_admin_password=SecretStr(read_secret(addresses.postgres_admin_password_file)),
+        role_secrets_dir=addresses.role_secrets_folder,
+    )
+
+
+def _provision(settings: ProvisionSettings) -> None:
+    provision(settings, lambda _: None)
+    with database.admin_connection(settings, settings.database) as connection:
+        stock.insert_missing(connection, orders.shelves())
+        connection.exec_driver_sql("ANALYZE inventory.stock")  # as autovacuum does within a minute
+
+
+def _keep_clients_quiet() -> None:
+    """Leave standard output to the findings: our clients run inside this command, and they log."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -110,16 +110,17 @@ def _end(wards: Iterable[_Ward]) -> None:
         with suppress(psutil.NoSuchProcess, ProcessLookupError):
             ward.process.send_signal(ward.stop_signal)
     deadline = time.monotonic() + GRACE_SECONDS
-    while time.monotonic() < deadline and any(_lives(ward) for ward in asked):
+    while time.monotonic() < deadline and any(lives(ward.process) for ward in asked):
         time.sleep(_POLL_SECONDS)
     for ward in asked:
         with suppress(ProcessLookupError, PermissionError):
             os.killpg(ward.process.pid, signal.SIGKILL)  # the group outlives its leader as long as a member lives
 
 
-def _lives(ward: _Ward) -> bool:
+def lives(process: psutil.Process) -> bool:
+    """Tell whether the process runs; one that ended and waits for its parent to take note does not."""
     with suppress(psutil.NoSuchProcess):
-        return ward.process.is_running() and ward.process.status() != psutil.STATUS_ZOMBIE
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False
 
 

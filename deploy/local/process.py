@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import psutil
 
-from deploy.local.guardian import Guardian
+from deploy.local.guardian import Guardian, lives
 from deploy.local.launch import Launch
 
 _OWN_PREFIXES = ("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_HTTP_", "PG")
@@ -67,7 +67,9 @@ class Child:
         below = _tree(self.pid) if self.poll() is None else []
         self.send(signal.SIGKILL)
         self.wait(_KILL_SECONDS_MAX)
-        psutil.wait_procs(below, timeout=_KILL_SECONDS_MAX)
+        deadline = time.monotonic() + _KILL_SECONDS_MAX
+        while any(lives(each) for each in below) and time.monotonic() < deadline:
+            time.sleep(_POLL_SECONDS)
 
     def wait(self, timeout_seconds: float) -> int | None:
         """Return the exit code, or None when the process outlasts the time."""

@@ -174,10 +174,10 @@ class _Supervisor:
                 self._publish(latest)
         now = time.monotonic()
         if now - self._published_at >= _PUBLISH_SECONDS:
+            self._guardian.revive(self._wards())
             self._publish(latest)
         if now - self._kept_house_at >= _HOUSEKEEPING_SECONDS:
             self._kept_house_at = now
-            self._guardian.revive(self._wards())
             for runner in self._runners:
                 logs.bound(runner.log)
 

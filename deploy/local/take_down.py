@@ -3,6 +3,7 @@
 import shutil
 import signal
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 
 import psutil
@@ -57,19 +58,24 @@ def _end_supervisor(stack: StackState) -> bool:
     with suppress(psutil.NoSuchProcess):
         supervisor.send_signal(signal.SIGCONT)
         supervisor.terminate()
-        try:
-            supervisor.wait(PATIENCE_SECONDS)
-        except psutil.TimeoutExpired:
+        if not _gone([(stack.pid, stack.started_at)]):
             supervisor.kill()
     return True
 
 
 def _end_leftovers(stack: StackState) -> bool:
     """Kill recorded processes that survived supervisor and guardian."""
+    left = [(each.pid, each.started_at) for each in stack.processes if state.find(each.pid, each.started_at)]
+    for pid, _ in left:
+        signal_tree(pid, signal.SIGKILL)
+    return bool(left) and _gone(left)
+
+
+def _gone(processes: Sequence[tuple[int, float]]) -> bool:
+    """Wait until the processes have ended, whether or not their parents take note; tell whether they did in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
-    left = [each for each in stack.processes if state.find(each.pid, each.started_at)]
-    for each in left:
-        signal_tree(each.pid, signal.SIGKILL)
-    while any(state.find(each.pid, each.started_at) for each in left) and time.monotonic() < deadline:
+    while any(state.find(*each) for each in processes):
+        if time.monotonic() > deadline:
+            return False
         time.sleep(_POLL_SECONDS)
-    return bool(left)
+    return True

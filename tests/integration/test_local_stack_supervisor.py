@@ -1,0 +1,291 @@
+"""The supervisor with small stand-ins for the services: restarts, signals, failures, and that nothing stays behind.
+
+No server runs here, so that each case takes a second or two; the real stack is brought up by the system tests.
+"""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from common.errors import ExitCode
+from deploy.local import home as homes
+from deploy.local import state
+from deploy.local.home import Home
+from deploy.local.runner import State
+from deploy.local.state import Phase, ProcessState, StackState
+
+SECONDS_MAX = 20.0
+
+STAND_IN = """
+import http.server, os, sys
+if "refuse" in sys.argv: print("PIPELINE_X: is not set"); sys.exit(78)
+if "crash" in sys.argv: sys.exit("ERROR the stand-in cannot")
+port = int(os.environ.get("PIPELINE_HTTP_PORT") or os.environ["PIPELINE_HEALTH_PORT"])
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200); self.end_headers()
+        self.wfile.write(b'inventory_decisions_total{verdict="reserved"} 5\\n' if self.path == "/metrics" else b"ok")
+    def log_message(self, *_): pass
+if "stubborn" in sys.argv:
+    import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)
+http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+"""
+
+DRIVER = """
+import json, pathlib, sys
+from common.errors import PipelineError
+from deploy.cli.main import tell
+from deploy.local import home, supervisor
+from deploy.local.services import Service
+from deploy.local.view import open_view
+plan = json.loads(sys.argv[2])
+argv = (sys.executable, "-c", plan["stand_in"])
+services = (
+    Service("order-api", argv, "order_rw"),
+    Service("inventory", (*argv, *plan["inventory"]), "inventory_rw", slots=2),
+)
+place = home.at(pathlib.Path(sys.argv[1]))
+try:
+    with open_view(place) as view:
+        provision = (sys.executable, "-c", plan["provision"])
+        supervisor.run(supervisor.Plan(place, services, provision, servers=()), view)
+except PipelineError as error:
+    sys.exit(tell(error))
+"""
+
+
+class Supervised:
+    """A supervisor in a process of its own."""
+
+    def __init__(self, home: Home, *, inventory: tuple[str, ...] = (), provision: str = "") -> None:
+        self.home = home
+        plan = json.dumps({"stand_in": STAND_IN, "inventory": inventory, "provision": provision})
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, str(home.root), plan],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self._seen: dict[int, psutil.Process] = {}
+
+    @property
+    def stack(self) -> StackState:
+        found = state.read(self.home)
+        assert found is not None
+        return found
+
+    def pid(self, label: str) -> int:
+        return next(each.pid for each in self.stack.processes if each.label == label)
+
+    def wait_for(self, condition: Callable[[StackState], bool]) -> StackState:
+        deadline = time.monotonic() + SECONDS_MAX
+        while True:
+            found = state.read(self.home)
+            self._note_children()
+            if found is not None and condition(found):
+                return found
+            assert self.process.poll() is None, self.process.communicate()[0]
+            assert time.monotonic() < deadline, f"{found}"
+            time.sleep(0.02)
+
+    def wait_ready(self) -> StackState:
+        return self.wait_for(lambda stack: stack.phase is Phase.READY and stack.pid == self.process.pid)
+
+    def end(self) -> tuple[int, str]:
+        output, _ = self.process.communicate(timeout=SECONDS_MAX)
+        return self.process.returncode, output
+
+    def left(self) -> list[psutil.Process]:
+        """Return what still runs of all that was ever seen below the supervisor."""
+        return [each for each in self._seen.values() if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+    def guardian(self) -> psutil.Process | None:
+        """Return the guardian that lives now."""
+        self._note_children()
+        return next((each for each in self.left() if "deploy.local.guardian" in each.cmdline()), None)
+
+    def _note_children(self) -> None:
+        try:
+            children = psutil.Process(self.process.pid).children(recursive=True)
+        except psutil.NoSuchProcess:
+            return
+        self._seen |= {each.pid: each for each in children}
+
+
+def ready(stack: StackState) -> bool:
+    return all(each.state is State.READY for each in stack.processes)
+
+
+def wait_until(condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return homes.at(tmp_path / "stack")
+
+
+@pytest.fixture
+def supervise(home: Home) -> Iterator[Callable[..., Supervised]]:
+    started: list[Supervised] = []
+
+    def start(**plan: Any) -> Supervised:
+        started.append(Supervised(home, **plan))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.process.terminate()
+            each.end()
+
+
+def pipeline(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "deploy.cli.main", arguments[0], "--home", str(home.root), *arguments[1:]]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def named(stack: StackState) -> dict[str, ProcessState]:
+    return {each.label: each for each in stack.processes}
+
+
+def test_killed_process_is_started_again_in_its_slot(home: Home, supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise()
+    before = named(supervised.wait_ready())
+    killed = pipeline(home, "kill", "inventory", "--slot", "1")
+    assert killed.returncode == 0, killed.stderr
+    restarted = supervised.wait_for(lambda stack: named(stack)["inventory-1"].restarts == 1 and ready(stack))
+    after = named(restarted)
+    assert after["inventory-1"].pid != before["inventory-1"].pid
+    assert (after["inventory-1"].slot, after["inventory-1"].port) == (1, before["inventory-1"].port)
+    assert after["inventory-0"] == before["inventory-0"]
+
+
+def test_frozen_process_is_shown_and_goes_on_when_thawed(home: Home, supervise: Callable[..., Supervised]) -> None:
+    supervise().wait_ready()
+    for sent, shown in (("STOP", "frozen"), ("CONT", "ready")):
+        assert pipeline(home, "kill", "inventory-0", "--signal", sent).returncode == 0
+        stack = json.loads(pipeline(home, "status", "--json").stdout)
+        assert {each["label"]: each["state"] for each in stack["processes"]}["inventory-0"] == shown
+    assert stack["counters"]["reserved"] == 15  # three stand-ins that claim five each
+
+
+def test_second_stack_in_the_same_folder_is_refused(home: Home, supervise: Callable[..., Supervised]) -> None:
+    supervise().wait_ready()
+    code, output = Supervised(home).end()
+    assert code == ExitCode.UNAVAILABLE
+    assert "already runs" in output
+    assert "pipeline down" in output
+
+
+def test_interrupt_stops_everything_and_ends_well(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise()
+    supervised.wait_ready()
+    supervised.process.send_signal(signal.SIGINT)
+    code, output = supervised.end()
+    assert code == ExitCode.OK
+    assert "stack stopped" in output
+    assert not supervised.left()
+
+
+def test_process_that_does_not_listen_is_killed_within_ten_seconds(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise(inventory=("stubborn",))
+    supervised.wait_ready()
+    began = time.monotonic()
+    supervised.process.send_signal(signal.SIGTERM)
+    assert supervised.end()[0] == ExitCode.OK
+    assert time.monotonic() - began < 10
+    assert not supervised.left()
+
+
+def test_second_interrupt_does_not_wait(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise(inventory=("stubborn",))
+    supervised.wait_ready()
+    supervised.process.send_signal(signal.SIGINT)
+    supervised.wait_for(lambda stack: stack.phase is Phase.STOPPING)
+    began = time.monotonic()
+    supervised.process.send_signal(signal.SIGINT)
+    supervised.end()
+    assert time.monotonic() - began < 2
+    assert not supervised.left()
+
+
+def test_killed_supervisor_leaves_no_orphan(home: Home, supervise: Callable[..., Supervised]) -> None:
+    """Aim: no process outlives the stack. Fault: SIGKILL of the supervisor, while one worker ignores SIGTERM.
+
+    The guardian ends them, and a new start waits for it instead of meeting the leftovers.
+    """
+    supervised = supervise(inventory=("stubborn",))
+    supervised.wait_ready()
+    supervised.process.kill()
+    supervised.end()
+    assert pipeline(home, "status").returncode == ExitCode.UNAVAILABLE
+    supervise().wait_ready()
+    assert not supervised.left()
+
+
+def test_killed_guardian_is_replaced(supervise: Callable[..., Supervised]) -> None:
+    """Fault: first the guardian is killed, some time later the supervisor; the new guardian knows the old children."""
+    supervised = supervise()
+    supervised.wait_ready()
+    first = supervised.guardian()
+    assert first is not None
+    first.kill()
+    supervised.wait_for(lambda _: supervised.guardian() not in {None, first})
+    supervised.process.kill()
+    supervised.end()
+    assert wait_until(lambda: not supervised.left())
+
+
+def test_interrupt_while_starting_leaves_nothing(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise(provision="import time; time.sleep(60)")
+    supervised.wait_for(lambda stack: named(stack)["provision"].state is State.PREPARING)
+    supervised.process.send_signal(signal.SIGINT)
+    assert supervised.end()[0] == ExitCode.OK
+    assert not supervised.left()
+
+
+def test_failed_provisioning_ends_the_start_with_its_line(supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise(provision="import sys; sys.exit('ERROR no such role')")
+    code, output = supervised.end()
+    assert code == ExitCode.UNAVAILABLE
+    assert "error: provision did not start (exit code 1): ERROR no such role" in output
+    assert not supervised.left()
+
+
+def test_refused_settings_end_the_start_at_once(home: Home, supervise: Callable[..., Supervised]) -> None:
+    code, output = supervise(inventory=("refuse",)).end()
+    assert code == ExitCode.UNAVAILABLE
+    assert "refuses its settings:\nPIPELINE_X: is not set" in output
+    stack = state.current(home)
+    assert stack is not None
+    assert (stack.phase, "PIPELINE_X" in stack.error) == (Phase.FAILED, True)
+
+
+def test_service_that_never_gets_ready_ends_the_start_after_some_tries(supervise: Callable[..., Supervised]) -> None:
+    code, output = supervise(inventory=("crash",)).end()
+    assert code == ExitCode.UNAVAILABLE
+    assert output.count("restarting") >= 2
+    assert "ERROR the stand-in cannot" in output
+
+
+def test_down_stops_the_stack_and_removes_only_what_it_wrote(home: Home, supervise: Callable[..., Supervised]) -> None:
+    supervised = supervise()
+    supervised.wait_ready()
+    (home.root / "mine.txt").write_text("not the stack's", encoding="utf-8")
+    down = pipeline(home, "down", "--volumes")
+    assert down.returncode == 0, down.stderr
+    assert supervised.end()[0] == ExitCode.OK
+    assert not supervised.left()
+    assert [path.name for path in home.root.iterdir()] == ["mine.txt"]

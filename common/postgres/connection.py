@@ -11,6 +11,7 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 
 from common.config import PostgresSettings
+from common.postgres.bounded import BoundedConnection
 from common.postgres.engine import connect_options
 
 
@@ -27,7 +28,7 @@ class HotConnection:
     def get(self) -> psycopg.Connection:
         """Return the connection, opened if need be. Raises psycopg.OperationalError if the server does not answer."""
         if self._connection is None or self._connection.closed:
-            self._connection = psycopg.connect(
+            self._connection = BoundedConnection.connect(
                 make_conninfo(
                     self._settings.postgres_url,
                     password=self._settings.postgres_password.get_secret_value() or None,

@@ -1,0 +1,85 @@
+"""A database of a test's own, without topics: what stands between the code and PostgreSQL is examined alone."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import SecretStr
+
+from common.config import PostgresSettings
+from deploy.provision import database
+from deploy.provision.config import ProvisionSettings
+from tests.stack import Stack
+
+
+class Books:
+    """The tables of the inventory, looked at and set through one connection of the superuser."""
+
+    def __init__(self, settings: ProvisionSettings, admin: sa.Connection) -> None:
+        self._settings = settings
+        self._admin = admin
+
+    def postgres(self, role: str, *, port: int | None = None) -> PostgresSettings:
+        """Return the settings of a role; `port` leads through a forwarder."""
+        at = sa.make_url(self._settings.postgres_admin_url)
+        password = (self._settings.role_secrets_dir / role).read_text(encoding="utf-8").strip()
+        return PostgresSettings(
+            postgres_url=f"postgresql://{role}@{at.host}:{port or at.port or 5432}/{self._settings.database}",
+            postgres_password=SecretStr(password),
+        )
+
+    @property
+    def address(self) -> tuple[str, int]:
+        at = sa.make_url(self._settings.postgres_admin_url)
+        return str(at.host), at.port or 5432
+
+    def execute(self, statement: str, **values: Any) -> sa.CursorResult[Any]:
+        """Run one statement as the superuser, in a transaction of its own."""
+        return self._admin.execute(sa.text(statement), values)
+
+    def set_stock(self, quantities: Mapping[str, int]) -> None:
+        """Put so much of each SKU on hand, none of it reserved."""
+        self.execute(
+            """
+            INSERT INTO inventory.stock
+            SELECT sku, units, units FROM unnest(CAST(:skus AS text[]), CAST(:units AS int[])) AS t(sku, units)
+            ON CONFLICT (sku) DO UPDATE SET on_hand = excluded.on_hand, available = excluded.available
+            """,
+            skus=list(quantities),
+            units=list(quantities.values()),
+        )
+
+    def available(self, *skus: str) -> dict[str, int]:
+        """Return what is left of these SKUs."""
+        rows = self.execute(
+            "SELECT sku, available FROM inventory.stock WHERE sku = ANY(CAST(:skus AS text[]))", skus=list(skus)
+        )
+        return {row.sku: row.available for row in rows}
+
+    def decision(self, order_id: str) -> Any:
+        """Return the order's row, or None."""
+        return self.execute("SELECT * FROM inventory.decision WHERE order_id = :id", id=order_id).one_or_none()
+
+    def terminate(self, pid: int) -> None:
+        """End a server process and wait until it is gone."""
+        self.execute("SELECT pg_terminate_backend(:pid, 5000)", pid=pid)
+
+    def waits_for_lock(self, pid: int) -> bool:
+        """Return True if this session waits for a lock."""
+        found = self.execute("SELECT wait_event_type FROM pg_stat_activity WHERE pid = :pid", pid=pid)
+        return bool(found.scalar() == "Lock")
+
+
+@contextmanager
+def open_books(stack: Stack) -> Iterator[Books]:
+    """Copy the run's migrated database; drop the copy afterwards."""
+    settings = stack.settings.model_copy(update={"database": f"test_{secrets.token_hex(5)}"})
+    with database.admin_connection(settings, "postgres") as server:
+        database.ensure_database(server, settings.database, source=stack.template)
+        try:
+            with database.admin_connection(settings, settings.database) as admin:
+                yield Books(settings, admin)
+        finally:
+            server.exec_driver_sql(f"DROP DATABASE IF EXISTS {settings.database} WITH (FORCE)")

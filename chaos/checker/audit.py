@@ -7,11 +7,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chaos.checker.books import AcknowledgedKey, Books, Offsets, Progress, Unfinished, below
+from chaos.checker.avro import Registry
+from chaos.checker.books import AcknowledgedKey, Books, Offsets, Progress, Stall, Unfinished, below
+from chaos.checker.cluster import Cluster
+from chaos.checker.collector import Collector
 from chaos.checker.config import CheckerSettings
 from chaos.checker.judge import Judgement, judge
 from chaos.checker.tables import TableReader
-from chaos.checker.topics import TopicReader
+from chaos.checker.topics import DOWNSTREAM_FIRST, TopicReader
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -50,34 +53,46 @@ def audit(
 
     Raises StoreDownError if broker, registry or database does not answer.
     """
-    tables = TableReader(settings)
-    keys = tables.acknowledged_keys()
-    with TopicReader(settings) as topics:
-        unfinished = _Wait(topics, tables, followers=followers, report=report).run(wait_seconds)
-        return judge(_read(topics, tables, keys, unfinished), restocked=restocked)
+    scene = _Scene(settings)
+    keys = scene.tables.acknowledged_keys()
+    with scene.topics:
+        unfinished = _Wait(scene, followers=followers, report=report).run(wait_seconds)
+        return judge(_books(scene, keys, unfinished), restocked=restocked)
 
 
-def _read(
-    topics: TopicReader, tables: TableReader, keys: tuple[AcknowledgedKey, ...], unfinished: tuple[Unfinished, ...]
-) -> Books:
+class _Scene:
+    """What is looked at: the cluster, the topics as far as they were read, the tables."""
+
+    def __init__(self, settings: CheckerSettings) -> None:
+        self.cluster = Cluster(settings)
+        self.tables = TableReader(settings)
+        self.found = Collector(Registry(settings.registry_url), namespace=settings.namespace)
+        self.begins = self.cluster.begins(DOWNSTREAM_FIRST)
+        self.topics = TopicReader(self.cluster, self.begins, self.found.take)
+
+    def read(self, *, seconds: float) -> tuple[Offsets, tuple[Stall, ...]]:
+        """Read all topics to their present ends; return these, and what is held back after so long."""
+        ends = self.cluster.ends(DOWNSTREAM_FIRST)
+        return ends, self.topics.read_to(ends, seconds=seconds)
+
+
+def _books(scene: _Scene, keys: tuple[AcknowledgedKey, ...], unfinished: tuple[Unfinished, ...]) -> Books:
     """Read what is left to read: offsets, topics, offsets, tables. See `Books` for why in this order."""
-    inventory_before = topics.committed(INVENTORY)
-    notification = topics.committed(NOTIFICATION)
-    ends = topics.ends()
-    stalls = topics.read_to(ends, seconds=STALL_SECONDS)
+    inventory_before = scene.cluster.committed(INVENTORY)
+    notification = scene.cluster.committed(NOTIFICATION)
+    ends, stalls = scene.read(seconds=STALL_SECONDS)
     # A pending offset hangs on a transaction that is a stall itself; whatever it covers is below the end.
-    inventory_after = topics.committed_stable(INVENTORY, seconds=STALL_SECONDS) or ends
-    rows = tables.read()
-    found = topics.collected
+    inventory_after = scene.cluster.committed_stable(INVENTORY, seconds=STALL_SECONDS) or ends
+    rows = scene.tables.read()
     return Books(
-        created=found.created,
-        poison=tuple(found.poison),
-        outcomes=found.outcomes,
-        sent=found.sent,
-        dead_letters=tuple(found.dead_letters),
-        undecodable=tuple(found.undecodable),
+        created=scene.found.created,
+        poison=tuple(scene.found.poison),
+        outcomes=scene.found.outcomes,
+        sent=scene.found.sent,
+        dead_letters=tuple(scene.found.dead_letters),
+        undecodable=tuple(scene.found.undecodable),
         stalls=stalls,
-        begins=topics.begins,
+        begins=scene.begins,
         ends=ends,
         keys=keys,
         decisions=rows.decisions,
@@ -97,11 +112,8 @@ def _read(
 class _Wait:
     """Wait until each order that is on the topic at the start has its outcome, and each outcome its followers."""
 
-    def __init__(
-        self, topics: TopicReader, tables: TableReader, *, followers: bool, report: Callable[[Waiting], None]
-    ) -> None:
-        self._topics = topics
-        self._tables = tables
+    def __init__(self, scene: _Scene, *, followers: bool, report: Callable[[Waiting], None]) -> None:
+        self._scene = scene
         self._followers = followers
         self._report = report
         self._accepted: Offsets = {}
@@ -114,51 +126,54 @@ class _Wait:
     def run(self, seconds: float) -> tuple[Unfinished, ...]:
         """Return who has not come through after so many seconds."""
         deadline = time.monotonic() + seconds
-        self._accepted = {spot: end for spot, end in self._topics.ends().items() if spot.topic == ORDERS_CREATED.name}
-        self._topics.read_to(self._accepted, seconds=STALL_SECONDS)
+        self._scene.topics.read_to(self._scene.cluster.ends([ORDERS_CREATED]), seconds=STALL_SECONDS)
+        self._accepted = self._visible(ORDERS_CREATED.name)
         while not self._look():
             self._tell()
             if time.monotonic() > deadline:
-                self._topics.read_to(self._topics.ends(), seconds=STALL_SECONDS)
+                self._scene.read(seconds=STALL_SECONDS)
                 return self._unfinished()
             time.sleep(TURN_SECONDS)
             # What a transaction holds back is not waited for here: that is the judgement's matter.
-            self._topics.read_to(self._topics.ends(), seconds=TURN_SECONDS)
+            self._scene.read(seconds=TURN_SECONDS)
         self._tell()
         return ()
 
     def _look(self) -> bool:
-        if not _reached(self._topics.committed(INVENTORY), self._accepted):
+        if not _reached(self._scene.cluster.committed(INVENTORY), self._accepted):
             return False
         if not self._followers:
             return True
-        self._outcomes = self._outcomes or self._last(*OUTCOMES)
-        self._notification = self._topics.committed(NOTIFICATION)
-        self._projection = self._tables.projection()
+        self._outcomes = self._outcomes or self._visible_now(*OUTCOMES)
+        self._notification = self._scene.cluster.committed(NOTIFICATION)
+        self._projection = self._scene.tables.projection()
         if not _reached(self._notification, self._outcomes):
             return False
-        self._told = self._told or self._last(NOTIFICATION_SENT.name)
+        self._told = self._told or self._visible_now(NOTIFICATION_SENT.name)
         return _reached(self._projection, {**self._accepted, **self._outcomes, **self._told})
 
-    def _last(self, *names: str) -> Offsets:
-        """Return the offset behind the last visible record of each partition of these topics."""
-        self._topics.read_to(self._topics.ends(), seconds=STALL_SECONDS)
-        return {spot: offset + 1 for spot, offset in self._topics.last.items() if spot.topic in names}
+    def _visible_now(self, *names: str) -> Offsets:
+        self._scene.read(seconds=STALL_SECONDS)
+        return self._visible(*names)
+
+    def _visible(self, *names: str) -> Offsets:
+        """Return the offset behind the last visible record per partition: no reader gets behind what follows it."""
+        return {spot: offset + 1 for spot, offset in self._scene.topics.last.items() if spot.topic in names}
 
     def _tell(self) -> None:
-        found = self._topics.collected
+        found = self._scene.found
         self._report(
             Waiting(
                 orders=len(found.created),
                 outcomes=len(found.outcomes),
                 notified=len(found.sent),
-                statuses=self._tables.decided_statuses() if self._followers else 0,
+                statuses=self._scene.tables.decided_statuses() if self._followers else 0,
             )
         )
 
     def _unfinished(self) -> tuple[Unfinished, ...]:
         """Return the orders among the accepted that lack something, and what."""
-        found = self._topics.collected
+        found = self._scene.found
         dead = {letter.source for letter in found.dead_letters}
         late = []
         for order_id, copies in found.created.items():

@@ -33,12 +33,16 @@ Headers = Sequence[tuple[str, bytes | None]] | None
 
 
 class Record(NamedTuple):
-    """One record as it stands on a topic. Headers are asked for where they matter: they cost more than the rest."""
+    """One record as it stands on a topic.
+
+    Headers and time stamp (its type, milliseconds since the epoch) are asked for where they matter: they cost.
+    """
 
     at: Coordinate
     key: bytes | None
     value: bytes | None
     headers: Callable[[], Headers]
+    timestamp: Callable[[], tuple[int, int]]
 
 
 class Decoder(Protocol):

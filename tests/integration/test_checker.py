@@ -195,6 +195,18 @@ def test_a_record_that_is_no_event_is_caught_on_an_outcome_topic(pipeline: Pipel
     assert set(broken(verdict(pipeline))) == {"S15"}
 
 
+def test_the_wait_does_not_ask_for_what_no_reader_sees(pipeline: Pipeline) -> None:
+    """Behind the last order stands what a foreign transaction left: an aborted record and a marker."""
+    pipeline.set_stock({"tea": 10})
+    order = make_order()
+    process(pipeline, [order])
+    (at,) = [seen.partition for seen in read(pipeline, ORDERS_CREATED)]
+    with transaction(pipeline, topic=ORDERS_CREATED, partition=at) as producer:
+        producer.abort_transaction(10)
+
+    assert broken(verdict(pipeline, wait_seconds=0)) == {}
+
+
 def test_what_a_transaction_aborted_is_not_there(pipeline: Pipeline) -> None:
     with transaction(pipeline) as producer:
         producer.abort_transaction(10)
@@ -212,14 +224,16 @@ def test_a_transaction_that_nobody_ends_holds_readers_up(pipeline: Pipeline, mon
 
 
 @contextmanager
-def transaction(pipeline: Pipeline) -> Iterator[confluent_kafka.Producer]:
+def transaction(
+    pipeline: Pipeline, *, topic: Topic = INVENTORY_RESERVED, partition: int = 0
+) -> Iterator[confluent_kafka.Producer]:
     """Yield a producer whose transaction holds one written record and is open."""
     producer = confluent_kafka.Producer(
         {"bootstrap.servers": pipeline.kafka.kafka_bootstrap, "transactional.id": f"{pipeline.namespace}.stranger"}
     )
     producer.init_transactions(10)
     producer.begin_transaction()
-    producer.produce(INVENTORY_RESERVED.within(pipeline.namespace), b"unseen", b"ada")
+    producer.produce(topic.within(pipeline.namespace), b"unseen", b"ada", partition=partition)
     assert producer.flush(10) == 0
     yield producer
 
@@ -236,7 +250,7 @@ def transaction(pipeline: Pipeline) -> Iterator[confluent_kafka.Producer]:
 def test_a_store_that_does_not_answer_is_no_judgement(
     pipeline: Pipeline, address: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chaos.checker.topics.CALL_SECONDS", 1.0)
+    monkeypatch.setattr("chaos.checker.cluster.CALL_SECONDS", 1.0)
     write_orders(pipeline, [make_order()])
 
     with pytest.raises(StoreDownError):

@@ -33,7 +33,7 @@ def collector(monkeypatch: pytest.MonkeyPatch) -> Collector:
 
 
 def record(at: Coordinate, value: bytes | None, **headers: str) -> Record:
-    return Record(at, b"ada", value, lambda: [(name, text.encode()) for name, text in headers.items()])
+    return Record(at, b"ada", value, lambda: [(name, text.encode()) for name, text in headers.items()], lambda: (1, 0))
 
 
 def reserved(order: OrderCreated, event_id: str) -> bytes:

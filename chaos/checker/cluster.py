@@ -1,0 +1,136 @@
+"""Ask the cluster: partitions, offsets by end or time, offsets of groups. Names come and go without the namespace."""
+
+import sys
+import time
+from collections.abc import Iterable
+from uuid import uuid4
+
+from confluent_kafka import (
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
+
+from chaos.checker.books import Offsets, Spot
+from chaos.checker.config import CheckerSettings
+from chaos.checker.errors import StoreDownError
+from common.topics import Group, Topic
+
+CALL_SECONDS = 10.0
+PENDING_POLL_SECONDS = 0.05
+
+EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class Cluster:
+    """One pipeline's part of a cluster. Every method raises StoreDownError if the broker does not answer."""
+
+    def __init__(self, settings: CheckerSettings) -> None:
+        self._prefix = f"{settings.namespace}." if settings.namespace else ""
+        self._options = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2, **settings.kafka_options}
+        self._consumer_options = settings.kafka_consumer_options
+        self._admin = AdminClient(self._options)
+        self._spots: dict[Topic, tuple[Spot, ...]] = {}
+
+    def consumer(self, begins: Offsets) -> Consumer:
+        """Return a consumer that reads what is committed from these offsets; it joins no group and commits nothing."""
+        consumer = Consumer(
+            {
+                **self._options,
+                "group.id": f"chaos-{uuid4()}",  # asked for by the client, never joined
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "auto.offset.reset": "error",
+                "enable.partition.eof": True,  # tells the stable end, which markers keep away from the last record
+                "fetch.wait.max.ms": 20,
+                "queued.max.messages.kbytes": 32_768,
+                **self._consumer_options,
+            }
+        )
+        consumer.assign([TopicPartition(self._prefix + spot.topic, spot.partition, at) for spot, at in begins.items()])
+        return consumer
+
+    def spots(self, topic: Topic) -> tuple[Spot, ...]:
+        """Return the topic's partitions: the table of topics is what should be there, not what is."""
+        if topic not in self._spots:
+            name = self._prefix + topic.name
+            try:
+                found = self._admin.list_topics(name, timeout=CALL_SECONDS).topics[name]
+            except KafkaException as error:
+                raise _refused(error) from error
+            if found.error is not None:
+                raise _refused(KafkaException(found.error))
+            self._spots[topic] = tuple(Spot(topic.name, number) for number in sorted(found.partitions))
+        return self._spots[topic]
+
+    def begins(self, topics: Iterable[Topic]) -> Offsets:
+        """Return the first offset of each partition."""
+        return self.offsets((spot for topic in topics for spot in self.spots(topic)), EARLIEST)
+
+    def ends(self, topics: Iterable[Topic]) -> Offsets:
+        """Return the end of each partition, open transactions included; topic by topic, in the order given."""
+        found: dict[Spot, int] = {}
+        for topic in topics:
+            found |= self.offsets(self.spots(topic), LATEST)
+        return found
+
+    def offsets(self, spots: Iterable[Spot], spec: OffsetSpec) -> Offsets:
+        """Return what `spec` asks for, per partition; -1 if it asks for a time after the last record."""
+        asked = {TopicPartition(self._prefix + spot.topic, spot.partition): spec for spot in spots}
+        if not asked:
+            return {}
+        try:
+            futures = self._admin.list_offsets(
+                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_SECONDS
+            )
+            return {
+                Spot(self.short_name(at.topic), at.partition): future.result(CALL_SECONDS).offset
+                for at, future in futures.items()
+            }
+        except KafkaException as error:
+            raise _refused(error) from error
+
+    def committed(self, group: Group) -> Offsets:
+        """Return the offsets of a group; one that hangs on an open transaction stands where it was before it."""
+        return self._committed(group, stable=False) or {}
+
+    def committed_stable(self, group: Group, *, seconds: float) -> Offsets | None:
+        """Return the offsets of a group once none of them hangs on an open transaction; None if one still does."""
+        deadline = time.monotonic() + seconds
+        while (found := self._committed(group, stable=True)) is None and time.monotonic() < deadline:
+            time.sleep(PENDING_POLL_SECONDS)
+        return found
+
+    def short_name(self, topic: str) -> str:
+        """Return a topic's name in the table of topics."""
+        return sys.intern(topic.removeprefix(self._prefix))
+
+    def _committed(self, group: Group, *, stable: bool) -> Offsets | None:
+        request = [ConsumerGroupTopicPartitions(self._prefix + group.name)]
+        try:
+            futures = self._admin.list_consumer_group_offsets(
+                request, require_stable=stable, request_timeout=CALL_SECONDS
+            )
+            found = [at for future in futures.values() for at in future.result(CALL_SECONDS).topic_partitions]
+        except KafkaException as error:
+            match error.args[0].code():
+                case KafkaError.GROUP_ID_NOT_FOUND:
+                    return {}
+                case KafkaError.UNSTABLE_OFFSET_COMMIT:
+                    return None
+            raise _refused(error) from error
+        if any(at.error is not None for at in found):
+            return None
+        return {Spot(self.short_name(at.topic), at.partition): at.offset for at in found if at.offset >= 0}
+
+
+def _refused(error: KafkaException) -> StoreDownError:
+    cause = error.args[0]
+    if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+        return StoreDownError("the topics do not exist", cure="run: pipeline provision")
+    return StoreDownError(f"the broker does not answer: {cause.str()}", cure="see: pipeline status")

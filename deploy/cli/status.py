@@ -12,7 +12,7 @@ from deploy.local import home as homes
 from deploy.local import readings, state
 from deploy.local.readings import Readings
 from deploy.local.state import Phase, StackState
-from deploy.local.view import figures_line, process_table, state_word
+from deploy.local.view import error_lines, figures_line, process_table, state_word
 
 app = typer.Typer(**TYPER_OPTIONS)
 
@@ -44,7 +44,7 @@ def _print(stack: StackState, taken: Readings) -> None:
     console.print(figures_line(taken.counters, None), highlight=False)
     console.print(f"stack {stack.phase}", highlight=False)
     if stack.error:
-        console.print(f"error: {stack.error}\n  way out: {stack.cure}", highlight=False, soft_wrap=True)
+        console.print(error_lines(stack), highlight=False, markup=False, soft_wrap=True)
 
 
 def _as_fields(stack: StackState, taken: Readings) -> dict[str, object]:

@@ -77,8 +77,8 @@ class Kafka:
         text = _SETTINGS.format(host=LOOPBACK, port=self.port, controller_port=self.controller_port, data=data)
         write_atomically(self._settings, text)
         if not (data / "meta.properties").exists():
-            tool = ("kafka.tools.StorageTool", "format", "--config", str(self._settings), "--cluster-id", _cluster_id())
-            yield self._java(*SHORT_LIVED, *tool)
+            tool = ("kafka.tools.StorageTool", "format", "--config", str(self._settings))
+            yield self._java(*SHORT_LIVED, *tool, "--cluster-id", cluster_id(uuid.uuid4().bytes))
 
     def launch(self) -> Launch:
         """Start the broker."""
@@ -112,5 +112,7 @@ def _answers_metadata(bootstrap: str) -> bool:
         return False
 
 
-def _cluster_id() -> str:
-    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+def cluster_id(random: bytes) -> str:
+    """Return 16 random bytes as Kafka writes an id; never with a leading dash, which its tool takes for an option."""
+    first = random[0] & 0b0111_1111  # the alphabet's first half: letters
+    return base64.urlsafe_b64encode(bytes([first]) + random[1:]).decode().rstrip("=")

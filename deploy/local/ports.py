@@ -9,7 +9,6 @@ import fcntl
 import json
 import os
 import socket
-import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from common.errors import ExitCode, PipelineError
 from deploy.local.home import Home, write_atomically
+from deploy.local.jars import default_cache
 from deploy.local.loopback import LOOPBACK, answers
 
 HEALTH = "health"
@@ -48,12 +48,12 @@ class Claims:
 
     def __init__(self, folder: Path | None = None) -> None:
         """Share `folder` with every other stack of the machine's user."""
-        self._folder = folder or Path(tempfile.gettempdir()) / f"order-pipeline-ports-{os.getuid()}"
+        self._folder = folder or default_cache() / "ports"
         self._held: dict[int, int] = {}
 
     def claim(self, port: int) -> bool:
         """Take the port unless another stack holds it or something listens there."""
-        self._folder.mkdir(mode=0o700, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._folder / str(port), os.O_CREAT | os.O_RDWR, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

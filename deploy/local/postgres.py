@@ -30,7 +30,7 @@ _PROBE_SECONDS = 1
 _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",  # a socket's path must be short, a home's need not be
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "timezone": "UTC",
     "log_timezone": "UTC",

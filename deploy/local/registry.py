@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from deploy.local.diagnosis import StartError
 from deploy.local.home import Home, read_secret
 from deploy.local.java import OPTIONS, java
 from deploy.local.launch import Launch
@@ -36,7 +37,14 @@ class Registry:
 
     def prepare(self) -> Iterator[Launch]:
         """Make role and database. PostgreSQL must be ready."""
-        _make_database(self.postgres, read_secret(self.home.registry_secret))
+        import psycopg
+
+        try:
+            _make_database(self.postgres, read_secret(self.home.registry_secret))
+        except psycopg.Error as error:
+            raise StartError(
+                f"the registry's database cannot be made: {error}", cure="see the log of postgres"
+            ) from error
         yield from ()
 
     def launch(self) -> Launch:
@@ -54,6 +62,7 @@ class Registry:
             "QUARKUS_HTTP_PORT": str(self.port),
             "QUARKUS_MANAGEMENT_HOST": LOOPBACK,  # else health and metrics listen on all interfaces
             "QUARKUS_MANAGEMENT_PORT": str(self.management_port),
+            "QUARKUS_LOG_LEVEL": "WARN",  # else a line per request
         }
         argv = (java(), *OPTIONS, *HEAP, "-jar", str(self.folder / "quarkus-run.jar"))
         return Launch(argv=argv, log=self.home.log(self.name), environment=environment)

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from common.errors import ExitCode, PipelineError
 from deploy.local import logs
-from deploy.local.diagnosis import explain
+from deploy.local.diagnosis import StartError, explain
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
 from deploy.local.launch import Launch, Program, label
@@ -66,7 +66,9 @@ class Runner:
         try:
             self._step()
         except PipelineError as error:
-            self._fail(error)
+            self._note_end(error)
+        except OSError as error:  # a full disk, a file that is not ours: told like any other failed start
+            self._note_end(StartError(f"{self.label} cannot be started: {error}", cure="see `pipeline doctor`"))
 
     def halt(self) -> Child | None:
         """Start nothing any more; return the process that is left to be stopped."""
@@ -119,12 +121,12 @@ class Runner:
         if code is None:
             self._give_up_when_late(command)
         elif code != 0:
-            self._note_end(code)
+            self._note_exit(code)
         return code == 0
 
     def _watch_start(self, child: Child) -> None:
         if (code := child.poll()) is not None:
-            self._note_end(code)
+            self._note_exit(code)
         elif self.program.ready():
             self._get_ready()
         else:
@@ -134,7 +136,7 @@ class Runner:
         if (code := child.poll()) is not None:
             if self._seconds_here() >= STEADY_SECONDS:
                 self._ends_in_a_row = 0
-            self._note_end(code)
+            self._note_exit(code)
 
     def _get_ready(self) -> None:
         self._was_ready = True
@@ -143,21 +145,21 @@ class Runner:
     def _give_up_when_late(self, child: Child) -> None:
         if self._seconds_here() > START_SECONDS_MAX:
             child.kill()
-            self._note_end(None)
+            self._note_exit(None)
 
-    def _note_end(self, code: int | None) -> None:
+    def _note_exit(self, code: int | None) -> None:
+        error = explain(self.label, self.log, since=self._log_offset, code=code)
+        self._note_end(error, for_good=code == ExitCode.CONFIG)
+
+    def _note_end(self, error: PipelineError, *, for_good: bool = False) -> None:
         """Plan the next start, unless it would change nothing."""
         self._ends_in_a_row += 1
-        tried_enough = not self._was_ready and self._ends_in_a_row >= self._attempts_max
-        if code == ExitCode.CONFIG or tried_enough:
-            self._fail(explain(self.label, self.log, since=self._log_offset, code=code))
-            return
-        self.restarts += 1
-        self._enter(State.RESTARTING)
-
-    def _fail(self, error: PipelineError) -> None:
-        self.error = error
-        self._enter(State.FAILED)
+        if for_good or (not self._was_ready and self._ends_in_a_row >= self._attempts_max):
+            self.error = error
+            self._enter(State.FAILED)
+        else:
+            self.restarts += 1
+            self._enter(State.RESTARTING)
 
     def _enter(self, state: State) -> None:
         self.state, self._since = state, time.monotonic()

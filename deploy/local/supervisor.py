@@ -199,14 +199,15 @@ class _Supervisor:
             self._view.show(stack, latest)
 
     def _state(self) -> StackState:
+        error = self._error or next((runner.error for runner in self._runners if runner.error is not None), None)
         return StackState(
             phase=self._phase,
             pid=os.getpid(),
             started_at=psutil.Process().create_time(),
             ports=self._ports,
             processes=self._processes(),
-            error=self._error.message if self._error else "",
-            cure=self._error.cure if self._error else "",
+            error=error.message if error else "",
+            cure=error.cure if error else "",
         )
 
     def _wards(self) -> list[tuple[int, int]]:

@@ -41,6 +41,7 @@ class PlainView:
         self._began = time.monotonic()
         self._last: dict[str, ProcessState] = {}
         self._phase = Phase.STARTING
+        self._error = ""
 
     @contextmanager
     def open_progress(self, size_bytes: int) -> Iterator[jars.Advance]:
@@ -68,6 +69,9 @@ class PlainView:
             if (line := changed_line(self._last.get(process.label), process)) is not None:
                 self._line(f"{self._seconds():6.1f} s  {line}")
             self._last[process.label] = process
+        if stack.error != self._error:
+            self._error = stack.error
+            self._line(error_lines(stack))
         if stack.phase is not self._phase:
             self._phase = stack.phase
             self._line(f"{self._seconds():6.1f} s  stack {stack.phase}")
@@ -115,6 +119,8 @@ class LiveView:
         if stack.phase is Phase.READY:
             lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
             parts += [Text("\nIn another terminal:"), Padding(Text(lines, style="cyan", no_wrap=True), (0, 0, 1, 2))]
+        if stack.error:
+            parts.append(Text(error_lines(stack), style="red"))
         parts.append(Text(_PHASE_LINES[stack.phase], style="dim"))
         self._live.update(Group(*parts))
 
@@ -156,6 +162,11 @@ class Rate:
             self._seen.popleft()
         (first, before), (last, after) = self._seen[0], self._seen[-1]
         return max(0.0, after - before) / (last - first) if last > first else None
+
+
+def error_lines(stack: StackState) -> str:
+    """Say what keeps a part from running, and the way out."""
+    return f"error: {stack.error}\n  way out: {stack.cure}"
 
 
 def moved_line(port: Moved) -> str:

@@ -3,11 +3,11 @@ from pathlib import Path
 from deploy.local import home as homes
 from deploy.local.hints import home_option, paste_lines, pipeline_command
 
-FOLDER = Path("/work/shop")
+FOLDER = Path("/srv/shop")
 
 
 def test_command_is_the_short_path_from_the_users_folder() -> None:
-    assert pipeline_command(executable="/work/shop/.venv/bin/python", folder=FOLDER) == ".venv/bin/pipeline"
+    assert pipeline_command(executable="/srv/shop/.venv/bin/python", folder=FOLDER) == ".venv/bin/pipeline"
     assert pipeline_command(executable="/opt/venv/bin/python", folder=FOLDER) == "/opt/venv/bin/pipeline"
     assert pipeline_command(executable="/my venv/bin/python", folder=FOLDER) == "'/my venv/bin/pipeline'"
 

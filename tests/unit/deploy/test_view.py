@@ -1,6 +1,6 @@
 from deploy.local.ports import Moved
 from deploy.local.readings import Counters, Reading
-from deploy.local.runner import State, pause_seconds
+from deploy.local.runner import State
 from deploy.local.state import ProcessState
 from deploy.local.view import Rate, changed_line, figures_line, moved_line, state_word
 
@@ -50,8 +50,3 @@ def test_rate_takes_decisions_where_the_api_counts_nothing() -> None:
 def test_moved_port_is_named_with_what_listens_on_it() -> None:
     assert moved_line(Moved("api", 8080, 8085, as_before=False)) == "port 8080 is busy: api listens on 8085"
     assert moved_line(Moved("api", 8080, 8085, as_before=True)) == "api listens on 8085, as before (default: 8080)"
-
-
-def test_pause_doubles_from_a_third_of_a_second_up_to_ten() -> None:
-    assert [pause_seconds(count) for count in (1, 2, 3)] == [0.3, 0.6, 1.2]
-    assert pause_seconds(50) == 10.0

@@ -1,0 +1,94 @@
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from common.errors import PipelineError
+from deploy.local import home as homes
+from deploy.local import runner as runners
+from deploy.local.guardian import Guardian
+from deploy.local.launch import Launch
+from deploy.local.runner import Runner, State, pause_seconds, raise_failure, tick_until_settled
+
+
+class Command:
+    """A program that only prepares, and fails to as often as it is told."""
+
+    name = "provision"
+    slot = None
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors = list(errors)
+        self.times = 0
+
+    def prepare(self) -> Iterator[Launch]:
+        self.times += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        yield from ()
+
+    def launch(self) -> Launch | None:
+        return None
+
+    def ready(self) -> bool:
+        return True
+
+
+def make_runner(folder: Path, command: Command, *, needs: tuple[Runner, ...] = (), attempts_max: int = 1) -> Runner:
+    nobody = cast(Guardian, None)  # no process is started here
+    return Runner(command, homes.at(folder), nobody, needs=needs, attempts_max=attempts_max)
+
+
+@pytest.fixture(autouse=True)
+def no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(runners, "TICK_SECONDS", 0.0)
+
+
+def test_program_waits_for_what_it_needs(tmp_path: Path) -> None:
+    first = make_runner(tmp_path, Command())
+    second = make_runner(tmp_path, Command(), needs=(first,))
+    second.tick()
+    assert second.state is State.WAITING
+    tick_until_settled([second, first])
+    assert (first.state, second.state) == (State.READY, State.READY)
+
+
+@pytest.mark.parametrize("error", [PipelineError("no database"), OSError(28, "No space left on device")])
+def test_failed_preparation_ends_the_start(tmp_path: Path, error: Exception) -> None:
+    runner = make_runner(tmp_path, Command(error))
+    runner.tick()
+    assert runner.state is State.FAILED
+    with pytest.raises(PipelineError, match=r"no database|No space left"):
+        raise_failure([runner])
+
+
+def test_program_is_tried_as_often_as_it_may(tmp_path: Path) -> None:
+    command = Command(PipelineError("one"), PipelineError("two"))
+    runner = make_runner(tmp_path, command, attempts_max=3)
+    tick_until_settled([runner])
+    assert (runner.state, runner.restarts, command.times) == (State.READY, 2, 3)
+
+
+def test_program_that_was_up_is_started_again_for_ever(tmp_path: Path) -> None:
+    """A dependency may be away for long: what was up once must come back with it, without anybody's help."""
+    command = Command(*(PipelineError("away") for _ in range(20)))
+    runner = make_runner(tmp_path, command)
+    runner._was_ready = True
+    tick_until_settled([runner])
+    assert (runner.state, runner.restarts) == (State.READY, 20)
+
+
+def test_halted_program_starts_no_more(tmp_path: Path) -> None:
+    command = Command()
+    runner = make_runner(tmp_path, command)
+    assert runner.halt() is None
+    runner.tick()
+    assert (runner.state, command.times) == (State.STOPPED, 0)
+
+
+def test_pause_doubles_from_the_first_up_to_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runners, "PAUSE_SECONDS", 0.3)
+    assert [pause_seconds(count) for count in (1, 2, 3)] == [0.3, 0.6, 1.2]
+    assert pause_seconds(50) == 10.0

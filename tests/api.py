@@ -79,8 +79,9 @@ class Api:
 def running_api(
     pipeline: Pipeline, env: Mapping[str, str] | None = None, *, ready: bool = True
 ) -> Iterator[tuple[Api, Process]]:
-    """Run the API; wait until it takes orders unless the test has other plans."""
-    process = pipeline.start("order_service", "api", role="order_rw", env={"PIPELINE_HTTP_THREADS": "8", **(env or {})})
+    """Run the API in one worker process, for which /readyz speaks; wait for that unless the test has other plans."""
+    small = {"PIPELINE_HTTP_WORKERS": "1", "PIPELINE_HTTP_THREADS": "8"}
+    process = pipeline.start("order_service", "api", role="order_rw", env={**small, **(env or {})})
     try:
         if ready:
             process.wait_ready(process.http_url)

@@ -3,6 +3,7 @@
 Build an engine after fork and in no module's body: its pool holds sockets, which two processes must not share.
 """
 
+import select
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -29,7 +30,12 @@ ANSWER_SECONDS: Mapping[Target, float] = {"read-write": 7.0, "any": 70.0}
 
 
 def create_engine(
-    settings: PostgresSettings, *, application: str, pool_size: int, target: Target = "read-write"
+    settings: PostgresSettings,
+    *,
+    application: str,
+    pool_size: int,
+    target: Target = "read-write",
+    autocommit: bool = False,
 ) -> sa.Engine:
     """Return an engine that connects lazily, never with more than `pool_size` connections.
 
@@ -37,7 +43,7 @@ def create_engine(
     the server to take one, and 7 s for an answer; a connection that a restart of the server cut is replaced before it
     is used. Statement parameters stay out of error texts: they hold user ids. `target`: services write, so a server
     that refuses writes is not theirs; readers (roles whose sessions are read-only, with time-outs of their own) say
-    "any".
+    "any". `autocommit`: each statement is its own transaction, without a word to the server about it.
     """
     url = sa.make_url(settings.postgres_url).set(
         drivername="postgresql+psycopg", password=settings.postgres_password.get_secret_value() or None
@@ -47,7 +53,8 @@ def create_engine(
         pool_size=pool_size,
         max_overflow=0,
         pool_timeout=POOL_WAIT_SECONDS,
-        pool_pre_ping=True,
+        pool_reset_on_return=None if autocommit else "rollback",
+        isolation_level="AUTOCOMMIT" if autocommit else None,
         pool_use_lifo=True,  # idle connections age at one end and go first when the server closes them
         hide_parameters=True,
         connect_args=connect_options(application, target=target),
@@ -59,7 +66,19 @@ def create_engine(
         connection.answer_seconds = ANSWER_SECONDS[target]
         return connection
 
+    sa.event.listen(engine, "checkout", _refuse_dead)
     return engine
+
+
+def _refuse_dead(connection: psycopg.Connection[Any], _record: Any, _proxy: Any) -> None:
+    """Have the pool replace a connection that the server has ended; a look at the socket, where a ping is a round trip.
+
+    An idle connection has nothing to read but its end.
+    """
+    look = select.poll()
+    look.register(connection.fileno(), select.POLLIN)
+    if look.poll(0):
+        raise sa.exc.DisconnectionError("the server ended an idle connection")
 
 
 def connect_options(application: str, *, target: Target = "read-write") -> dict[str, str | int]:

@@ -16,12 +16,22 @@ from order_service.io.tables import idempotency_key as table
 
 CLAIMS_MAX = 3
 
+_INSERT = (
+    pg.insert(table)
+    .values({column: sa.bindparam(column) for column in ("user_id", "key", "fingerprint", "order_id", "event")})
+    .on_conflict_do_nothing()
+    .returning(table.c.order_id)
+)
+_OF_KEY = sa.and_(table.c.user_id == sa.bindparam("of_user"), table.c.key == sa.bindparam("of_key"))
+_READ = sa.select(table.c.fingerprint, table.c.order_id, table.c.event, table.c.acknowledged_at).where(_OF_KEY)
+_MARK = sa.update(table).where(_OF_KEY, table.c.acknowledged_at.is_(None)).values(acknowledged_at=sa.func.now())
+
 
 class KeyStore:
-    """The table `orders.idempotency_key`."""
+    """The table `orders.idempotency_key`, through an engine that commits by itself."""
 
     def __init__(self, engine: sa.Engine) -> None:
-        self._engine = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._engine = engine
 
     def claim(self, offered: KeyRow) -> KeyRow:
         """Return the row that stands under the key: the offered one, or the one that was there before.
@@ -39,26 +49,23 @@ class KeyStore:
     def acknowledge(self, row: KeyRow) -> None:
         """Note that the broker has the event. Raises Busy; nothing is lost then but the short cut of a retry."""
         with outage_is_busy(), self._engine.connect() as connection:
-            _mark(connection, row.user_id, row.key)
+            connection.execute(_MARK, {"of_user": row.user_id, "of_key": row.key})
 
 
 def _insert(connection: sa.Connection, row: KeyRow) -> bool:
-    inserted = connection.execute(
-        pg.insert(table)
-        .values(
-            user_id=row.user_id, key=row.key, fingerprint=row.fingerprint, order_id=UUID(row.order_id), event=row.event
-        )
-        .on_conflict_do_nothing()
-    )
-    return inserted.rowcount == 1
+    """Return True if the row is ours now, False if one stood there."""
+    values = {
+        "user_id": row.user_id,
+        "key": row.key,
+        "fingerprint": row.fingerprint,
+        "order_id": UUID(row.order_id),
+        "event": row.event,
+    }
+    return connection.execute(_INSERT, values).first() is not None
 
 
 def _read(connection: sa.Connection, user_id: str, key: str) -> KeyRow | None:
-    found = connection.execute(
-        sa.select(table.c.fingerprint, table.c.order_id, table.c.event, table.c.acknowledged_at).where(
-            table.c.user_id == user_id, table.c.key == key
-        )
-    ).one_or_none()
+    found = connection.execute(_READ, {"of_user": user_id, "of_key": key}).one_or_none()
     if found is None:
         return None
     return KeyRow(
@@ -68,12 +75,4 @@ def _read(connection: sa.Connection, user_id: str, key: str) -> KeyRow | None:
         str(found.order_id),
         found.event,
         acknowledged=found.acknowledged_at is not None,
-    )
-
-
-def _mark(connection: sa.Connection, user_id: str, key: str) -> None:
-    connection.execute(
-        sa.update(table)
-        .where(table.c.user_id == user_id, table.c.key == key, table.c.acknowledged_at.is_(None))
-        .values(acknowledged_at=sa.func.now())
     )

@@ -92,7 +92,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         """Build the application and its clients. Runs in the worker."""
-        engine = create_engine(self._settings, application="order-api", pool_size=self._settings.http_threads)
+        engine = create_engine(
+            self._settings, application="order-api", pool_size=self._settings.http_threads, autocommit=True
+        )
         self._publisher = Publisher(self._settings)
         app = create_app(engine, self._publisher, stopping=self.stop)
         # A chunked body is parsed while the application reads it, so gunicorn's complaint about it surfaces there.

@@ -35,16 +35,17 @@ class StatusStore:
 
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
-        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        # Said once more where it matters: an engine that commits by itself would tear status and offsets apart.
+        self._transactions = engine.execution_options(isolation_level="READ COMMITTED")
 
     def answers(self) -> None:
         """Return if the database answers."""
-        with outage_is_busy(), self._reading.connect() as connection:
+        with outage_is_busy(), self._engine.connect() as connection:
             connection.execute(sa.text("SELECT 1"))
 
     def find(self, order_id: str) -> OrderStatus | None:
         """Return an order, or None while neither the order nor its outcome was read."""
-        with outage_is_busy(), self._reading.connect() as connection:
+        with outage_is_busy(), self._engine.connect() as connection:
             found = connection.execute(_known().where(table.c.order_id == UUID(order_id))).one_or_none()
         return None if found is None else _status(found)
 
@@ -56,12 +57,12 @@ class StatusStore:
         wanted = _known().where(table.c.user_id == user_id).order_by(table.c.order_id.desc()).limit(limit)
         if before is not None:
             wanted = wanted.where(table.c.order_id < UUID(before))
-        with outage_is_busy(), self._reading.connect() as connection:
+        with outage_is_busy(), self._engine.connect() as connection:
             return [_status(row) for row in connection.execute(wanted)]
 
     def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
         """Return the next offset to read per partition; one that was never stored is left out."""
-        with outage_is_busy(), self._reading.connect() as connection:
+        with outage_is_busy(), self._engine.connect() as connection:
             return _read_positions(connection, sorted(partitions))
 
     def apply(self, statuses: Sequence[OrderStatus], spans: Mapping[Partition, Span]) -> None:
@@ -70,7 +71,7 @@ class StatusStore:
         `statuses`: one per order, by ascending order id. Raises Busy too if another projection went further.
         """
         partitions = sorted(spans)
-        with outage_is_busy(), self._engine.begin() as connection:
+        with outage_is_busy(), self._transactions.begin() as connection:
             stored = _lock_positions(connection, partitions)
             for partition, position in stored.items():
                 if position > spans[partition].first:

@@ -99,7 +99,7 @@ def test_database_down_leaves_orders_without_a_key_and_comes_back(pipeline: Pipe
 def test_frozen_database_holds_no_thread_for_ever(pipeline: Pipeline, postgres: Forwarder) -> None:
     """Fault: the server acknowledges every byte and answers none, as one that is stopped does. Time-outs that it keeps
     itself are worth nothing then, and requests without a key must find a thread after the others gave up."""
-    with running_api(pipeline, {**behind(pipeline, postgres), "PIPELINE_HTTP_WORKERS": "1"}) as (api, _):
+    with running_api(pipeline, behind(pipeline, postgres)) as (api, _):
         assert api.place(key="k").status == 202
         postgres.freeze()
         started = time.monotonic()

@@ -111,6 +111,12 @@ def ratio(turns: Sequence[Turn], batch: int) -> float:
     return fast.median / slow.median
 
 
+def ratios_by_round(turns: Sequence[Turn], batch: int) -> list[float]:
+    """Return the batch's speed by that of the single orders beside it: how far the machine's noise moves the ratio."""
+    pairs = zip(of_batch(turns, batch), of_batch(turns, 1), strict=True)
+    return [fast.window.orders_per_second / slow.window.orders_per_second for fast, slow in pairs]
+
+
 def _take(batch: int, question: Question, start: Callable[[int], Worker]) -> Turn:
     worker = start(batch)
     window = worker.measure(warm_up_seconds=question.warm_up_seconds, seconds=question.seconds)

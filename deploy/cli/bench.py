@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
-from benchmarks.reserve import Question, Turn, compare, of_batch, ratio, spread
+from benchmarks.reserve import Question, Turn, compare, of_batch, ratio, ratios_by_round, spread
 from chaos.checker.judge import Judgement
 from common.errors import ExitCode
 from deploy.cli.measuring import measuring_stack
@@ -43,7 +43,7 @@ def reserve(
     ] = results.FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare a worker that reserves a batch per transaction with one that takes orders one by one.
+    """Compare one worker at a batch per transaction with the same at one order.
 
     Both run in turns, on a broker and a database that are started for it and removed afterwards. Prints orders per
     second and the ratio of the medians. The exit code is 1 if the books are not sound at the end.
@@ -107,6 +107,7 @@ def _findings(turns: Sequence[Turn], batch: int) -> dict[str, Any]:
             for each in (batch, 1)
         },
         "ratio": round(ratio(turns, batch), 1),
+        "ratio_by_round": asdict(spread(ratios_by_round(turns, batch))),
         "turns": [asdict(turn) for turn in turns],
     }
 
@@ -120,10 +121,9 @@ def _print(found: Mapping[str, Any], path: Path) -> None:
     """Show the figures on standard output."""
     console = Console(highlight=False, soft_wrap=True)
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading, justify in (("one worker", "left"), ("orders/s", "right"), ("min", "right"), ("max", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # the four words are what it takes
-    table.add_column("CPU us an order", justify="right")
-    table.add_column("orders a transaction", justify="right")
+    table.add_column("one worker", no_wrap=True)
+    for heading in ("orders/s", "min", "max", "CPU us/order", "orders/transaction"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for name, figures in found["variants"].items():
         speed = figures["orders_per_second"]
         table.add_row(
@@ -133,7 +133,9 @@ def _print(found: Mapping[str, Any], path: Path) -> None:
             f"{figures['records_per_transaction']['median']:,.1f}",
         )
     console.print(table)
-    console.print(f"ratio of the medians: {found['ratio']:.0f}x", style="bold")
+    by_round = found["ratio_by_round"]
+    console.print(f"ratio of the medians: {found['ratio']:.0f}x", style="bold", end=" ")
+    console.print(f"(by round: {by_round['least']:.0f}x to {by_round['most']:.0f}x)", style="dim")
     if not found["sound"]:
         console.print("the books are NOT sound: none of this counts", style="bold red")
     versions = " ".join(f"{name} {version}" for name, version in found["versions"].items())

@@ -2,7 +2,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from benchmarks.reserve import Question, Spread, Turn, compare, orders_needed, ratio, spread
+from benchmarks.reserve import Question, Spread, Turn, compare, orders_needed, ratio, ratios_by_round, spread
 from benchmarks.worker import Window, Worker, WorkerError
 
 QUESTION = Question(rounds=2, batch=100, seconds=2.0, orders_ahead=1000)
@@ -94,6 +94,7 @@ def test_the_ratio_is_that_of_the_medians() -> None:
     speeds = [(100, 300.0), (1, 2.0), (100, 900.0), (1, 4.0), (100, 600.0), (1, 3.0)]
     turns = [Turn(batch, window(speed), dry=False) for batch, speed in speeds]
     assert ratio(turns, 100) == pytest.approx(200)
+    assert ratios_by_round(turns, 100) == pytest.approx([150, 225, 200])
 
 
 def test_a_spread_names_least_median_and_most() -> None:

@@ -6,18 +6,17 @@ Nothing of the services' codec is used. A schema is fetched from the registry on
 import json
 import re
 import struct
-import urllib.error
-import urllib.request
+from http import HTTPStatus
 from io import BytesIO
 from typing import Any, cast
 
 import fastavro
 
 from chaos.checker.errors import StoreDownError
+from chaos.checker.web import get_json
 
 FRAME = struct.Struct(">bI")
 REGISTRY_SECONDS = 5.0
-NOT_FOUND = 404
 CURE = "see: pipeline status"
 
 UUID_TEXT = re.compile("-".join(f"[0-9a-f]{{{digits}}}" for digits in (8, 4, 4, 4, 12)))
@@ -70,14 +69,12 @@ class Registry:
         """Return the schema's text, or None if nobody registered it."""
         url = f"{self._url}/schemas/ids/{schema_id}"
         try:
-            with urllib.request.urlopen(url, timeout=REGISTRY_SECONDS) as answer:  # noqa: S310 - the settings say http(s)
-                return str(json.load(answer)["schema"])
-        except urllib.error.HTTPError as error:
-            if error.code == NOT_FOUND:
-                return None
-            raise StoreDownError(f"the registry answers {error.code} at {url}", cure=CURE) from error
+            status, document = get_json(url, seconds=REGISTRY_SECONDS)
         except OSError as error:
             raise StoreDownError(f"the registry does not answer at {url}: {error}", cure=CURE) from error
+        if document is None and status != HTTPStatus.NOT_FOUND:
+            raise StoreDownError(f"the registry answers {status} at {url}", cure=CURE)
+        return str(document["schema"]) if document else None
 
 
 def impossible(order: dict[str, Any]) -> str:

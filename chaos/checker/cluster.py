@@ -129,6 +129,12 @@ class Cluster:
         return {Spot(self.short_name(at.topic), at.partition): at.offset for at in found if at.offset >= 0}
 
 
+def at_time(time_ms: int) -> OffsetSpec:
+    """Ask for the first record with this time stamp or a later one; milliseconds since the epoch."""
+    spec: OffsetSpec = OffsetSpec.for_timestamp(time_ms)
+    return spec
+
+
 def _refused(error: KafkaException) -> StoreDownError:
     cause = error.args[0]
     if cause.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:

@@ -96,7 +96,7 @@ class Collector:
         event = self._event(record, "InventoryReserved" if verdict is Verdict.RESERVED else "InventoryFailed")
         if event is None:
             return
-        headers = _texts(record.headers())
+        headers = texts(record.headers())
         order_id = sys.intern(event["order_id"])
         outcome = Outcome(
             verdict=verdict,
@@ -122,12 +122,12 @@ class Collector:
             event_id=event["event_id"],
             kind=sys.intern(event["kind"]),
             channel=sys.intern(event["channel"]),
-            source=self._coordinate(_texts(record.headers()), "origin"),
+            source=self._coordinate(texts(record.headers()), "origin"),
         )
         self.sent[order_id] = (*self.sent.get(order_id, ()), sent)
 
     def _take_dead_letter(self, record: Record) -> None:
-        headers = _texts(record.headers())
+        headers = texts(record.headers())
         self.dead_letters.append(
             DeadLetter(
                 at=record.at,
@@ -145,12 +145,19 @@ class Collector:
             return None
 
     def _coordinate(self, headers: Mapping[str, str], prefix: str) -> Coordinate | None:
-        """Return what the headers `<prefix>_topic`, `_partition` and `_offset` name, if they name a coordinate."""
-        try:
-            topic = headers[f"{prefix}_topic"].removeprefix(self._prefix)
-            return Coordinate(sys.intern(topic), int(headers[f"{prefix}_partition"]), int(headers[f"{prefix}_offset"]))
-        except (KeyError, ValueError):
-            return None
+        return coordinate(headers, prefix, namespace=self._prefix)
+
+
+def coordinate(headers: Mapping[str, str], prefix: str, *, namespace: str) -> Coordinate | None:
+    """Return what the headers `<prefix>_topic`, `_partition` and `_offset` name, if they name a coordinate.
+
+    `namespace` stands in front of the topic there, with its dot, and is left out.
+    """
+    try:
+        topic = headers[f"{prefix}_topic"].removeprefix(namespace)
+        return Coordinate(sys.intern(topic), int(headers[f"{prefix}_partition"]), int(headers[f"{prefix}_offset"]))
+    except (KeyError, ValueError):
+        return None
 
 
 def digest(*parts: bytes | None) -> bytes:
@@ -164,5 +171,6 @@ def fingerprint(lines: Sequence[tuple[str, int]]) -> int:
     return hash(tuple(sorted(lines)))
 
 
-def _texts(headers: Headers) -> dict[str, str]:
+def texts(headers: Headers) -> dict[str, str]:
+    """Return the headers that have a value, as texts."""
     return {name: value.decode(errors="replace") for name, value in headers or () if value is not None}

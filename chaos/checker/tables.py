@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from sys import intern
-from typing import Any, LiteralString
+from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
@@ -13,6 +14,7 @@ from chaos.checker.books import (
     Coordinate,
     Decision,
     LedgerRow,
+    Lines,
     Offsets,
     Spot,
     Status,
@@ -47,6 +49,82 @@ STATUSES = "SELECT order_id::text, status, notified_at IS NOT NULL FROM orders.o
 LEDGER = "SELECT order_id::text, kind, channel, event_id::text, state FROM notification.ledger ORDER BY claimed_at"
 PROJECTION = "SELECT topic, partition, next_offset FROM orders.projection_offset"
 DECIDED = "SELECT count(*) FROM orders.order_status WHERE status <> 'pending'"
+
+
+ORDER_DECISION = """
+    SELECT verdict, reason, event_id::text, topic, partition, "offset", skus, qtys, replays, decided_at
+    FROM inventory.decision WHERE order_id = %(order_id)s
+"""
+ORDER_STATUS = """
+    SELECT status, reason, notified_at, placed_at, decided_at, user_id
+    FROM orders.order_status WHERE order_id = %(order_id)s
+"""
+ORDER_LEDGER = """
+    SELECT kind, channel, state, event_id::text, attempts, claimed_at, sent_at
+    FROM notification.ledger WHERE order_id = %(order_id)s ORDER BY claimed_at
+"""
+ORDER_KEYS = """
+    SELECT key, created_at, acknowledged_at
+    FROM orders.idempotency_key WHERE order_id = %(order_id)s ORDER BY created_at
+"""
+
+
+class DecisionRow(NamedTuple):
+    """One decision, as it stands."""
+
+    verdict: Verdict
+    reason: str | None
+    event_id: str
+    owner: Coordinate
+    lines: Lines
+    replays: int
+    decided_at: datetime
+
+
+class StatusRow(NamedTuple):
+    """One status, as it stands."""
+
+    status: str
+    reason: str | None
+    notified_at: datetime | None
+    placed_at: datetime | None
+    decided_at: datetime | None
+    user_id: str
+
+
+class NotificationRow(NamedTuple):
+    """One ledger row, as it stands."""
+
+    kind: str
+    channel: str
+    state: str
+    event_id: str
+    attempts: int
+    claimed_at: datetime
+    sent_at: datetime | None
+
+
+class KeyRow(NamedTuple):
+    """One idempotency key, as it stands."""
+
+    key: str
+    created_at: datetime
+    acknowledged_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrderRows:
+    """What the tables say of one order, as of one moment."""
+
+    decision: DecisionRow | None
+    status: StatusRow | None
+    ledger: tuple[NotificationRow, ...]
+    keys: tuple[KeyRow, ...]
+
+    @property
+    def empty(self) -> bool:
+        """Return True if no table knows the order."""
+        return not (self.decision or self.status or self.ledger or self.keys)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +177,42 @@ class TableReader:
                 ledger=ledger,
                 projection=self._projection(connection),
             )
+
+    def order(self, order_id: str) -> OrderRows:
+        """Return the rows of one order as of one moment."""
+        bound = {"order_id": order_id}
+        with self._snapshot() as connection:
+            decision = connection.execute(ORDER_DECISION, bound).fetchone()
+            status = connection.execute(ORDER_STATUS, bound).fetchone()
+            return OrderRows(
+                decision=self._decision_row(*decision) if decision else None,
+                status=StatusRow(*status) if status else None,
+                ledger=tuple(NotificationRow(*row) for row in connection.execute(ORDER_LEDGER, bound)),
+                keys=tuple(KeyRow(*row) for row in connection.execute(ORDER_KEYS, bound)),
+            )
+
+    def _decision_row(
+        self,
+        verdict: int,
+        reason: str | None,
+        event_id: str,
+        topic: str,
+        partition: int,
+        offset: int,
+        skus: list[str],
+        quantities: list[int],
+        replays: int,
+        decided_at: datetime,
+    ) -> DecisionRow:
+        return DecisionRow(
+            verdict=Verdict.RESERVED if verdict else Verdict.FAILED,
+            reason=reason,
+            event_id=event_id,
+            owner=Coordinate(self._short_name(topic), partition, offset),
+            lines=tuple(zip(skus, quantities, strict=True)),
+            replays=replays,
+            decided_at=decided_at,
+        )
 
     def _decision(
         self,

@@ -4,31 +4,41 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from chaos.checker.config import CheckerSettings
+from chaos.checker.config import CheckerSettings, StorySettings
 from common.config import load
 from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local.home import read_secret
+from deploy.local.loopback import LOOPBACK
+from deploy.local.ports import recall
 from deploy.local.servers import addresses_of
 
 ROLE = "checker"
+API_PORT = "api"
 
 
 def checker_settings(home: Path) -> CheckerSettings:
+    """Return where to read what is judged. Raises ConfigError."""
+    return story_settings(home)
+
+
+def story_settings(home: Path) -> StorySettings:
     """Return the addresses of the stack in `home`, which comes first, or of the environment. Raises ConfigError."""
+    place = homes.at(home)
     try:
-        addresses = addresses_of(homes.at(home))
+        addresses = addresses_of(place)
     except ConfigError as no_stack:
         try:
-            return load(CheckerSettings)
+            return load(StorySettings)
         except ConfigError as unset:
             raise ConfigError(
                 f"{no_stack.message}, and the environment names no pipeline:\n{unset.message}", cure=no_stack.cure
             ) from unset
-    return CheckerSettings(
+    return StorySettings(
         namespace="",
         kafka_bootstrap=addresses.kafka_bootstrap,
         registry_url=addresses.registry_url,
         postgres_url=addresses.postgres_url(ROLE),
         postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / ROLE)),
+        api_url=f"http://{LOOPBACK}:{recall(place)[API_PORT]}",
     )

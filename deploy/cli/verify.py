@@ -88,12 +88,16 @@ def show(judgement: Judgement, seconds: float, console: Console) -> None:
     harms = ", ".join(f"{judgement.harms[harm]:,} {harm.value}" for harm in (Harm.LOST, Harm.DOUBLED, Harm.OVERSOLD))
     wrong = f", {judgement.harms[Harm.WRONG]:,} otherwise wrong" if judgement.harms[Harm.WRONG] else ""
     console.print(
-        f"{harms}{wrong}: {counts['orders']:,} orders, {counts['reserved']:,} reserved, {counts['failed']:,} failed, "
-        f"{counts['notified']:,} notified, {counts['dead_letters']:,} dead letters, {counts['replays']:,} replays "
-        f"({seconds:.1f} s)",
+        f"{harms}{wrong}: {_count(counts['orders'], 'order')}, {counts['reserved']:,} reserved, "
+        f"{counts['failed']:,} failed, {counts['notified']:,} notified, "
+        f"{_count(counts['dead_letters'], 'dead letter')}, {_count(counts['replays'], 'replay')} ({seconds:.1f} s)",
         style="bold green" if judgement.sound else "bold red",
         soft_wrap=True,
     )
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def _table(judgement: Judgement) -> Table:

@@ -1,12 +1,15 @@
-"""`pipeline verify` as a user calls it: words, JSON and exit codes."""
+"""`pipeline verify` and `pipeline order` as a user calls them: words, JSON and exit codes."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.api import Api, running_api
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.records import write_orders
@@ -26,22 +29,45 @@ def run(pipeline: Pipeline, *arguments: str, folder: Path, **changes: str) -> su
     )
 
 
-def test_verify_says_in_one_line_that_the_books_are_sound(pipeline: Pipeline, tmp_path: Path) -> None:
+@contextmanager
+def all_services(pipeline: Pipeline) -> Iterator[Api]:
+    workers = [
+        pipeline.start("inventory_service", role="inventory_rw"),
+        pipeline.start("notification_service", role="notification_rw"),
+        pipeline.start("order_service", "projection", role="order_rw"),
+    ]
+    with running_api(pipeline) as (api, _):
+        for worker in workers:
+            worker.wait_ready()
+        yield api
+
+
+def test_the_whole_pipeline_is_proved_and_an_order_s_story_told(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.set_stock({"tea": 3})
-    for service, role in (
-        ("inventory_service", "inventory_rw"),
-        ("notification_service", "notification_rw"),
-    ):
-        pipeline.start(service, role=role).wait_ready()
-    pipeline.start("order_service", "projection", role="order_rw").wait_ready()
-    write_orders(pipeline, [make_order(lines=[("tea", 2)]), make_order(lines=[("tea", 2)])])
+    with all_services(pipeline) as api:
+        placed = api.place("ada", [("tea", 2)], key="7f1c")
+        assert api.place("ada", [("tea", 2)], key="7f1c").json == placed.json
+        refused = api.place("ada", [("tea", 2)], Prefer="wait=10")
 
-    ended = run(pipeline, "verify", folder=tmp_path)
+        proof = run(pipeline, "verify", folder=tmp_path)
+        story = run(pipeline, "order", placed.json["order_id"], folder=tmp_path, PIPELINE_API_URL=api.url)
+        told = json.loads(
+            run(pipeline, "order", refused.json["order_id"], "--json", folder=tmp_path, PIPELINE_API_URL=api.url).stdout
+        )
 
-    assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout.splitlines()[-1].startswith(
+    assert (proof.returncode, proof.stderr) == (0, "")
+    assert proof.stdout.splitlines()[-1].startswith(
         "0 lost, 0 doubled, 0 oversold: 2 orders, 1 reserved, 1 failed, 2 notified, 0 dead letters, 0 replays"
     )
+    assert (story.returncode, story.stderr) == (0, "")
+    happened = [line.split("ms ", 1)[1].split()[0] for line in story.stdout.splitlines() if " ms " in line]
+    assert set(happened) == {"placed", "key", "confirmed", "record", "decided", "event", "claimed", "sent", "told"}
+    assert "status  reserved, notified\n" in story.stdout
+    assert story.stdout.endswith(": 200, reserved\n")
+    assert told["decision"]["verdict"] == "failed"
+    assert told["events"][0]["origin"] == told["created"][0]["at"] == told["decision"]["owner"]
+    assert told["http"]["status"] == told["status"]["status"] == "failed"
+    assert len(told["created"]) == len(told["events"]) == len(told["sent"]) == len(told["notifications"]) == 1
 
 
 def test_verify_names_the_order_that_has_no_outcome(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -53,7 +79,7 @@ def test_verify_names_the_order_that_has_no_outcome(pipeline: Pipeline, tmp_path
     assert (ended.returncode, ended.stderr) == (1, "")
     assert f"L1 order {order.order_id}: no outcome in time" in ended.stdout
     assert "    record     orders.created " in ended.stdout
-    assert ended.stdout.splitlines()[-1].startswith("1 lost, 0 doubled, 0 oversold: 1 orders")
+    assert ended.stdout.splitlines()[-1].startswith("1 lost, 0 doubled, 0 oversold: 1 order, ")
 
 
 def test_verify_tells_a_script_in_json(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -86,3 +112,33 @@ def test_a_store_that_is_down_ends_verify_with_75(
     assert ended.returncode == 75
     assert named in ended.stderr
     assert "way out: see: pipeline status" in ended.stderr
+
+
+def test_an_order_that_waits_is_found_on_the_topic_alone(pipeline: Pipeline, tmp_path: Path) -> None:
+    order = make_order(lines=[("tea", 2), ("mug", 1)])
+    write_orders(pipeline, [make_order(), order, order])
+
+    ended = run(pipeline, "order", order.order_id, folder=tmp_path, PIPELINE_API_URL="http://127.0.0.1:1")
+
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.count("record     orders.created ") == 2
+    assert "2 x tea, 1 x mug for ada" in ended.stdout
+    assert "none: the projection has not read the order" in ended.stdout
+    assert "no answer" in ended.stdout
+
+
+@pytest.mark.parametrize(
+    ("order_id", "code", "said"),
+    [
+        ("0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11", 1, "no topic and no table knows order 0198c5d2"),
+        ("7f1c", 2, "'7f1c' is no order id"),
+    ],
+)
+def test_an_order_that_nobody_knows_is_said_to_be_unknown(
+    pipeline: Pipeline, tmp_path: Path, order_id: str, code: int, said: str
+) -> None:
+    ended = run(pipeline, "order", order_id, folder=tmp_path)
+
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert said in ended.stderr
+    assert "way out: " in ended.stderr

@@ -3,107 +3,47 @@
 import dataclasses
 import os
 import signal
-import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import confluent_kafka
 import pytest
 import sqlalchemy as sa
-import uuid_utils
 
-from chaos.plan import Action, Arm, read_evidence, write_plan
-from common.events.inventory import InventoryFailed, InventoryReserved, Reason
+from chaos.plan import Action, Arm, read_evidence
+from common.events.inventory import InventoryReserved
 from common.events.notifications import Kind, NotificationSent
 from common.topics import (
-    INVENTORY_FAILED,
     INVENTORY_RESERVED,
     NOTIFICATION,
     NOTIFICATION_SENT,
-    Topic,
     dead_letter_topic,
 )
 from notification_service.core.messages import sent_event_id
-from tests.factories import make_order
 from tests.mail import MailServer, serving
+from tests.notifications import (
+    armed,
+    by_mail,
+    committed,
+    ledger,
+    make_failed,
+    make_reserved,
+    sent,
+    start_worker,
+    wait_published,
+    write_outcomes,
+    written,
+)
 from tests.pipeline import Pipeline
-from tests.processes import Process
 from tests.records import codec_of, read, wait_for, write
 
-Outcome = InventoryReserved | InventoryFailed
 DEAD_LETTERS = dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION)
-
-
-def make_reserved(user_id: str = "ada") -> InventoryReserved:
-    order = make_order(lines=[("tea", 2), ("mug", 1)], user_id=user_id)
-    return InventoryReserved(_id(), order.order_id, user_id, order.lines, order.placed_at_ms, order.placed_at_ms + 5)
-
-
-def make_failed(user_id: str = "ada") -> InventoryFailed:
-    order = make_order(lines=[("tea", 2)], user_id=user_id)
-    at = order.placed_at_ms
-    return InventoryFailed(
-        _id(), order.order_id, user_id, order.lines, Reason.INSUFFICIENT_STOCK, "tea", 2, 1, at, at + 5
-    )
-
-
-def _id() -> str:
-    return str(uuid.UUID(bytes=uuid_utils.uuid7().bytes))
-
-
-def start_worker(pipeline: Pipeline, *launcher: str, env: Mapping[str, str] | None = None) -> Process:
-    module, *arguments = (*launcher, "notification_service")
-    return pipeline.start(module, *arguments, role="notification_rw", env=env)
-
-
-def write_outcomes(pipeline: Pipeline, *outcomes: Outcome, partition: int = -1) -> None:
-    codec = codec_of(pipeline)
-    for topic, kind in ((INVENTORY_RESERVED, InventoryReserved), (INVENTORY_FAILED, InventoryFailed)):
-        of_kind = [outcome for outcome in outcomes if isinstance(outcome, kind)]
-        write(pipeline, topic, ((o.user_id.encode(), codec.encode(o)) for o in of_kind), partition=partition)
-
-
-def ledger(pipeline: Pipeline) -> dict[str, Any]:
-    """Return the rows by order id."""
-    with pipeline.administer() as connection:
-        return {str(row.order_id): row for row in connection.execute(sa.text("SELECT * FROM notification.ledger"))}
-
-
-def sent(pipeline: Pipeline) -> list[NotificationSent]:
-    codec = codec_of(pipeline)
-    return [codec.decode(NotificationSent, seen.value) for seen in read(pipeline, NOTIFICATION_SENT)]
-
-
-def wait_published(pipeline: Pipeline, *outcomes: Outcome) -> None:
-    """Wait until a `NotificationSent` stands on the topic for each of them."""
-    wanted = {outcome.order_id for outcome in outcomes}
-    wait_for(lambda: wanted <= {event.order_id for event in sent(pipeline)}, what="the published notifications")
-
-
-def committed(pipeline: Pipeline, topic: Topic) -> int:
-    """Return the sum of the group's committed offsets on a topic."""
-    group = NOTIFICATION.within(pipeline.namespace)
-    return sum(lag.committed or 0 for lag in pipeline.admin.lag([topic]) if lag.group == group)
-
-
-def written(worker: Process, outcome: Outcome) -> int:
-    """Return how many messages the log channel wrote for an order."""
-    return sum(outcome.order_id in line for line in worker.output().splitlines() if "message.written" in line)
 
 
 @pytest.fixture
 def mail_port(pipeline: Pipeline) -> int:
     return pipeline.processes.free_port()
-
-
-def by_mail(port: int) -> dict[str, str]:
-    return {"PIPELINE_NOTIFICATION_CHANNEL": "smtp", "PIPELINE_SMTP_PORT": str(port)}
-
-
-def armed(folder: Path, *arms: Arm) -> dict[str, str]:
-    write_plan(folder / "plan.json", arms)
-    return {"CHAOS_PLAN": str(folder / "plan.json"), "CHAOS_EVIDENCE": str(folder / "evidence.jsonl")}
 
 
 def test_each_outcome_is_told_once_and_published(pipeline: Pipeline) -> None:
@@ -144,7 +84,7 @@ def test_outcome_that_comes_again_is_not_told_again_but_published_alike(pipeline
     assert ledger(pipeline)[reserved.order_id].attempts == 1
 
 
-def test_batch_takes_few_trips_and_keeps_the_order_of_each_user(pipeline: Pipeline) -> None:
+def test_notifications_of_a_user_keep_the_order_of_the_outcomes(pipeline: Pipeline) -> None:
     outcomes = [make_reserved(f"user {number % 7}") for number in range(700)]
     write_outcomes(pipeline, *outcomes)
     start_worker(pipeline)

@@ -33,7 +33,11 @@ from common.kafka.options import admin_options
 from common.kafka.records import CommitPoint, Partition
 from common.topics import ALL_TOPICS, Group, Topic
 
-CALL_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
+"""After so long without any answer a broker counts as absent."""
+
+SETTLE_SECONDS = 20.0
+"""How long a cluster may take that answers "not yet", or slowly."""
 
 UNSTABLE_SECONDS = 20.0
 """A killed worker's transaction lasts 10 s, and up to 10 s more until the broker looks."""
@@ -183,7 +187,7 @@ class Admin:
     def _metadata(self) -> Mapping[str, Any]:
         """Return what the broker says now of every topic, by name."""
         try:
-            return self._client.list_topics(timeout=CALL_SECONDS).topics
+            return self._client.list_topics(timeout=CONNECT_SECONDS).topics
         except KafkaException as error:
             raise self._unreachable(error) from error
 
@@ -197,11 +201,11 @@ class Admin:
 
     def _await_leaders(self, names: Sequence[str]) -> None:
         """Wait until the broker names a leader for every partition: the client remembers a "no such topic" too long."""
-        deadline = time.monotonic() + CALL_SECONDS
+        deadline = time.monotonic() + SETTLE_SECONDS
         while not self._led(names):
             if time.monotonic() > deadline:
                 raise FatalError(
-                    f"no leader for {', '.join(names)} after {CALL_SECONDS} s", cure="look at the broker's log"
+                    f"no leader for {', '.join(names)} after {SETTLE_SECONDS} s", cure="look at the broker's log"
                 )
             time.sleep(_SETTLING_WAIT_SECONDS)
 
@@ -302,7 +306,7 @@ class Admin:
         `request` takes the seconds that an attempt may last. What a cluster answers while a topic or a coordinator is
         new is asked again within the deadline.
         """
-        deadline = time.monotonic() + CALL_SECONDS
+        deadline = time.monotonic() + SETTLE_SECONDS
         limit = ATTEMPT_SECONDS
         while True:
             try:
@@ -323,7 +327,7 @@ class Admin:
             )
         if cause.code() in _SETTLING:
             return FatalError(
-                f"the cluster at {self._bootstrap} is not ready after {CALL_SECONDS} s: {cause.str()}",
+                f"the cluster at {self._bootstrap} is not ready after {SETTLE_SECONDS} s: {cause.str()}",
                 cure="run `pipeline provision`, or look at the broker's log",
             )
         return PipelineError(f"the broker refuses: {cause.str()}")

@@ -14,6 +14,8 @@ from deploy.local.loopback import LOOPBACK, answers
 
 HEAP = ("-Xms64m", "-Xmx512m")
 _PROBE_SECONDS = 1.0
+_GROUPS = ("a", "b", "c")
+"""One per partition of __consumer_offsets: a group lies on the partition hash code modulo three, here 97 to 99."""
 
 _SETTINGS = """\
 process.roles=broker,controller
@@ -85,9 +87,9 @@ class Kafka:
         return self._java(*OPTIONS, *HEAP, "kafka.Kafka", str(self._settings))
 
     def ready(self) -> bool:
-        """Ask for the cluster's metadata."""
+        """Ask what only a broker can answer that knows its cluster and coordinates groups."""
         # The port first: librdkafka would log each refused connection, and wait longer after each.
-        return answers(self.port) and _answers_metadata(self.bootstrap)
+        return answers(self.port) and all(_coordinates(self.bootstrap, group) for group in _GROUPS)
 
     @property
     def _settings(self) -> Path:
@@ -101,15 +103,22 @@ class Kafka:
         return Launch(argv=(java(), *options, *arguments), log=self.home.log(self.name), environment=environment)
 
 
-def _answers_metadata(bootstrap: str) -> bool:
-    from confluent_kafka import KafkaException
-    from confluent_kafka.admin import AdminClient
+def _coordinates(bootstrap: str, group: str) -> bool:
+    """Ask for a group's offsets, and so let the broker make or load what it keeps them in.
 
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    Whoever comes next meets a coordinator that is there: librdkafka's admin client crashes on one that is not yet
+    (its issue 5040).
+    """
+    from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": group, "log_level": 0})
     try:
-        return bool(admin.list_topics(timeout=_PROBE_SECONDS).brokers)
+        consumer.committed([TopicPartition("__consumer_offsets", 0)], timeout=_PROBE_SECONDS)
     except KafkaException:
         return False
+    finally:
+        consumer.close()
+    return True
 
 
 def cluster_id(random: bytes) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Self
 
 from common.errors import ExitCode, PipelineError
 from deploy.local.home import Home, write_atomically
@@ -44,12 +45,18 @@ class Moved:
 
 
 class Claims:
-    """The ports that this process holds, for as long as it lives or until `release`."""
+    """The ports that this process holds: while the block lasts, until `release`, or for as long as it lives."""
 
     def __init__(self, folder: Path | None = None) -> None:
         """Share `folder` with every other stack of the machine's user."""
         self._folder = folder or default_cache() / "ports"
         self._held: dict[int, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def claim(self, port: int) -> bool:
         """Take the port unless another stack holds it or something listens there."""

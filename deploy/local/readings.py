@@ -86,9 +86,11 @@ class Reader:
 
     def take(self, processes: Iterable[ProcessState]) -> Readings:
         """Ask every process once."""
+        asked = list(processes)
+        memory = memory_bytes(process.pid for process in asked if process.pid)
         readings = {}
-        for process in processes:
-            readings[process.label] = _reading(process)
+        for process in asked:
+            readings[process.label] = _reading(process, memory.get(process.pid, 0))
             if process.port is not None and process.pid:
                 page = get(process.port, "/metrics", timeout_seconds=_TIMEOUT_SECONDS)
                 self._count(process.label, parse(page or ""))
@@ -119,28 +121,33 @@ def taken_regularly(processes: Callable[[], Iterable[ProcessState]]) -> Iterator
         ended.set()
 
 
-def memory_bytes(pid: int) -> int:
-    """Return the resident memory of a process and all below it; pages they share are counted once."""
+def memory_bytes(pids: Iterable[int]) -> dict[int, int]:
+    """Return the resident memory of each process and all below it; pages they share are counted once."""
+    below: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter(["ppid"]):  # one look at all: a look per process would cost the machine
+        below.setdefault(process.info["ppid"], []).append(process)
+    return {pid: _memory(pid, shared_too=True) + _memory_below(pid, below) for pid in pids}
+
+
+def _memory_below(pid: int, below: Mapping[int, list[psutil.Process]]) -> int:
+    children = below.get(pid, [])
+    return sum(_memory(each.pid, shared_too=False) + _memory_below(each.pid, below) for each in children)
+
+
+def _memory(pid: int, *, shared_too: bool) -> int:
     with suppress(psutil.NoSuchProcess):
-        top = psutil.Process(pid)
-        return int(top.memory_info().rss) + sum(_own_memory(each) for each in top.children(recursive=True))
+        info = psutil.Process(pid).memory_info()
+        return int(info.rss if shared_too else info.rss - getattr(info, "shared", 0))  # macOS does not tell
     return 0
 
 
-def _own_memory(process: psutil.Process) -> int:
-    with suppress(psutil.NoSuchProcess):
-        info = process.memory_info()
-        return int(info.rss - getattr(info, "shared", 0))  # macOS does not tell
-    return 0
-
-
-def _reading(process: ProcessState) -> Reading:
+def _reading(process: ProcessState, memory: int) -> Reading:
     if not process.pid:
         return Reading()
     serves = None
     if process.port is not None:
         serves = get(process.port, "/readyz", timeout_seconds=_TIMEOUT_SECONDS) is not None
-    return Reading(memory_bytes(process.pid), serves, _frozen(process.pid))
+    return Reading(memory, serves, _frozen(process.pid))
 
 
 def _frozen(pid: int) -> bool:

@@ -160,8 +160,7 @@ def start(home: Path, *, only: Iterable[str] = ALL) -> Iterator[Servers]:
     place = homes.at(home)
     homes.create(place)
     wanted = with_needed(only)
-    claims = Claims()
-    with homes.owned(place) as lock:
+    with homes.owned(place) as lock, Claims() as claims:
         addresses = _addresses(place, jars.ensure(), claims)
         guardian = Guardian(inherit=[lock])
         runners = make_runners(addresses, wanted, guardian)
@@ -171,7 +170,6 @@ def start(home: Path, *, only: Iterable[str] = ALL) -> Iterator[Servers]:
         finally:
             stop_in_order(runners)
             guardian.close()
-            claims.release()
 
 
 def _addresses(home: Home, cache: jars.Jars, claims: Claims) -> Addresses:

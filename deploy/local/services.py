@@ -10,6 +10,7 @@ from deploy.local.ports import HEALTH
 from deploy.local.servers import Addresses
 
 API = "order-api"
+PROVISION = (sys.executable, "-m", "deploy.cli.main", "provision")
 
 
 _PYTHON = {
@@ -81,7 +82,7 @@ class Provision:
     """The command that makes roles, tables, topics, schemas and stock; nothing keeps running."""
 
     addresses: Addresses
-    argv: tuple[str, ...] = (sys.executable, "-m", "deploy.cli.main", "provision")
+    argv: tuple[str, ...] = PROVISION
     name: str = "provision"
     slot: int | None = None
 

@@ -24,11 +24,13 @@ from deploy.local.ports import Claims, Moved, assign
 from deploy.local.process import stop_all
 from deploy.local.readings import Readings
 from deploy.local.runner import TICK_SECONDS, Runner, State, raise_failure
-from deploy.local.services import Provision, Service, ServiceProgram
+from deploy.local.services import PROVISION, Provision, Service, ServiceProgram
 from deploy.local.state import Phase, ProcessState, StackState
 
 SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""
+PROVISION_ATTEMPTS_MAX = 2
+"""It may be repeated, and librdkafka can crash on a coordinator that is still loading (its issue 5040)."""
 STOP_SECONDS = 5.0
 _PUBLISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 10.0
@@ -53,8 +55,7 @@ class Plan:
 
     home: Home
     services: tuple[Service, ...]
-    provision: tuple[str, ...] | None = None
-    """Another command than `pipeline provision`."""
+    provision: tuple[str, ...] = PROVISION
     servers: tuple[str, ...] = servers.ALL
     """Fewer, for services that need none of the others."""
 
@@ -81,8 +82,7 @@ def run(plan: Plan, view: View) -> None:
     """
     refuse_second(plan.home)
     homes.create(plan.home)
-    claims = Claims()
-    with homes.owned(plan.home) as lock:
+    with homes.owned(plan.home) as lock, Claims() as claims:
         cache = jars.ensure(open_progress=view.open_progress)
         table = services.processes(plan.services)
         names = (*servers.PORTS, *(services.port_name(service, slot) for service, slot in table))
@@ -90,9 +90,7 @@ def run(plan: Plan, view: View) -> None:
         view.moved(moved)
         addresses = servers.addresses_on(plan.home, cache, ports)
         with _signals() as wish, _guarded(lock) as guardian:
-            supervisor = _Supervisor(plan, addresses, ports, guardian, view)
-            supervisor.run(wish)
-    claims.release()
+            _Supervisor(plan, addresses, ports, guardian, view).run(wish)
 
 
 def refuse_second(home: Home) -> None:
@@ -140,8 +138,13 @@ class _Supervisor:
     ) -> None:
         self._plan, self._ports, self._guardian, self._view = plan, ports, guardian, view
         self._servers = servers.make_runners(addresses, plan.servers, guardian)
-        provision = Provision(addresses, plan.provision) if plan.provision else Provision(addresses)
-        self._provision = Runner(provision, plan.home, guardian, needs=tuple(self._servers.values()))
+        self._provision = Runner(
+            Provision(addresses, plan.provision),
+            plan.home,
+            guardian,
+            needs=tuple(self._servers.values()),
+            attempts_max=PROVISION_ATTEMPTS_MAX,
+        )
         self._services = [
             Runner(program, plan.home, guardian, needs=[self._provision], attempts_max=SERVICE_ATTEMPTS_MAX)
             for program in services.programs(plan.services, addresses, ports)

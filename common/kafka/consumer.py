@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
+from operator import methodcaller
 from typing import Any
 
 import confluent_kafka
@@ -15,7 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
-from common.kafka.records import CommitPoint, InputRecord, Partition
+from common.kafka.records import CommitPoint, Headers, InputRecord, Partition
 from common.log import get_logger
 
 POLL_SECONDS = 0.2
@@ -25,6 +26,7 @@ FENCED = frozenset({KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID})  # noqa: 
 REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUTHORIZATION_FAILED})
 OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001 - librdkafka's local codes are spelt so
 
+_CALL_HEADERS = methodcaller("headers")
 log = get_logger()
 
 
@@ -189,14 +191,27 @@ def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partitio
 
 
 def _record(message: Any) -> InputRecord:
-    headers = message.headers()
     return InputRecord(
         _partition(message.topic(), message.partition()),
         message.offset(),
         message.key(),
         message.value(),
-        tuple(headers) if headers else (),
+        _headers(message),
     )
+
+
+def _headers(message: Any) -> Headers:
+    """Return the headers, or none if one has a name that is no text: the client cannot hand that over.
+
+    It then returns a broken list with an exception pending. A plain call would let that surface in a later, innocent
+    line; `methodcaller` has the interpreter check the call itself.
+    """
+    try:
+        headers = _CALL_HEADERS(message)
+    except SystemError:
+        log.warning("headers.unreadable", topic=message.topic(), partition=message.partition(), offset=message.offset())
+        return ()
+    return tuple(headers) if headers else ()
 
 
 @cache  # as many as there are partitions; a batch names the same few

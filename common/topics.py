@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 ORDER_PARTITIONS = 8
 DAY_MS = 24 * 60 * 60 * 1000
+MESSAGE_BYTES_MAX = 1_048_588
+"""What a topic takes, after compression: the broker's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class Topic:
     writers: tuple[str, ...]
     readers: tuple[Group, ...] = ()
     dead_letters_of: Group | None = None
-    message_bytes_max: int = 1_048_588
+    message_bytes_max: int = MESSAGE_BYTES_MAX
 
     def within(self, namespace: str) -> str:
         """Return the topic's name on the cluster."""

@@ -1,11 +1,13 @@
 """Make the dead letter of a record that will never become an event. Pure.
 
 The copy keeps key, value and headers to the byte; added headers say why and whence, so that it can be read, mended
-and sent again.
+and sent again. A record that only its writer's compression made fit on its topic might not fit here: of such a one the
+copy holds the headers that say why and whence alone, or it would stop its partition for good.
 """
 
 from common.errors import Undecodable
 from common.kafka.records import InputRecord, OutputRecord
+from common.topics import MESSAGE_BYTES_MAX
 
 VERSION = b"1"
 REASON_BYTES_MAX = 4096
@@ -13,12 +15,14 @@ REASON_BYTES_MAX = 4096
 
 def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> OutputRecord:
     """Return the copy for `topic`, a dead letter topic's name on the cluster."""
+    size = _size(record)
+    whole = size <= MESSAGE_BYTES_MAX
     return OutputRecord(
         topic=topic,
-        key=record.key,
-        value=record.value,
+        key=record.key if whole else None,
+        value=record.value if whole else None,
         headers=(
-            *record.headers,
+            *(record.headers if whole else (("dlq_omitted_bytes", str(size).encode()),)),
             ("dlq_version", VERSION),
             ("dlq_reason", cause.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore").encode()),
             ("dlq_error_class", cause.error_class.encode()),
@@ -27,3 +31,9 @@ def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> Outpu
             ("dlq_offset", str(record.offset).encode()),
         ),
     )
+
+
+def _size(record: InputRecord) -> int:
+    """Return how many bytes the record brings along."""
+    parts = [record.key, record.value, *(part for name, value in record.headers for part in (name.encode(), value))]
+    return sum(len(part) for part in parts if part is not None)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from common.errors import Undecodable
 from common.kafka.dead_letter import dead_letter
 from common.kafka.records import InputRecord, Partition
+from common.topics import MESSAGE_BYTES_MAX
 
 TOPIC = "blue.orders.created.inventory.dlq"
 BYTES = st.none() | st.binary()
@@ -51,3 +52,30 @@ def test_letter_that_is_read_again_and_refused_again_tells_the_last_reason_last(
     twice = dead_letter(again, Undecodable("frame", "second"), topic=TOPIC)
     assert dict(twice.headers)["dlq_reason"] == b"second"
     assert ("dlq_reason", b"first") in twice.headers
+
+
+HEADER = ("trace", b"x" * 1000)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        InputRecord(Partition("t", 0), 5, None, b"x" * (MESSAGE_BYTES_MAX + 1)),
+        InputRecord(Partition("t", 0), 5, b"x" * MESSAGE_BYTES_MAX, b"y"),
+        InputRecord(Partition("t", 0), 5, None, None, (HEADER,) * (MESSAGE_BYTES_MAX // 1000)),
+    ],
+    ids=["value", "key", "headers"],
+)
+def test_record_that_only_compression_made_fit_leaves_its_coordinate_and_size(record: InputRecord) -> None:
+    letter = dead_letter(record, Undecodable("magic", "magic byte 0x78"), topic=TOPIC)
+    assert (letter.key, letter.value) == (None, None)
+    told = dict(letter.headers)
+    assert int(told["dlq_omitted_bytes"] or b"") > MESSAGE_BYTES_MAX
+    assert (told["dlq_offset"], told["dlq_error_class"]) == (b"5", b"magic")
+    assert sum(len(name) + len(value or b"") for name, value in letter.headers) < 10_000
+
+
+def test_record_of_the_largest_size_is_copied_whole() -> None:
+    record = InputRecord(Partition("t", 0), 5, b"k" * 1000, b"v" * (MESSAGE_BYTES_MAX - 1000))
+    letter = dead_letter(record, Undecodable("magic", "magic byte 0x76"), topic=TOPIC)
+    assert (letter.key, letter.value) == (record.key, record.value)

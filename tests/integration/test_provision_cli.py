@@ -6,17 +6,25 @@ import subprocess
 import sys
 from collections.abc import Mapping
 
+import pytest
+
 from common.errors import ExitCode
 from tests.pipeline import Pipeline
+from tests.stack import Stack
 
 
 def run(pipeline: Pipeline, env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a subcommand where no local stack is at hand."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
     home = {"PIPELINE_HOME": str(pipeline.settings.role_secrets_dir / "no-stack-here")}
+    return run_cli({**home, **env}, *arguments)
+
+
+def run_cli(env: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a subcommand with no settings but these."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE_")}
     return subprocess.run(
         [sys.executable, "-m", "deploy.cli.main", *arguments],
-        env={**inherited, **home, **env},
+        env={**inherited, **env},
         capture_output=True,
         text=True,
         timeout=60,
@@ -93,3 +101,18 @@ def test_without_a_stack_the_missing_variable_is_named(pipeline: Pipeline) -> No
         assert refused.returncode == ExitCode.CONFIG
         assert "PIPELINE_POSTGRES_" in refused.stderr
         assert "way out:" in refused.stderr
+
+
+def test_a_stack_at_hand_is_found_by_its_folder(servers: Stack) -> None:
+    if servers.local is None:
+        pytest.skip("needs --stack=local")
+    # A variable left over in the shell leads nobody away from the stack that is named.
+    env = {
+        "PIPELINE_HOME": str(servers.local.addresses.home.root),
+        "PIPELINE_POSTGRES_URL": "postgresql://reader@127.0.0.1:9/elsewhere",
+    }
+    provisioned = run_cli(env, "provision")
+    assert provisioned.returncode == ExitCode.OK, provisioned.stderr
+    assert run_cli(env, "stock", "set", "tea", "7").stdout.split()[-4:] == ["tea", "7", "0", "7"]
+    asked = run_cli(env, "psql", "-At", "-c", "select available from stock where sku = 'tea'")
+    assert (asked.stdout, asked.stderr) == ("7\n", "")

@@ -7,6 +7,7 @@ them. SIGTERM and SIGINT to the master both end it gracefully within 5 s; worker
 import os
 import signal
 import socket
+import sys
 import time
 from types import FrameType
 from typing import Any
@@ -18,7 +19,7 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
-from common.errors import FatalError
+from common.errors import ExitCode, FatalError
 from common.lifecycle import Stop
 from common.log import get_logger
 from common.postgres.engine import create_engine
@@ -27,7 +28,7 @@ from order_service.io.app import create_app
 from order_service.io.problems import Problem, ProblemType, respond
 from order_service.io.publisher import Publisher
 
-STOP_SECONDS = 4
+STOP_SECONDS = 3
 """gunicorn kills what is left then; a request waits longer than this for nothing that is worth it."""
 READ_SECONDS_MAX = 10.0
 """From a thread's taking a connection up to the end of the request's headers."""
@@ -108,14 +109,17 @@ class _Server(BaseApplication):  # type: ignore[misc]
         signal.signal(signal.SIGINT, stop_gracefully)
         log.info("api.listening", host=self._settings.http_host, port=self._settings.http_port)
 
-    def _post_worker_init(self, worker: "_Worker") -> None:
+    def _post_worker_init(self, _worker: "_Worker") -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the master decides
-        worker.stop = self.stop
         log.info("worker.started", pid=os.getpid(), threads=self._settings.http_threads)
 
-    def _worker_exit(self, _arbiter: Arbiter, _worker: "_Worker") -> None:
+    def _worker_exit(self, _arbiter: Arbiter, worker: "_Worker") -> None:
         if self._publisher is not None:
             self._publisher.close()
+        if worker.booted and self.stop():
+            # All is written and answered; taking the interpreter and the client apart would cost another second or two.
+            sys.stdout.flush()
+            os._exit(ExitCode.OK)
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
@@ -126,12 +130,11 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.stop = Stop()
         self._deadlines: dict[TConn, float] = {}
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take SIGTERM: no new connections, and nobody waits for an outcome any more."""
-        self.stop.set()
+        self.app.stop.set()
         super().handle_exit(sig, frame)
 
     def handle(self, conn: TConn) -> Any:

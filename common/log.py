@@ -20,8 +20,13 @@ _URL_PASSWORD = re.compile(r"(\w+://[^:/@\s]+):[^@\s]+@")
 
 
 def configure(settings: Settings, *, service: str, **bound: Any) -> None:
-    """Set up logging for this process; `bound` (slot, say) goes onto every line."""
+    """Set up logging for this process; `bound` (slot, say) goes onto every line, whichever thread writes it."""
+
+    def bind(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        return {**event, "service": service, **bound}  # context variables would stay behind in this thread
+
     chain: list[Any] = [
+        bind,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -51,7 +56,6 @@ def configure(settings: Settings, *, service: str, **bound: Any) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level)
     logging.getLogger("httpx2").setLevel(max(level, logging.WARNING))  # one line per request to the registry is noise
-    structlog.contextvars.bind_contextvars(service=service, **bound)
 
 
 def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -60,6 +61,14 @@ def test_line_is_one_json_object_with_service_slot_time_and_level(out: Out) -> N
         "level": "info",
     }
     assert line["timestamp"].endswith("Z")
+
+
+def test_line_of_another_thread_names_the_service_too(out: Out) -> None:
+    logger = out.configured()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(logger.info, "request.answered").result()
+    line = out.line()
+    assert (line["service"], line["slot"]) == ("inventory", 3)
 
 
 @pytest.mark.parametrize("name", ["password", "postgres_password", "Authorization", "api_token", "CLIENT_SECRET"])

@@ -21,8 +21,6 @@ import psutil
 
 GRACE_SECONDS = 4.0
 _POLL_SECONDS = 0.05
-
-
 _ENLIST = 'echo "+ $$ $0" >&0 && exec "$@" </dev/null'
 """For /bin/sh: say who we are into the standard input, which is the pipe, then become the program."""
 

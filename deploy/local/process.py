@@ -1,6 +1,7 @@
 """Start one process of the stack, signal it, reap it. Every process leads its own group, and the guardian knows it."""
 
 import os
+import pwd
 import signal
 import subprocess
 import time
@@ -124,8 +125,4 @@ def _start_time(pid: int) -> float:
 
 
 def _group_of(account: str | None) -> int | None:
-    if account is None:
-        return None
-    import pwd
-
-    return pwd.getpwnam(account).pw_gid
+    return None if account is None else pwd.getpwnam(account).pw_gid

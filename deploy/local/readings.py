@@ -16,6 +16,7 @@ from deploy.local.state import ProcessState
 
 PERIOD_SECONDS = 1.0
 _TIMEOUT_SECONDS = 0.5
+_ACCEPTED, _DECISIONS, _LAG = "order_requests_accepted_total", "inventory_decisions_total", "kafka_lag_records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +63,17 @@ def parse(text: str) -> Counters:
     """Return what a /metrics page says; names that are absent stay None."""
     with suppress(ValueError):
         samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
-        named = [(each.name, each.labels, each.value) for each in samples]
+
+        def total(name: str, **labels: str) -> float | None:
+            return _total(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
+
         return Counters(
-            accepted=_total(v for name, _, v in named if name == "order_requests_accepted_total"),
-            reserved=_total(
-                v for name, labels, v in named if (name, labels.get("verdict")) == (_DECISIONS, "reserved")
-            ),
-            failed=_total(v for name, labels, v in named if (name, labels.get("verdict")) == (_DECISIONS, "failed")),
-            lag_records=_total(v for name, labels, v in named if (name, labels.get("service")) == (_LAG, "inventory")),
+            accepted=total(_ACCEPTED),
+            reserved=total(_DECISIONS, verdict="reserved"),
+            failed=total(_DECISIONS, verdict="failed"),
+            lag_records=total(_LAG, service="inventory"),
         )
     return Counters()
-
-
-_DECISIONS, _LAG = "inventory_decisions_total", "kafka_lag_records"
 
 
 class Reader:

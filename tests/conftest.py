@@ -2,7 +2,7 @@
 
 `--stack=local` (the default) starts a broker, a registry and a database of its own and removes them at the end.
 `--stack=external` uses those named by PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL and PIPELINE_POSTGRES_ADMIN_URL.
-Unit tests ask for neither and start nothing.
+Unit tests ask for neither and start nothing. Parallel runs (`-n 3`) share one stack, which their controller holds.
 """
 
 import os
@@ -10,13 +10,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from importlib import metadata
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import confluent_kafka
 import pytest
 
 from deploy.local.artifacts import locked
 from tests.pipeline import Pipeline, open_pipeline, prepare
-from tests.stack import Stack, external_stack, local_stack
+from tests.stack import Stack, external_stack, joined, local_stack, shared
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
+    parallel = config.pluginmanager.hasplugin("dsession")
+    if parallel and config.getoption("--stack") == "local":
+        config.pluginmanager.register(SharedStack(), "shared-stack")
     # A company's proxy must not stand between the tests and loopback; children inherit this.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))
@@ -46,12 +51,35 @@ def _servers(config: pytest.Config) -> str:
     )
 
 
+class SharedStack:
+    """In the controller of a parallel run: start the servers once, for all its workers."""
+
+    def __init__(self) -> None:
+        self._opened = ExitStack()
+        self._found: dict[str, Any] = {}
+
+    def pytest_configure_node(self, node: Any) -> None:
+        if not self._found:
+            folder = Path(self._opened.enter_context(TemporaryDirectory(prefix="order-pipeline-")))
+            stack = self._opened.enter_context(local_stack(folder))
+            self._found = shared(stack)
+        node.workerinput["stack"] = self._found
+
+    def pytest_unconfigure(self) -> None:
+        self._opened.close()
+
+
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Broker, registry and database of this run, with roles, schemas and a migrated template in place."""
-    folder = tmp_path_factory.mktemp("stack")
-    make = local_stack if request.config.getoption("--stack") == "local" else external_stack
-    with make(folder) as stack, prepare(stack):
+    with ExitStack() as opened:
+        found = getattr(request.config, "workerinput", {}).get("stack")
+        if found is not None:
+            stack = joined(found)
+        else:
+            make = local_stack if request.config.getoption("--stack") == "local" else external_stack
+            stack = opened.enter_context(make(tmp_path_factory.mktemp("stack")))
+        opened.enter_context(prepare(stack))
         yield stack
 
 

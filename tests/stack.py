@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -17,10 +18,10 @@ from deploy.provision.roles import ROLES
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The servers. `local` is None where they are not ours to kill. Databases are copied from `template`."""
+    """The servers. `home`: their folder, None where they were given. Databases are copied from `template`."""
 
     settings: ProvisionSettings
-    local: servers.Servers | None
+    home: Path | None
     template: str
 
 
@@ -36,7 +37,7 @@ def local_stack(folder: Path) -> Iterator[Stack]:
             postgres_admin_password=SecretStr(read_secret(at.postgres_admin_password_file)),
             role_secrets_dir=at.role_secrets_folder,
         )
-        yield Stack(settings, started, _template())
+        yield Stack(settings, at.home.root, _template())
 
 
 @contextmanager
@@ -49,6 +50,22 @@ def external_stack(folder: Path) -> Iterator[Stack]:
         role_secrets_dir: Path = folder
 
     yield Stack(load(ExternalSettings), None, _template())
+
+
+def shared(stack: Stack) -> dict[str, Any]:
+    """Return what another process of this run needs to use the same servers; see `joined`."""
+    settings = stack.settings.model_dump(mode="json", include={"kafka_bootstrap", "registry_url", "postgres_admin_url"})
+    return {
+        **settings,
+        "postgres_admin_password": stack.settings.postgres_admin_password.get_secret_value(),
+        "role_secrets_dir": str(stack.settings.role_secrets_dir),
+        "home": str(stack.home),
+    }
+
+
+def joined(found: dict[str, Any]) -> Stack:
+    """Return the stack that another process of this run started."""
+    return Stack(ProvisionSettings(**found), Path(found["home"]), _template())
 
 
 def _template() -> str:

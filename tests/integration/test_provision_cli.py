@@ -104,11 +104,11 @@ def test_without_a_stack_the_missing_variable_is_named(pipeline: Pipeline) -> No
 
 
 def test_a_stack_at_hand_is_found_by_its_folder(servers: Stack) -> None:
-    if servers.local is None:
+    if servers.home is None:
         pytest.skip("needs --stack=local")
     # A variable left over in the shell leads nobody away from the stack that is named.
     env = {
-        "PIPELINE_HOME": str(servers.local.addresses.home.root),
+        "PIPELINE_HOME": str(servers.home),
         "PIPELINE_POSTGRES_URL": "postgresql://reader@127.0.0.1:9/elsewhere",
     }
     provisioned = run_cli(env, "provision")

@@ -13,7 +13,7 @@ from common.events import orders
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
-from common.events.orders import OrderCreated, OrderLine
+from common.events.orders import SKU_LENGTH_MAX, OrderCreated, OrderLine
 from common.kafka.records import InputRecord, Partition
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
@@ -83,5 +83,7 @@ def _complaint(event: Told) -> str:
         return ""  # the codec has looked already
     if isinstance(event, NotificationSent):
         return orders.complaint(OrderCreated(event.order_id, event.user_id, _STAND_IN, event.sent_at_ms))
+    if isinstance(event, InventoryFailed) and (found := orders.text_complaint(event.sku, length_max=SKU_LENGTH_MAX)):
+        return f"sku {found}"
     found = orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.placed_at_ms))
     return found or orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.decided_at_ms))

@@ -104,11 +104,14 @@ class Sent(NamedTuple):
 
 
 class DeadLetter(NamedTuple):
-    """A record of a dead letter topic. `source`: what its headers name, if they do; `missing`: headers it lacks."""
+    """A record of a dead letter topic. `source`: what its headers name, if they do; `missing`: headers it lacks.
+
+    `digest` is over key and value; None where the record was too large to be copied, and the headers say so.
+    """
 
     at: Coordinate
     source: Coordinate | None
-    digest: bytes
+    digest: bytes | None
     missing: tuple[str, ...]
 
 

@@ -19,7 +19,14 @@ from chaos.checker.books import (
     Undecodable,
     Verdict,
 )
-from common.topics import DEAD_LETTER_TOPICS, INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
+from common.topics import (
+    DEAD_LETTER_TOPICS,
+    INVENTORY_FAILED,
+    INVENTORY_RESERVED,
+    MESSAGE_BYTES_MAX,
+    NOTIFICATION_SENT,
+    ORDERS_CREATED,
+)
 
 DEAD_LETTER_HEADERS = (
     "dlq_version",
@@ -132,7 +139,7 @@ class Collector:
             DeadLetter(
                 at=record.at,
                 source=self._coordinate(headers, "dlq"),
-                digest=digest(record.key, record.value),
+                digest=None if _too_large(headers) else digest(record.key, record.value),
                 missing=tuple(name for name in DEAD_LETTER_HEADERS if name not in headers),
             )
         )
@@ -169,6 +176,12 @@ def digest(*parts: bytes | None) -> bytes:
 def fingerprint(lines: Sequence[tuple[str, int]]) -> int:
     """Return a number that stands for these lines, in any order, within this process."""
     return hash(tuple(sorted(lines)))
+
+
+def _too_large(headers: Mapping[str, str]) -> bool:
+    """Return True if a dead letter says that it leaves out more bytes than its topic takes."""
+    omitted = headers.get("dlq_omitted_bytes", "")
+    return omitted.isdecimal() and int(omitted) > MESSAGE_BYTES_MAX
 
 
 def texts(headers: Headers) -> dict[str, str]:

@@ -6,6 +6,8 @@ a wait and the judgement after it read each record once.
 
 import time
 from collections.abc import Callable
+from functools import partial
+from operator import methodcaller
 from typing import Self, cast
 
 from confluent_kafka import KafkaError, Message
@@ -28,6 +30,7 @@ CONSUME_SECONDS = 0.05
 DOWNSTREAM_FIRST = (*DEAD_LETTER_TOPICS, NOTIFICATION_SENT, INVENTORY_RESERVED, INVENTORY_FAILED, ORDERS_CREATED)
 """Take ends in this order: whatever a record follows from is then below the end of its own topic."""
 
+_CALL_HEADERS = methodcaller("headers")
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are spelt so
 
 
@@ -39,6 +42,7 @@ class TopicReader:
         self._take = take
         self._consumer = cluster.consumer(begins)
         self._position = dict(begins)
+        self._spots: dict[tuple[str | None, int | None], Spot] = {}
         self.last: dict[Spot, int] = {}
         """Offset of the last visible record per partition; a partition without records is absent."""
 
@@ -69,7 +73,7 @@ class TopicReader:
         return [spot for spot, end in ends.items() if self._position[spot] < end]
 
     def _accept(self, message: Message) -> None:
-        spot = Spot(self._cluster.short_name(message.topic() or ""), message.partition() or 0)
+        spot = self._spot(message)
         offset, error = message.offset() or 0, message.error()
         if error is None:
             self._position[spot] = offset + 1
@@ -79,7 +83,7 @@ class TopicReader:
                     at=Coordinate(*spot, offset),
                     key=message.key(),
                     value=message.value(),
-                    headers=cast("Callable[[], Headers]", message.headers),  # pairs, whatever a producer may pass
+                    headers=partial(_headers, message),
                     timestamp=message.timestamp,
                 )
             )
@@ -87,3 +91,20 @@ class TopicReader:
             self._position[spot] = max(self._position[spot], offset)
         else:
             raise StoreDownError(f"cannot read {spot.topic} {spot.partition}: {error.str()}")
+
+    def _spot(self, message: Message) -> Spot:
+        where = message.topic(), message.partition()
+        if where not in self._spots:
+            self._spots[where] = Spot(self._cluster.short_name(where[0] or ""), where[1] or 0)
+        return self._spots[where]
+
+
+def _headers(message: Message) -> Headers:
+    """Return the headers, or none if a name is no text: the client then breaks in the middle of its list.
+
+    `methodcaller` has the interpreter notice it here; after a plain call the exception surfaces in some later line.
+    """
+    try:
+        return cast("Headers", _CALL_HEADERS(message))  # pairs, whatever a producer may pass
+    except SystemError:
+        return None

@@ -13,10 +13,11 @@ import pytest
 
 from chaos.checker.avro import Registry, UnreadableError, impossible
 from chaos.checker.books import Coordinate, Verdict
-from chaos.checker.collector import Collector, Record
+from chaos.checker.collector import DEAD_LETTER_HEADERS, Collector, Record
 from common.events.codec import schema_text
 from common.events.inventory import InventoryReserved
 from common.events.orders import OrderCreated, OrderLine
+from common.topics import MESSAGE_BYTES_MAX
 from tests.factories import make_codec, make_order
 
 EVENTS = ("OrderCreated", "InventoryReserved", "InventoryFailed", "NotificationSent")
@@ -142,6 +143,35 @@ def test_a_schema_that_nobody_registered_is_unreadable(monkeypatch: pytest.Monke
 
     with pytest.raises(UnreadableError, match="schema 9 is unknown"):
         registry.decode(framed(9), "OrderCreated")
+
+
+DEAD_AT = Coordinate("orders.created.inventory.dlq", 0, 4)
+NAMES = dict.fromkeys(DEAD_LETTER_HEADERS, "1") | {"dlq_topic": "ns.orders.created"}
+
+
+def test_a_dead_letter_is_kept_with_the_record_it_names(collector: Collector) -> None:
+    collector.take(record(CREATED_AT, b"garbage"))
+    collector.take(record(DEAD_AT, b"garbage", **NAMES))
+
+    (letter,) = collector.dead_letters
+    assert (letter.source, letter.missing) == (Coordinate("orders.created", 1, 1), ())
+    assert letter.digest == collector.poison[0].digest
+
+
+@pytest.mark.parametrize(("omitted", "excused"), [(str(MESSAGE_BYTES_MAX + 1), "yes"), ("12", "no"), ("much", "no")])
+def test_a_dead_letter_may_leave_out_what_is_too_large_and_nothing_else(
+    collector: Collector, omitted: str, excused: str
+) -> None:
+    collector.take(record(DEAD_AT, None, **NAMES, dlq_omitted_bytes=omitted))
+
+    assert (collector.dead_letters[0].digest is None) == (excused == "yes")
+
+
+@pytest.mark.parametrize("name", DEAD_LETTER_HEADERS)
+def test_a_dead_letter_s_missing_header_is_named(collector: Collector, name: str) -> None:
+    collector.take(record(DEAD_AT, b"garbage", **{key: text for key, text in NAMES.items() if key != name}))
+
+    assert collector.dead_letters[0].missing == (name,)
 
 
 def test_an_event_of_another_version_is_read_by_the_schema_it_names(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,7 +75,6 @@ def transactional_producer_options(settings: KafkaSettings, *, service: str, slo
         "queue.buffering.max.messages": 100_000,  # at least ten batches: a full queue is a bug
         **settings.kafka_options,
         **settings.kafka_producer_options,
-        "statistics.interval.ms": 1000,  # taint: disconnects and time-outs that no log line told
     }
     options = _with_numbers(options)
     _refuse(_producer_complaints(options, transactional_id))

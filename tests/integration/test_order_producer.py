@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -128,10 +128,11 @@ def test_producer_survives_a_fatal_error_of_its_client(pipeline: Pipeline, produ
     key = new_user()
     producer.produce([record(pipeline, key, b"before")], timeout_seconds=10)
     make_fatal(producer)
-    with pytest.raises(Unacknowledged):
-        producer.produce([record(pipeline, key, b"lost")], timeout_seconds=10)
+    with suppress(Unacknowledged):  # whoever hears of the error first, this call or the polling thread, replaces it
+        producer.produce([record(pipeline, key, b"perhaps")], timeout_seconds=10)
     producer.produce([record(pipeline, key, b"after")], timeout_seconds=10)
-    assert [one.value for one in seen(pipeline, key)] == [b"before", b"after"]
+    values = [one.value for one in seen(pipeline, key) if one.value != b"perhaps"]
+    assert values == [b"before", b"after"]
 
 
 def make_fatal(producer: AckedProducer) -> None:

@@ -134,7 +134,7 @@ def test_impossible_outcome_is_passed_over(pipeline: Pipeline, store: StatusStor
 
 
 def test_killed_projection_applies_every_record_once(pipeline: Pipeline) -> None:
-    """Aim: S17, offsets with the data. Fault: SIGKILL three times while it works through 10,000 orders. A trigger counts
+    """Aim: S17, offsets with the data. Fault: SIGKILL three times in the midst of 10,000 orders. A trigger counts the
     writes per order: every order has one record, so a second write would be an applied repetition."""
     with pipeline.administer() as connection:
         connection.exec_driver_sql(COUNT_WRITES)

@@ -65,12 +65,14 @@ def reserve(
 
 
 def _tell(told: Console, turn: Turn) -> None:
+    if turn.dry:
+        told.print(f"{_variant(turn.batch):<20} void: it ran dry, and is repeated with more orders ahead")
+        return
     window = turn.window
-    dry = "  VOID: it ran dry, and is repeated with more orders ahead" if turn.dry else ""
     told.print(
         f"{_variant(turn.batch):<20}{window.orders_per_second:>9,.0f} orders/s"
         f"{window.cpu_us_per_order:>9,.1f} us CPU an order"
-        f"{window.records_per_batch:>9,.1f} orders a transaction{dry}"
+        f"{window.records_per_batch:>9,.1f} orders a transaction"
     )
 
 

@@ -14,10 +14,11 @@ from rich.console import Console
 from benchmarks import orders
 from benchmarks.worker import Worker, WorkerError
 from chaos.checker.audit import audit
+from chaos.checker.config import CheckerSettings
 from chaos.checker.judge import Judgement
 from common.kafka.admin import Admin
 from common.topics import INVENTORY
-from deploy.cli.checking import checker_settings
+from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
 from deploy.cli.verify import show
 from deploy.local import jars, logs, servers
@@ -101,8 +102,9 @@ class MeasuringStack:
         self._told.print("the rest is worked off, and the checker reads all of it ...")
         began = time.monotonic()
         worker = self.start(batch)
-        settings = checker_settings(self._place.home.root)
-        judgement = audit(settings, wait_seconds=AUDIT_SECONDS, followers=False, restocked=False)
+        judgement = audit(
+            _checker_settings(self._addresses), wait_seconds=AUDIT_SECONDS, followers=False, restocked=False
+        )
         worker.stop()
         show(judgement, time.monotonic() - began, self._told)
         return judgement
@@ -116,6 +118,16 @@ def _settings(addresses: Addresses) -> ProvisionSettings:
         postgres_admin_url=addresses.postgres_admin_url,
         postgres_admin_password=SecretStr(read_secret(addresses.postgres_admin_password_file)),
         role_secrets_dir=addresses.role_secrets_folder,
+    )
+
+
+def _checker_settings(addresses: Addresses) -> CheckerSettings:
+    return CheckerSettings(
+        namespace=NAMESPACE,
+        kafka_bootstrap=addresses.kafka_bootstrap,
+        registry_url=addresses.registry_url,
+        postgres_url=addresses.postgres_url(CHECKER),
+        postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / CHECKER)),
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -59,6 +59,7 @@ def demo() -> None:
         orders = _await_outcomes(api, placed, console)
         console.print()
         console.print(_table(orders))
+        console.print("Those decided last waited for the killed worker.", style="dim")
         if wrong := complaints(orders):
             raise DemoError("\n".join(wrong), cure="pipeline up, then place the same order and look at its story")
         _say(console, "The proof, from topics and tables alone:")
@@ -75,9 +76,8 @@ def _stack(place: Throwaway, console: Console) -> Iterator[StackState]:
     argv = (sys.executable, "-m", "deploy.cli.main", *arguments)
     supervisor = Child(Launch(argv=argv, log=place.home.log("supervisor")), place.guardian)
     try:
-        with console.status("starting Kafka, PostgreSQL, the schema registry and the services") as line:
-            stack = _await_ready(supervisor, place.home)
-            line.update("ready")
+        with console.status("starting") as line:
+            stack = _await_ready(supervisor, place.home, line.update)
         yield stack
     finally:
         supervisor.ask_to_stop()
@@ -86,12 +86,15 @@ def _stack(place: Throwaway, console: Console) -> Iterator[StackState]:
         supervisor.kill()
 
 
-def _await_ready(supervisor: Child, home: Home) -> StackState:
+def _await_ready(supervisor: Child, home: Home, report: Callable[[str], None]) -> StackState:
     deadline = time.monotonic() + START_SECONDS_MAX
     while time.monotonic() < deadline:
         stack = state.read(home)
         if stack is not None and stack.phase is Phase.READY:
             return stack
+        if stack is not None:
+            ready = [each.label for each in stack.processes if each.state is State.READY]
+            report(f"starting, {len(ready)} of {len(stack.processes)} are ready: {', '.join(ready)}")
         if supervisor.poll() is not None:
             why = "\n".join(logs.last_lines(home.log("supervisor"), 5))
             raise DemoError(f"the stack did not come up:\n{why}", cure="pipeline doctor")

@@ -101,4 +101,4 @@ def wait_for(condition: Callable[[], bool], *, seconds: float = SEEN_SECONDS, wh
 
 
 def _headers(message: Any) -> dict[str, bytes]:
-    return {name: value for name, value in message.headers() or ()}
+    return dict(message.headers() or ())

@@ -20,6 +20,7 @@ from common.events.orders import OrderCreated, OrderLine
 from common.topics import MESSAGE_BYTES_MAX
 from tests.factories import make_codec, make_order
 
+ORDER_ID = "01a207b4-08ca-76ad-bfdf-1bb39da98f32"  # fixed: it stands in a test id, which all workers must share
 EVENTS = ("OrderCreated", "InventoryReserved", "InventoryFailed", "NotificationSent")
 CREATED_AT = Coordinate("orders.created", 3, 17)
 EVENT_AT = Coordinate("inventory.reserved", 1, 5)
@@ -91,7 +92,7 @@ def framed(schema_id: int, body: bytes = b"") -> bytes:
         (b"\x07\x00\x00\x00\x01", "magic byte 7"),
         (framed(1, b"\xff\xff"), "not Avro"),
         (framed(2), "is InventoryReserved, not OrderCreated"),
-        (make_codec().encode(make_order()) + b"!", "bytes behind"),
+        (make_codec().encode(make_order(order_id=ORDER_ID)) + b"!", "bytes behind"),
     ],
 )
 def test_what_does_not_decode_is_poison_among_orders(collector: Collector, value: bytes | None, why: str) -> None:

@@ -1,0 +1,59 @@
+"""What clients do before they have met a broker, and after a fork: none answers here."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from common.config import KafkaSettings
+from common.errors import ExitCode, FatalError
+from common.kafka.acked_producer import AckedProducer
+from common.kafka.consumer import GroupConsumer, topic_partitions
+from common.kafka.records import CommitPoint, OutputRecord, Partition
+
+
+@pytest.fixture
+def consumer() -> Iterator[GroupConsumer]:
+    made = GroupConsumer({"group.id": "blue.inventory", "group.instance.id": "blue.inventory-0"}, ["orders.created"])
+    yield made
+    made.close()
+
+
+def exit_code_of_child(child: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_consumer_that_crossed_a_fork_ends_the_child_at_once(consumer: GroupConsumer) -> None:
+    """Aim: H38. An inherited handle has no threads behind it: it would hang, or act for its parent."""
+    child = os.fork()
+    if child == 0:
+        consumer.take(1)
+        os._exit(ExitCode.OK)
+    assert exit_code_of_child(child) == ExitCode.SOFTWARE
+    assert consumer.take(1) == []  # the parent goes on
+
+
+def test_producer_that_crossed_a_fork_refuses_to_send() -> None:
+    producer = AckedProducer(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1"))
+    child = os.fork()
+    if child == 0:
+        try:
+            producer.send([OutputRecord("orders.created", b"ada", b"value")])
+        except FatalError:
+            os._exit(ExitCode.SOFTWARE)
+        os._exit(ExitCode.OK)
+    assert exit_code_of_child(child) == ExitCode.SOFTWARE
+    producer.close()
+
+
+def test_consumer_that_owns_nothing_has_no_offsets_and_nothing_to_seek(consumer: GroupConsumer) -> None:
+    assert not consumer.joined
+    assert consumer.owned == frozenset()
+    assert consumer.committed() == {}
+    assert consumer.seek({})
+    assert consumer.lag({}) == 0
+
+
+def test_client_form_of_a_commit_point_keeps_offset_and_metadata() -> None:
+    (found,) = topic_partitions({Partition("orders.created", 3): CommitPoint(42, "window 7")})
+    assert (found.topic, found.partition, found.offset, found.metadata) == ("orders.created", 3, 42, "window 7")

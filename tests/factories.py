@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import uuid_utils
 
+from common.errors import Undecodable
 from common.events.codec import Codec, schema_text
 from common.events.orders import OrderCreated, OrderLine
 
@@ -27,8 +28,14 @@ def make_order(
 
 
 def make_codec() -> Codec:
-    """Return a codec for tests that have no registry: each packaged schema has an id of its own."""
+    """Return a codec for tests that have no registry: each packaged schema has an id of its own, from 1 on."""
     events = ("OrderCreated", "InventoryReserved", "InventoryFailed", "NotificationSent")
-    return Codec(
-        {event: number for number, event in enumerate(events, 1)}, lambda number: schema_text(events[number - 1])
-    )
+    ids = {event: number for number, event in enumerate(events, 1)}
+    texts = {number: schema_text(event) for event, number in ids.items()}
+
+    def writer_schema(number: int) -> str:
+        if number not in texts:
+            raise Undecodable("schema", f"nobody registered schema id {number}")
+        return texts[number]
+
+    return Codec(ids, writer_schema)

@@ -1,17 +1,27 @@
 """A database of a test's own, without topics: what stands between the code and PostgreSQL is examined alone."""
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
+import psycopg
 import sqlalchemy as sa
+import uuid_utils
 from pydantic import SecretStr
 
 from common.config import PostgresSettings
+from common.events.orders import OrderLine
+from common.kafka.records import Partition
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
+from inventory_service.core.replay import Coordinate, Decision
+from inventory_service.io import decision_store
+from inventory_service.io.decision_store import NewDecision
 from tests.stack import Stack
+
+NOW_MS = 1_800_000_000_123
 
 
 class Books:
@@ -83,3 +93,39 @@ def open_books(stack: Stack) -> Iterator[Books]:
                 yield Books(settings, admin)
         finally:
             server.exec_driver_sql(f"DROP DATABASE IF EXISTS {settings.database} WITH (FORCE)")
+
+
+def some_id() -> str:
+    return str(uuid_utils.uuid7())
+
+
+def some_sku() -> str:
+    return f"sku-{some_id()}"
+
+
+def new_decision(
+    *, order_id: str | None = None, lines: Mapping[str, int] | None = None, reason: str | None = None, **changes: Any
+) -> NewDecision:
+    made = Decision(
+        order_id=order_id or some_id(),
+        reserved=reason is None,
+        event_id=some_id(),
+        event=b"\x00\x00\x00\x00\x02 stored bytes",
+        owner=Coordinate(Partition("orders.created", 3), 41),
+        decided_at_ms=NOW_MS,
+    )
+    return NewDecision(
+        decision=replace(made, **changes),
+        reason=reason,
+        lines=tuple(OrderLine(sku, quantity) for sku, quantity in (lines or {"tea": 1}).items()),
+    )
+
+
+def record(
+    connection: psycopg.Connection,
+    new: Sequence[NewDecision] = (),
+    *,
+    replayed: Sequence[str] = (),
+    taken: Mapping[str, int] | None = None,
+) -> None:
+    decision_store.record(connection, new=new, replayed=replayed, taken=taken or {})

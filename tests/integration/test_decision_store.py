@@ -1,30 +1,23 @@
-"""The two trips to PostgreSQL: what is recorded, what guards it, and what a lost connection leaves behind."""
+"""The two trips to PostgreSQL: what is recorded, and what guards it."""
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import psycopg
 import pytest
-import uuid_utils
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common import failpoints
-from common.events.orders import SKU_LENGTH_MAX, OrderLine
+from common.events.orders import SKU_LENGTH_MAX
 from common.kafka.records import Partition
 from common.postgres import retry
 from common.postgres.connection import HotConnection, hot_connection
 from common.postgres.retry import rerun
 from inventory_service.core.replay import Coordinate, Decision
 from inventory_service.io import decision_store
-from inventory_service.io.decision_store import NewDecision, Snapshot
-from tests.books import Books, open_books
-from tests.records import wait_for
+from inventory_service.io.decision_store import Snapshot
+from tests.books import NOW_MS, Books, new_decision, open_books, record, some_id, some_sku
 from tests.stack import Stack
-
-NOW_MS = 1_800_000_000_123
 
 
 @pytest.fixture(scope="module")
@@ -40,42 +33,6 @@ def connection(books: Books) -> Iterator[HotConnection]:
         yield connection
 
 
-def some_id() -> str:
-    return str(uuid_utils.uuid7())
-
-
-def some_sku() -> str:
-    return f"sku-{some_id()}"
-
-
-def decision(
-    *, order_id: str | None = None, lines: Mapping[str, int] | None = None, reason: str | None = None, **changes: Any
-) -> NewDecision:
-    made = Decision(
-        order_id=order_id or some_id(),
-        reserved=reason is None,
-        event_id=some_id(),
-        event=b"\x00\x00\x00\x00\x02 stored bytes",
-        owner=Coordinate(Partition("orders.created", 3), 41),
-        decided_at_ms=NOW_MS,
-    )
-    return NewDecision(
-        decision=replace(made, **changes),
-        reason=reason,
-        lines=tuple(OrderLine(sku, quantity) for sku, quantity in (lines or {"tea": 1}).items()),
-    )
-
-
-def record(
-    connection: psycopg.Connection,
-    new: Sequence[NewDecision] = (),
-    *,
-    replayed: Sequence[str] = (),
-    taken: Mapping[str, int] | None = None,
-) -> None:
-    decision_store.record(connection, new=new, replayed=replayed, taken=taken or {})
-
-
 def known(connection: HotConnection, *order_ids: str) -> Mapping[str, Decision]:
     return decision_store.read(connection.get(), skus=(), order_ids=order_ids).known
 
@@ -84,7 +41,7 @@ def known(connection: HotConnection, *order_ids: str) -> Mapping[str, Decision]:
 
 
 def test_decision_is_read_back_as_it_was_recorded(connection: HotConnection) -> None:
-    new = [decision(), decision(reason="unknown_sku"), decision(reason="insufficient_stock")]
+    new = [new_decision(), new_decision(reason="unknown_sku"), new_decision(reason="insufficient_stock")]
     record(connection.get(), new)
     assert known(connection, *(each.decision.order_id for each in new)) == {
         each.decision.order_id: each.decision for each in new
@@ -107,13 +64,13 @@ def test_nothing_asked_for_is_nothing_read(connection: HotConnection) -> None:
 def test_stock_is_taken_with_the_decisions_that_take_it(books: Books, connection: HotConnection) -> None:
     tea, mug = some_sku(), some_sku()
     books.set_stock({tea: 10, mug: 3})
-    record(connection.get(), [decision(lines={tea: 4, mug: 3})], taken={tea: 4, mug: 3})
+    record(connection.get(), [new_decision(lines={tea: 4, mug: 3})], taken={tea: 4, mug: 3})
     assert books.available(tea, mug) == {tea: 6, mug: 0}
 
 
 def test_row_tells_verdict_reason_lines_and_owner(books: Books, connection: HotConnection) -> None:
     tea, mug = some_sku(), some_sku()
-    kept, failed = decision(lines={tea: 4, mug: 1}), decision(lines={mug: 9}, reason="insufficient_stock")
+    kept, failed = new_decision(lines={tea: 4, mug: 1}), new_decision(lines={mug: 9}, reason="insufficient_stock")
     record(connection.get(), [failed, kept])
     found = books.decision(kept.decision.order_id)
     assert (found.verdict, found.reason, found.skus, found.qtys) == (1, None, [tea, mug], [4, 1])
@@ -124,7 +81,7 @@ def test_row_tells_verdict_reason_lines_and_owner(books: Books, connection: HotC
 
 def test_each_row_of_a_large_batch_keeps_its_own_values(connection: HotConnection) -> None:
     new = [
-        decision(
+        new_decision(
             lines={f"sku-{number}-{line}": line + 1 for line in range(number % 7 + 1)},
             reason=[None, "unknown_sku", "insufficient_stock"][number % 3],
             event=bytes([number % 256]) * (number % 50),
@@ -174,7 +131,7 @@ def test_sku_of_any_spelling_is_read_recorded_and_taken(books: Books, connection
     beside = some_sku()
     books.set_stock({sku: 10, beside: 10})
     assert decision_store.read(connection.get(), skus={sku, beside}, order_ids=()).available == {sku: 10, beside: 10}
-    new = decision(lines={sku: 4, beside: 1})
+    new = new_decision(lines={sku: 4, beside: 1})
     record(connection.get(), [new], taken={sku: 4, beside: 1})
     assert books.decision(new.decision.order_id).skus == [sku, beside]
     assert books.available(sku) == {sku: 6}
@@ -194,7 +151,7 @@ def test_whatever_passes_validation_can_be_recorded_and_comes_back_equal(
     books: Books, connection: HotConnection, lines: dict[str, int], decided_at_ms: int
 ) -> None:
     books.set_stock(dict.fromkeys(lines, 10_000))
-    new = decision(lines=lines, decided_at_ms=decided_at_ms)
+    new = new_decision(lines=lines, decided_at_ms=decided_at_ms)
     record(connection.get(), [new], taken=lines)
     found = books.decision(new.decision.order_id)
     assert dict(zip(found.skus, found.qtys, strict=True)) == lines
@@ -207,10 +164,10 @@ def test_whatever_passes_validation_can_be_recorded_and_comes_back_equal(
 
 
 def test_replays_are_counted_once_per_batch__also_when_nothing_is_new(books: Books, connection: HotConnection) -> None:
-    old, other = decision(), decision()
+    old, other = new_decision(), new_decision()
     record(connection.get(), [old, other])
     record(connection.get(), replayed=[old.decision.order_id])
-    record(connection.get(), [decision()], replayed=[old.decision.order_id])
+    record(connection.get(), [new_decision()], replayed=[old.decision.order_id])
     assert books.decision(old.decision.order_id).replays == 2
     assert books.decision(other.decision.order_id).replays == 0
 
@@ -218,7 +175,7 @@ def test_replays_are_counted_once_per_batch__also_when_nothing_is_new(books: Boo
 def test_batch_of_replays_alone_writes__so_that_its_commit_waits_for_the_standby(
     books: Books, connection: HotConnection
 ) -> None:
-    old = decision()
+    old = new_decision()
     record(connection.get(), [old])
     version = "SELECT xmin::text FROM inventory.decision WHERE order_id = :id"
     before = books.execute(version, id=old.decision.order_id).scalar_one()
@@ -234,9 +191,9 @@ def test_order_that_was_decided_meanwhile_undoes_the_whole_batch__stock_included
 ) -> None:
     tea = some_sku()
     books.set_stock({tea: 10})
-    first, fresh = decision(), decision()
+    first, fresh = new_decision(), new_decision()
     record(connection.get(), [first])
-    again = decision(order_id=first.decision.order_id, lines={tea: 2})
+    again = new_decision(order_id=first.decision.order_id, lines={tea: 2})
     with pytest.raises(psycopg.errors.UniqueViolation) as violated:
         record(connection.get(), [fresh, again], taken={tea: 3})
     connection.recover()
@@ -251,7 +208,7 @@ def test_stock_that_was_taken_meanwhile_undoes_the_whole_batch__decisions_includ
 ) -> None:
     tea, mug = some_sku(), some_sku()
     books.set_stock({tea: 1, mug: 5})
-    new, old = decision(), decision()
+    new, old = new_decision(), new_decision()
     record(connection.get(), [old])
     with pytest.raises(psycopg.errors.CheckViolation) as violated:
         record(connection.get(), [new], replayed=[old.decision.order_id], taken={mug: 1, tea: 2})
@@ -265,7 +222,7 @@ def test_stock_that_was_taken_meanwhile_undoes_the_whole_batch__decisions_includ
 def test_stock_row_that_is_gone_undoes_the_whole_batch(books: Books, connection: HotConnection) -> None:
     tea, gone = some_sku(), some_sku()
     books.set_stock({tea: 10})
-    new = decision()
+    new = new_decision()
     with pytest.raises(psycopg.errors.DivisionByZero) as violated:
         record(connection.get(), [new], taken={tea: 1, gone: 1})
     connection.recover()
@@ -280,14 +237,14 @@ def test_violation_on_a_connections_very_first_batch_is_survived_by_the_same_con
     """Aim: statements whose preparation was queued behind the error and skipped are prepared again."""
     tea = some_sku()
     books.set_stock({tea: 10})
-    first = decision()
+    first = new_decision()
     with hot_connection(books.postgres("inventory_rw"), application="other") as other:
         record(other.get(), [first])
     attempts = []
 
     def work(session: psycopg.Connection) -> None:
         attempts.append(session)
-        rows = [decision(lines={tea: 1})] if len(attempts) > 1 else [decision(order_id=first.decision.order_id)]
+        rows = [new_decision(lines={tea: 1})] if len(attempts) > 1 else [new_decision(order_id=first.decision.order_id)]
         record(session, rows, replayed=[first.decision.order_id], taken={tea: 1})
 
     rerun(work, connection)
@@ -297,7 +254,7 @@ def test_violation_on_a_connections_very_first_batch_is_survived_by_the_same_con
 
 
 def test_database_refuses_what_the_worker_must_never_write(connection: HotConnection) -> None:
-    new = decision()
+    new = new_decision()
     record(connection.get(), [new])
     for statement in (
         "UPDATE inventory.decision SET verdict = 0",
@@ -320,7 +277,7 @@ def test_workers_with_crossed_orders_never_deadlock(books: Books) -> None:
     books.set_stock(dict.fromkeys(skus, 1_000_000))
     rounds, failures = 200, list[Exception]()
     batches = [[some_id() for _ in range(4)] for _ in range(rounds)]
-    replayed = [decision() for _ in range(6)]
+    replayed = [new_decision() for _ in range(6)]
     together = threading.Barrier(2)
 
     def work(*, backwards: bool) -> None:
@@ -331,7 +288,7 @@ def test_workers_with_crossed_orders_never_deadlock(books: Books) -> None:
                 try:
                     record(
                         own.get(),
-                        [decision(order_id=order_id) for order_id in ids[::step]],
+                        [new_decision(order_id=order_id) for order_id in ids[::step]],
                         replayed=[each.decision.order_id for each in replayed][::step],
                         taken=dict.fromkeys(skus[::step], 1),
                     )
@@ -352,100 +309,6 @@ def test_workers_with_crossed_orders_never_deadlock(books: Books) -> None:
     assert set(books.available(*skus).values()) == {1_000_000 - rounds}  # one of the two wins each round
 
 
-# --- lost connections -------------------------------------------------------------------------------------------------
-
-
-def reserve(order_id: str, sku: str, units: int) -> Callable[[psycopg.Connection], str]:
-    """Return the work of a batch with one order, as the step does it: read, decide what is not known, record."""
-
-    def work(session: psycopg.Connection) -> str:
-        snapshot = decision_store.read(session, skus={sku}, order_ids={order_id})
-        found = snapshot.known.get(order_id)
-        if found is not None:
-            record(session, replayed=[order_id])
-            return found.event_id
-        new = decision(order_id=order_id, lines={sku: units})
-        failpoints.point("test:decided")
-        record(session, [new], taken={sku: units})
-        return new.decision.event_id
-
-    return work
-
-
-@pytest.mark.parametrize(
-    ("point", "replays"),
-    [("test:decided", 0), ("inventory:db.sent", 1)],
-    ids=["before the transaction", "after COMMIT was sent"],
-)
-def test_batch_whose_connection_was_killed_is_done_once(
-    books: Books, connection: HotConnection, monkeypatch: pytest.MonkeyPatch, point: str, replays: int
-) -> None:
-    tea, order_id = some_sku(), some_id()
-    books.set_stock({tea: 10})
-    kills: list[int] = []
-
-    def kill_once(name: str) -> None:
-        if name == point and not kills:
-            kills.append(connection.get().info.backend_pid)
-            books.terminate(kills[0])
-            if point == "inventory:db.sent":
-                raise psycopg.OperationalError("the answer to COMMIT was lost")
-
-    monkeypatch.setattr(failpoints, "point", kill_once)
-    event_id = rerun(reserve(order_id, tea, 4), connection)
-    assert len(kills) == 1
-    assert connection.get().info.backend_pid != kills[0]
-    assert books.available(tea) == {tea: 6}
-    found = books.decision(order_id)
-    assert (str(found.event_id), found.replays) == (event_id, replays)
-
-
-def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Books, connection: HotConnection) -> None:
-    tea, order_id = some_sku(), some_id()
-    books.set_stock({tea: 10})
-    done: list[str] = []
-    pid = connection.get().info.backend_pid
-    worker = threading.Thread(target=lambda: done.append(rerun(reserve(order_id, tea, 4), connection)))
-    with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
-        holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = %s FOR UPDATE", [tea])
-        worker.start()
-        wait_for(lambda: books.waits_for_lock(pid), what="a session that waits for a lock")
-        books.terminate(pid)
-    worker.join(20)
-    assert len(done) == 1
-    assert books.available(tea) == {tea: 6}
-
-
-def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_anew(
-    books: Books, connection: HotConnection
-) -> None:
-    """The server warns when the wait for a synchronous standby was cancelled: the row may be gone after a fail-over.
-
-    Here a deferred trigger warns at COMMIT; the client sees the same notice before the same answer.
-    """
-    tea, order_id = some_sku(), some_id()
-    books.set_stock({tea: 10})
-    books.execute(
-        """
-        CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-            RAISE WARNING 'canceling wait for synchronous replication due to user request';
-            RETURN NULL;
-        END $$
-        """
-    )
-    books.execute(
-        f"""
-        CREATE CONSTRAINT TRIGGER warn_once AFTER INSERT ON inventory.decision DEFERRABLE INITIALLY DEFERRED
-        FOR EACH ROW WHEN (new.order_id = '{order_id}') EXECUTE FUNCTION warn()
-        """
-    )
-    before = connection.get().info.backend_pid
-    event_id = rerun(reserve(order_id, tea, 4), connection)
-    assert connection.get().info.backend_pid != before
-    assert books.available(tea) == {tea: 6}
-    assert (str(books.decision(order_id).event_id), books.decision(order_id).replays) == (event_id, 1)
-
-
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
@@ -459,7 +322,7 @@ def test_rows_are_found_by_index_although_the_table_was_empty_when_the_plans_wer
         empty.execute("VACUUM ANALYZE inventory.decision, inventory.stock")
         session = connection.get()
         decision_store.read(session, skus={"tea"}, order_ids={some_id()})
-        record(session, [decision()], replayed=[some_id()], taken={"tea": 1})
+        record(session, [new_decision()], replayed=[some_id()], taken={"tea": 1})
         rows = session.execute("SELECT statement FROM pg_prepared_statements WHERE statement LIKE '%inventory._%'")
         plans = {statement: explain(session, statement) for (statement,) in rows.fetchall() if "pg_" not in statement}
     assert len(plans) == 6

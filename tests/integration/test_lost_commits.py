@@ -1,0 +1,118 @@
+"""A connection that is lost around COMMIT: the batch is run again whole, and what was done is found, not done twice."""
+
+import threading
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from common import failpoints
+from common.postgres.connection import HotConnection, hot_connection
+from common.postgres.retry import rerun
+from inventory_service.io import decision_store
+from tests.books import Books, new_decision, open_books, record, some_id, some_sku
+from tests.records import wait_for
+from tests.stack import Stack
+
+
+@pytest.fixture(scope="module")
+def books(servers: Stack) -> Iterator[Books]:
+    with open_books(servers) as books:
+        yield books
+
+
+@pytest.fixture
+def connection(books: Books) -> Iterator[HotConnection]:
+    with hot_connection(books.postgres("inventory_rw"), application="inventory-test") as connection:
+        yield connection
+
+
+def reserve(order_id: str, sku: str, units: int) -> Callable[[psycopg.Connection], str]:
+    """Return the work of a batch with one order, as the step does it: read, decide what is not known, record."""
+
+    def work(session: psycopg.Connection) -> str:
+        snapshot = decision_store.read(session, skus={sku}, order_ids={order_id})
+        found = snapshot.known.get(order_id)
+        if found is not None:
+            record(session, replayed=[order_id])
+            return found.event_id
+        new = new_decision(order_id=order_id, lines={sku: units})
+        failpoints.point("test:decided")
+        record(session, [new], taken={sku: units})
+        return new.decision.event_id
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("point", "replays"),
+    [("test:decided", 0), ("inventory:db.sent", 1)],
+    ids=["before the transaction", "after COMMIT was sent"],
+)
+def test_batch_whose_connection_was_killed_is_done_once(
+    books: Books, connection: HotConnection, monkeypatch: pytest.MonkeyPatch, point: str, replays: int
+) -> None:
+    tea, order_id = some_sku(), some_id()
+    books.set_stock({tea: 10})
+    kills: list[int] = []
+
+    def kill_once(name: str) -> None:
+        if name == point and not kills:
+            kills.append(connection.get().info.backend_pid)
+            books.terminate(kills[0])
+            if point == "inventory:db.sent":
+                raise psycopg.OperationalError("the answer to COMMIT was lost")
+
+    monkeypatch.setattr(failpoints, "point", kill_once)
+    event_id = rerun(reserve(order_id, tea, 4), connection)
+    assert len(kills) == 1
+    assert connection.get().info.backend_pid != kills[0]
+    assert books.available(tea) == {tea: 6}
+    found = books.decision(order_id)
+    assert (str(found.event_id), found.replays) == (event_id, replays)
+
+
+def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Books, connection: HotConnection) -> None:
+    tea, order_id = some_sku(), some_id()
+    books.set_stock({tea: 10})
+    done: list[str] = []
+    pid = connection.get().info.backend_pid
+    worker = threading.Thread(target=lambda: done.append(rerun(reserve(order_id, tea, 4), connection)))
+    with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
+        holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = %s FOR UPDATE", [tea])
+        worker.start()
+        wait_for(lambda: books.waits_for_lock(pid), what="a session that waits for a lock")
+        books.terminate(pid)
+    worker.join(20)
+    assert len(done) == 1
+    assert books.available(tea) == {tea: 6}
+
+
+def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_anew(
+    books: Books, connection: HotConnection
+) -> None:
+    """The server warns when the wait for a synchronous standby was cancelled: the row may be gone after a fail-over.
+
+    Here a deferred trigger warns at COMMIT; the client sees the same notice before the same answer.
+    """
+    tea, order_id = some_sku(), some_id()
+    books.set_stock({tea: 10})
+    books.execute(
+        """
+        CREATE FUNCTION warn() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            RAISE WARNING 'canceling wait for synchronous replication due to user request';
+            RETURN NULL;
+        END $$
+        """
+    )
+    books.execute(
+        f"""
+        CREATE CONSTRAINT TRIGGER warn_once AFTER INSERT ON inventory.decision DEFERRABLE INITIALLY DEFERRED
+        FOR EACH ROW WHEN (new.order_id = '{order_id}') EXECUTE FUNCTION warn()
+        """
+    )
+    before = connection.get().info.backend_pid
+    event_id = rerun(reserve(order_id, tea, 4), connection)
+    assert connection.get().info.backend_pid != before
+    assert books.available(tea) == {tea: 6}
+    assert (str(books.decision(order_id).event_id), books.decision(order_id).replays) == (event_id, 1)

@@ -32,4 +32,4 @@ def doctor(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
 def _print(check: Check) -> None:
     typer.echo(f"{'ok ' if check.ok else 'BAD'}  {check.name:<12} {check.finding}")
     if check.cure:
-        typer.echo(f"{'':<18}way out: {check.cure}")
+        typer.echo(f"{'':<18}{'note' if check.ok else 'way out'}: {check.cure}")

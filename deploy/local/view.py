@@ -69,7 +69,7 @@ class PlainView:
             if (line := changed_line(self._last.get(process.label), process)) is not None:
                 self._line(f"{self._seconds():6.1f} s  {line}")
             self._last[process.label] = process
-        if stack.error != self._error:
+        if stack.phase is Phase.READY and stack.error != self._error:
             self._error = stack.error
             self._line(error_lines(stack))
         if stack.phase is not self._phase:
@@ -119,7 +119,7 @@ class LiveView:
         if stack.phase is Phase.READY:
             lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
             parts += [Text("\nIn another terminal:"), Padding(Text(lines, style="cyan", no_wrap=True), (0, 0, 1, 2))]
-        if stack.error:
+        if stack.error and stack.phase is Phase.READY:  # a start that failed is told by whoever ends with its error
             parts.append(Text(error_lines(stack), style="red"))
         parts.append(Text(_PHASE_LINES[stack.phase], style="dim"))
         self._live.update(Group(*parts))

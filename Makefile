@@ -29,7 +29,7 @@ demo: setup ## start, post 20 orders, kill a worker in between, prove the books,
 	@$(BIN)/pipeline demo
 
 test: setup ## prove it: unit, integration and system tests on servers of their own
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n 3 --dist loadgroup
 
 check: setup ## format, lint, types, import contracts, unit tests: under a minute
 	@$(BIN)/ruff format --check --quiet

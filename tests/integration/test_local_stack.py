@@ -17,6 +17,8 @@ from deploy.local import servers
 from deploy.local.diagnosis import StartError
 from deploy.local.servers import Addresses, Servers
 
+pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
+
 TOPIC = "survivor"
 GONE_SECONDS = 10.0
 

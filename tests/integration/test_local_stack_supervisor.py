@@ -22,6 +22,8 @@ from deploy.local.home import Home
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
 
+pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
+
 SECONDS_MAX = 20.0
 
 STAND_IN = """

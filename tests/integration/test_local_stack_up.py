@@ -17,6 +17,8 @@ from deploy.local import home as homes
 from deploy.local import ports, state
 from deploy.local.home import Home
 
+pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
+
 OUTCOME_SECONDS = 20.0
 STOP_SECONDS = 10.0
 ORDER = '{"user_id": "ada", "lines": [{"sku": "tea", "quantity": 2}]}'

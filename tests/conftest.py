@@ -5,6 +5,7 @@
 Unit tests ask for neither and start nothing. Parallel runs (`-n 3`) share one stack, which their controller holds.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -86,10 +87,13 @@ def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 @pytest.fixture
 def make_pipeline(servers: Stack, tmp_path: Path) -> Iterator[Callable[..., Pipeline]]:
     """Return a function that opens pipelines; `partitions=N` gives its order topics so many."""
+    numbers = itertools.count()
     with ExitStack() as opened:
 
         def make(*, partitions: int | None = None) -> Pipeline:
-            return opened.enter_context(open_pipeline(servers, logs=tmp_path, partitions=partitions))
+            logs = tmp_path / f"pipeline-{next(numbers)}"  # the first worker of each writes a file of the same name
+            logs.mkdir()
+            return opened.enter_context(open_pipeline(servers, logs=logs, partitions=partitions))
 
         yield make
 

@@ -5,10 +5,13 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import create_server
+from typing import Self
 
 import pytest
 
@@ -17,10 +20,9 @@ from common.events.orders import OrderCreated
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
 from tests.factories import make_order
 from tests.forwarder import Forwarder, forward
-from tests.pipeline import Pipeline, open_pipeline
+from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import codec_of, read, wait_for, write, write_orders
-from tests.stack import Stack
 
 DEAD_LETTERS = dead_letter_topic(ORDERS_CREATED, INVENTORY)
 REPOSITORY = Path(__file__).parents[2]
@@ -31,11 +33,15 @@ PAUSES_WITHIN_SECONDS = 40.0
 """A frozen server: 12 s for its answer, then 3 s for each connection, until 20 s are over."""
 
 
+def stocked(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    pipeline = make_pipeline(partitions=2)
+    pipeline.set_stock({"tea": 1000})
+    return pipeline
+
+
 @pytest.fixture
-def pipeline(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
-    with open_pipeline(servers, logs=tmp_path_factory.mktemp("logs"), partitions=2) as opened:
-        opened.set_stock({"tea": 1000})
-        yield opened
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return stocked(make_pipeline)
 
 
 def postgres_through(pipeline: Pipeline, forwarder: Forwarder) -> dict[str, str]:
@@ -71,37 +77,59 @@ def each_has_one_outcome(pipeline: Pipeline, orders: Sequence[OrderCreated]) -> 
     return found == sorted(each.order_id for each in orders)
 
 
-def ready(worker: Process) -> bool:
+def pausing(worker: Process) -> bool:
+    """Return True if the worker lives and says that it is not ready."""
     assert worker.exit_code is None, worker.output()
-    return worker._ready(worker.health_url.partition("//")[2])
+    return not worker._ready(worker.health_url.partition("//")[2])
 
 
-@pytest.mark.parametrize("outage", ["refused", "frozen"])
-def test_worker_sits_out_a_database_outage_in_its_group_and_takes_up_by_itself(pipeline: Pipeline, outage: str) -> None:
-    """Aim: H28. Fault: PostgreSQL refuses connections, or freezes with the worker's connection open, for longer than
-    the group's session. The worker must pause (not ready), stay a member, lose and dead-letter nothing, and answer each
-    order once when the database is back."""
-    with forward(pipeline.settings.postgres_admin_url) as postgres:
-        worker = start_worker(pipeline, postgres_through(pipeline, postgres)).wait_ready()
-        before = order(pipeline, 3)
-        wait_for(lambda: each_has_one_outcome(pipeline, before), what="the outcomes before the outage")
-        if outage == "refused":
-            postgres.cut()
-        else:
-            postgres.freeze()
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """One worker behind a forwarder of its own, in a pipeline of its own."""
+
+    pipeline: Pipeline
+    postgres: Forwarder
+    worker: Process
+    before: Sequence[OrderCreated]
+
+    @classmethod
+    def set(cls, pipeline: Pipeline, postgres: Forwarder) -> Self:
+        return cls(pipeline, postgres, start_worker(pipeline, postgres_through(pipeline, postgres)), order(pipeline, 3))
+
+
+def test_worker_sits_out_a_database_outage_in_its_group_and_takes_up_by_itself(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    """Aim: H28. Fault: PostgreSQL refuses connections to one worker, and freezes with the connection of another open,
+    for longer than the group's session. Each must pause (not ready), stay a member, lose and dead-letter nothing, and
+    answer each order once when the database is back. Two pipelines, so that both outages cost the time of one."""
+    with ExitStack() as opened:
+        scenes = [
+            Scene.set(pipeline, opened.enter_context(forward(pipeline.settings.postgres_admin_url)))
+            for pipeline in (stocked(make_pipeline), stocked(make_pipeline))
+        ]
+        refused, frozen = scenes
+        for scene in scenes:
+            wait_for(partial(each_has_one_outcome, scene.pipeline, scene.before), what="the outcomes before")
+        refused.postgres.cut()
+        frozen.postgres.freeze()
         began = time.monotonic()
-        during = order(pipeline, 30)
-        wait_for(lambda: not ready(worker), seconds=PAUSES_WITHIN_SECONDS, what="a worker that says it is not ready")
+        during = {scene.pipeline.namespace: order(scene.pipeline, 30) for scene in scenes}
+        for scene in scenes:
+            wait_for(partial(pausing, scene.worker), seconds=PAUSES_WITHIN_SECONDS, what="a worker that pauses")
         wait_for(lambda: time.monotonic() - began > SESSION_SECONDS + 1, what="an outage longer than the session")
-        assert not ready(worker)
-        assert each_has_one_outcome(pipeline, before)
-        postgres.heal()
-        wait_for(lambda: each_has_one_outcome(pipeline, [*before, *during]), what="the outcomes after the outage")
-        worker.wait_ready()
-        assert worker.stop() == 0
-    assert read(pipeline, DEAD_LETTERS) == []
-    assert pipeline.available() == {"tea": 1000 - 33}
-    assert worker.output().count('"cause": "assignment"') == 1  # joined once, and stayed
+        for scene in scenes:
+            assert pausing(scene.worker)
+            assert each_has_one_outcome(scene.pipeline, scene.before)
+            scene.postgres.heal()
+        for scene in scenes:
+            expected = [*scene.before, *during[scene.pipeline.namespace]]
+            wait_for(partial(each_has_one_outcome, scene.pipeline, expected), what="all outcomes")
+            scene.worker.wait_ready()
+            assert scene.worker.stop() == 0
+            assert read(scene.pipeline, DEAD_LETTERS) == []
+            assert scene.pipeline.available() == {"tea": 1000 - 33}
+            assert scene.worker.output().count('"cause": "assignment"') == 1  # joined once, and stayed
 
 
 def test_worker_needs_no_registry_for_orders__and_waits_for_it_before_it_judges_a_foreign_schema(
@@ -116,7 +144,7 @@ def test_worker_needs_no_registry_for_orders__and_waits_for_it_before_it_judges_
         wait_for(lambda: each_has_one_outcome(pipeline, before), what="outcomes without a registry")
         value = struct.pack(">bI", 0, 2_000_000_001) + codec_of(pipeline).encode(make_order())[5:]
         write(pipeline, ORDERS_CREATED, [(b"ada", value)], partition=0)
-        wait_for(lambda: not ready(worker), what="a worker that waits")
+        wait_for(partial(pausing, worker), what="a worker that waits")
         assert read(pipeline, DEAD_LETTERS) == []
         registry.heal()
         wait_for(lambda: len(read(pipeline, DEAD_LETTERS)) == 1, what="the dead letter")

@@ -12,6 +12,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from common.errors import FatalError
+
 LIVE_WITHIN_SECONDS = 30.0
 """A loop that has not moved for so long hangs; longer than any bounded call in it."""
 
@@ -34,7 +36,10 @@ class Health:
 
 @contextmanager
 def serve(health: Health, *, host: str, port: int) -> Iterator[int]:
-    """Serve until the block ends; yield the port (port 0 takes a free one)."""
+    """Serve until the block ends; yield the port (port 0 takes a free one).
+
+    Raises FatalError if the port is taken.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -58,7 +63,13 @@ def serve(health: Health, *, host: str, port: int) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
             """Probes are not worth a log line."""
 
-    server = ThreadingHTTPServer((host, port), Handler)
+    try:
+        server = ThreadingHTTPServer((host, port), Handler)
+    except OSError as error:
+        raise FatalError(
+            f"PIPELINE_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}",
+            cure="end what listens there, or choose another port; 0 takes a free one",
+        ) from error
     server.daemon_threads = True
     # The poll interval is how long the end of the block waits for the thread.
     threading.Thread(target=server.serve_forever, args=(0.05,), name="health", daemon=True).start()

@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 
+from common.errors import FatalError
 from common.health import LIVE_WITHIN_SECONDS, Health, serve
 
 
@@ -66,3 +67,8 @@ def test_server_is_gone_with_its_block(state: Health) -> None:
         assert get(port, "/livez")[0] == 200
     with pytest.raises(ConnectionRefusedError):
         get(port, "/livez")
+
+
+def test_port_that_is_taken_ends_the_process_naming_the_setting(state: Health, port: int) -> None:
+    with pytest.raises(FatalError, match=f"PIPELINE_HEALTH_PORT: cannot listen on 127.0.0.1:{port}"):
+        serve(state, host="127.0.0.1", port=port).__enter__()

@@ -34,6 +34,8 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
+# Longer than any topic keeps its records: a group whose offsets were forgotten would begin anew.
+offsets.retention.minutes=129600
 # Each partition costs files and start-up time; one shop's groups and slots need few.
 offsets.topic.num.partitions=3
 transaction.state.log.num.partitions=3

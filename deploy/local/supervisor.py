@@ -197,9 +197,10 @@ class _Supervisor:
     def _publish(self, latest: Readings) -> None:
         self._published_at = time.monotonic()
         stack = self._state()
-        with suppress(OSError):  # a full disk or a closed terminal must not stop the stack, nor its end
-            state.write(self._plan.home, stack)
+        with suppress(OSError):  # a closed terminal must not stop the stack, nor hinder its end
             self._view.show(stack, latest)
+        with suppress(OSError):  # nor must a full disk
+            state.write(self._plan.home, stack)  # last: who waits for a phase finds it shown
 
     def _state(self) -> StackState:
         error = self._error or next((runner.error for runner in self._runners if runner.error is not None), None)

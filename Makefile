@@ -35,7 +35,7 @@ check: setup ## format, lint, types, import contracts, unit tests: under a minut
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
-	@$(BIN)/lint-imports --no-logo --no-timing
+	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pytest -q tests/unit
 
 format: setup ## format and mend what can be mended

@@ -1,5 +1,7 @@
 """The outermost frame of a process: run its body, say in one log line why it ended, map that to an exit code."""
 
+import logging
+import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
@@ -11,26 +13,36 @@ log = get_logger()
 
 
 def run_process(body: Callable[[], None]) -> NoReturn:
-    """Run `body`, then exit.
+    """Run `body`, then exit at once, without taking the process apart.
 
-    Settings are told on standard error as they stand, since the log may not be configured yet. Anything unforeseen
-    keeps its traceback: it is a bug, and a restart takes up the same records.
+    All that must last is durable when `body` returns; librdkafka's destructors, on the other hand, have been seen to
+    wait for ever for the thread of a broker that died. Settings are told on standard error as they stand, since the log
+    may not be configured yet. Anything unforeseen keeps its traceback: it is a bug, and a restart takes up the same
+    records.
     """
+    code = _run(body)
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _run(body: Callable[[], None]) -> ExitCode:
     try:
         body()
     except ConfigError as error:
         sys.stderr.write(f"{error.message}\n{error.cure}\n")
-        sys.exit(error.exit_code)
+        return error.exit_code
     except PipelineError as error:
         _tell_end(error.message, error.exit_code, cure=error.cure)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except Busy as busy:
         _tell_end(str(busy), ExitCode.UNAVAILABLE)
-        sys.exit(ExitCode.UNAVAILABLE)
+        return ExitCode.UNAVAILABLE
     except Exception:
         log.exception("process.crashed")
-        sys.exit(ExitCode.SOFTWARE)
-    sys.exit(ExitCode.OK)
+        return ExitCode.SOFTWARE
+    return ExitCode.OK
 
 
 def _tell_end(reason: str, exit_code: ExitCode, **more: str) -> None:

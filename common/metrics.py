@@ -5,7 +5,7 @@ Names follow `<service>_<thing>_<unit>_total`; no order or user id is ever a lab
 
 from prometheus_client import Counter, Gauge, Histogram
 
-ORDERS_ACCEPTED = Counter("order_requests_accepted_total", "Orders answered with 202 for the first time.")
+ORDERS_ACCEPTED = Counter("order_requests_accepted_total", "Orders accepted for the first time.", ["idempotency_key"])
 ORDERS_REFUSED = Counter("order_requests_refused_total", "Requests answered with 4xx or 5xx.", ["status"])
 PROJECTION_SKIPPED = Counter(
     "order_projection_skipped_total", "Records that the status projection could not read.", ["error_class"]

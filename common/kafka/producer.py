@@ -6,6 +6,7 @@ after a clean, quick commit on connections that stayed up; after anything else i
 with the same id, which fences whatever is still on its way. Nothing here ever aborts: the new epoch does.
 """
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -75,6 +76,17 @@ class TransactionalProducer:
         self._producer.init_transactions(SLICE_SECONDS)
         self._producer.poll(0)
         self._taint.cause = ""  # connections that came and went while connecting say nothing about transactions
+
+    def drop(self) -> None:
+        """Give the client up; nothing of this object may be used afterwards.
+
+        Never closed: close() takes no time-out, and with an open transaction and the broker away it does not return.
+        Releasing the last reference ends it within milliseconds, but for a rare hang inside librdkafka; so that happens
+        on a thread of its own. What it may still have under way is fenced by the slot's next producer.
+        """
+        held = [self._producer]
+        del self._producer
+        threading.Thread(target=held.clear, name="dropped-producer", daemon=True).start()
 
     def tainted(self) -> str:
         """Return why this producer must not begin another transaction, or an empty text."""

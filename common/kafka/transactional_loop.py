@@ -59,7 +59,7 @@ def run(
             loop.turn()
     finally:
         failpoints.point(f"{service}:stop.seen")
-        loop.producer = None  # dropped, never closed: close() takes no time-out
+        loop.drop_producer()
         consumer.close()
         failpoints.point(f"{service}:stop.closed")
 
@@ -178,7 +178,7 @@ class _Loop:
         metrics.RECOVERIES.labels(cause).inc()
         log.info("recovery.started", cause=cause, rebuild=rebuild, pause=pause)
         if rebuild:
-            self.producer = None  # the last reference: librdkafka frees its threads and sockets at once
+            self.drop_producer()
             metrics.PRODUCER_REBUILDS.labels(cause).inc()
             self._point("dropped")
             self.producer = self._initialised_producer()
@@ -203,9 +203,16 @@ class _Loop:
                         break
                 else:
                     return producer
+            producer.drop()
             if self._back_off(attempt):
                 break
         return None
+
+    def drop_producer(self) -> None:
+        """Let go of the producer, if there is one."""
+        if self.producer is not None:
+            self.producer.drop()
+            self.producer = None
 
     def _judge_initialisation(self, error: KafkaException) -> None:
         cause = error.args[0]

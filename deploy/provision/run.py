@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import COMPATIBILITY, register_all
-from common.topics import ALL_TOPICS
+from common.topics import ALL_TOPICS, INVENTORY, ORDERS_CREATED
 from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest
@@ -48,6 +48,8 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
     admin = Admin(settings)
     topics = admin.create_topics(replication=settings.kafka_replication, min_insync=settings.kafka_min_insync)
     yield Done("topics", topics, f"{len(ALL_TOPICS)} topics")
+    with database.admin_connection(settings, settings.database) as own:
+        _refuse_forgotten_offsets(own, admin, settings)
     offsets = admin.write_first_offsets()
     yield Done("offsets", tuple(group for group, count in offsets.items() if count), f"{len(offsets)} groups")
     subjects = register_all(settings)
@@ -55,6 +57,28 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
     with database.admin_connection(settings, settings.database) as own:
         demo = stock.demo_stock()
         yield Done("stock", stock.insert_missing(own, demo), f"{len(demo)} SKUs of the demo shop")
+
+
+def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings: ProvisionSettings) -> None:
+    """Raise PipelineError if orders of a partition were decided, and the group has no offset there any more.
+
+    A broker forgets a group that was away for long. Begun at the earliest record, every order would be told again.
+    """
+    topic = ORDERS_CREATED.within(settings.namespace)
+    known = {partition.number for partition in admin.committed(INVENTORY) if partition.topic == topic}
+    if len(known) == ORDERS_CREATED.partitions:
+        return
+    rows = connection.execute(
+        sa.text('SELECT partition, max("offset") FROM inventory.decision WHERE topic = :topic GROUP BY partition'),
+        {"topic": topic},
+    )
+    forgotten = {number: last for number, last in rows if number not in known}
+    if forgotten:
+        decided = ", ".join(f"{topic}[{number}] up to {last}" for number, last in sorted(forgotten.items()))
+        raise PipelineError(
+            f"group {INVENTORY.within(settings.namespace)} lost its offsets, but orders are decided: {decided}",
+            cure="set them by hand, behind the highest origin_offset on the outcome topics: see docs/runbook.md",
+        )
 
 
 @contextmanager

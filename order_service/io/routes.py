@@ -102,7 +102,7 @@ class OrderRoutes:
         match placement:
             case Accepted():
                 if not placement.again:
-                    metrics.ORDERS_ACCEPTED.inc()
+                    metrics.ORDERS_ACCEPTED.labels("given" if header.idempotency_key else "absent").inc()
                 return self._accepted(placement.order_id, header.wait_seconds)
             case KeyConflict():
                 return respond(Problem(ProblemType.KEY_CONFLICT, "Take a new key for a new order."))

@@ -193,3 +193,20 @@ def test_a_server_that_does_not_answer_is_named(
     with pytest.raises(FatalError, match=complaint) as error:
         run(untouched.model_copy(update={setting: value}))
     assert f"PIPELINE_{setting.upper()}" in error.value.cure
+
+
+def test_group_that_the_broker_forgot_is_not_begun_anew_once_orders_are_decided(pipeline: Pipeline) -> None:
+    """From the earliest record on every decided order would be told a second time."""
+    with pipeline.administer() as connection:
+        connection.execute(
+            sa.text(
+                'INSERT INTO inventory.decision (order_id, verdict, event_id, event, topic, partition, "offset", skus,'
+                " qtys, decided_at)"
+                " VALUES (gen_random_uuid(), 1, gen_random_uuid(), '', :topic, 3, 41, '{}', '{}', now())"
+            ),
+            {"topic": ORDERS_CREATED.within(pipeline.namespace)},
+        )
+    pipeline.admin.delete_groups([INVENTORY])
+    with pytest.raises(PipelineError, match=r"lost its offsets.*\[3\] up to 41") as refused:
+        run(pipeline.settings)
+    assert "origin_offset" in refused.value.cure

@@ -1,5 +1,7 @@
 """`python -m inventory_service`: one worker in one slot. Wiring only."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from common import health, log
@@ -35,19 +37,32 @@ def main() -> None:
     ):
         codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))
         refuse_another_topic(settings, connection)
-        run(
-            InventoryStep(
-                connection=connection,
-                codec=codec,
-                namespace=settings.namespace,
-                batch_records_max=settings.batch_records_max,
-            ),
-            consumer=GroupConsumer(consuming, [ORDERS_CREATED.within(settings.namespace)]),
-            build_producer=partial(TransactionalProducer, producing, service="inventory"),
-            stop=stop,
-            health=state,
-            service="inventory",
+        step = InventoryStep(
+            connection=connection,
+            codec=codec,
+            namespace=settings.namespace,
+            batch_records_max=settings.batch_records_max,
         )
+        with counting_orderly_ends(step):
+            run(
+                step,
+                consumer=GroupConsumer(consuming, [ORDERS_CREATED.within(settings.namespace)]),
+                build_producer=partial(TransactionalProducer, producing, service="inventory"),
+                stop=stop,
+                health=state,
+                service="inventory",
+            )
+
+
+@contextmanager
+def counting_orderly_ends(step: InventoryStep) -> Iterator[None]:
+    """Tell the step of an end that no record caused; anything unforeseen counts as a crash."""
+    try:
+        yield
+    except FatalError:
+        step.end_in_order()
+        raise
+    step.end_in_order()
 
 
 def refuse_another_topic(settings: InventorySettings, connection: HotConnection) -> None:

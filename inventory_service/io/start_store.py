@@ -11,6 +11,9 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     committed_offset = EXCLUDED.committed_offset
 RETURNING starts
 """
+_TAKE_BACK = """
+UPDATE inventory.start SET starts = greatest(starts - 1, 1) WHERE topic = %s AND partition = %s
+"""
 _REMEMBER_TOPIC = """
 INSERT INTO inventory.input_topic AS t (topic, topic_id) VALUES (%s, %s)
 ON CONFLICT (topic) DO UPDATE SET topic = EXCLUDED.topic
@@ -23,6 +26,11 @@ def count_start(connection: psycopg.Connection, partition: Partition, offset: in
     row = connection.execute(_COUNT_START, [partition.topic, partition.number, offset]).fetchone()
     assert row is not None  # noqa: S101 - RETURNING returns
     return int(row[0])
+
+
+def take_start_back(connection: psycopg.Connection, partition: Partition) -> None:
+    """Count one process less: it ended in order."""
+    connection.execute(_TAKE_BACK, [partition.topic, partition.number])
 
 
 def remembered_topic_id(connection: psycopg.Connection, *, topic: str, topic_id: str) -> str:

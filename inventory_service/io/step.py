@@ -93,6 +93,14 @@ class InventoryStep:
         """Return True if PostgreSQL answers."""
         return self._connection.answers()
 
+    def end_in_order(self) -> None:
+        """Take the counted starts back: a stop, or an end that says why, is no crash of a record's making."""
+        try:
+            for partition in self._begun:
+                start_store.take_start_back(self._connection.get(), partition)
+        except psycopg.Error as error:
+            log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
+
     def _guard_starts(self, batch: Sequence[InputRecord]) -> None:
         """Count this process at the first offset it takes from each partition.
 

@@ -2,6 +2,8 @@
 
 import time
 
+import sqlalchemy as sa
+
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
@@ -49,3 +51,15 @@ def test_worker_stops_within_five_seconds_and_says_so(pipeline: Pipeline) -> Non
     started = time.monotonic()
     assert worker.stop() == 0, worker.output()
     assert time.monotonic() - started < 5
+
+
+def test_orderly_end_is_no_start_that_counts(pipeline: Pipeline) -> None:
+    """Only processes that die over a record may put its partition into quarantine."""
+    pipeline.set_stock({"tea": 10})
+    worker = start_worker(pipeline).wait_ready()
+    write_orders(pipeline, [make_order(), make_order()], partition=0)
+    wait_for(lambda: len(outcomes(pipeline)) == 2, what="two outcomes")
+    with pipeline.administer() as connection:
+        connection.execute(sa.text("UPDATE inventory.start SET starts = 5"))
+        assert worker.stop() == 0
+        assert connection.scalar(sa.text("SELECT starts FROM inventory.start")) == 4

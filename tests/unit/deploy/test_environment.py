@@ -22,6 +22,7 @@ def test_addresses_of_another_stack_do_not_leak_into_a_process() -> None:
         "PATH": "/bin",
         "PIPELINE_POSTGRES_PASSWORD": "of another stack",
         "PIPELINE_KAFKA_BOOTSTRAP": "elsewhere:9092",
+        "PIPELINE_SLOT": "7",
         "PGPORT": "1",
         "PIPELINE_LOG_LEVEL": "debug",
     }

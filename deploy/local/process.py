@@ -13,8 +13,11 @@ import psutil
 from deploy.local.guardian import Guardian, lives
 from deploy.local.launch import Launch
 
-_OWN_PREFIXES = ("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_HTTP_", "PG")
-"""Variables of the caller's shell that would lead a process to another stack; `pipeline env` prints such ones."""
+_OWN_PREFIXES = (
+    *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_"),
+    *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PG"),
+)
+"""Variables of the caller's shell that would lead a process to another stack, or lend it another's identity."""
 _POLL_SECONDS = 0.05
 _KILL_SECONDS_MAX = 5.0
 

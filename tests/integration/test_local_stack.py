@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -15,12 +16,13 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from deploy.local import servers
 from deploy.local.diagnosis import StartError
+from deploy.local.guardian import lives
 from deploy.local.servers import Addresses, Servers
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
 
 TOPIC = "survivor"
-GONE_SECONDS = 10.0
+SECONDS_MAX = 10.0
 
 
 def write_everywhere(at: Addresses) -> None:
@@ -53,6 +55,14 @@ def processes(stack: Servers) -> list[psutil.Process]:
     return [each for top in tops for each in (top, *top.children(recursive=True))]
 
 
+def wait_until(condition: Callable[[], bool]) -> bool:
+    """A signal is on its way for a moment."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return condition()
+
+
 def test_data_outlive_kills_and_a_second_start_on_other_ports(tmp_path: Path) -> None:
     """Aim: a stack can be trusted with orders. Fault: SIGKILL of each server; then a restart with all ports taken.
 
@@ -70,7 +80,7 @@ def test_data_outlive_kills_and_a_second_start_on_other_ports(tmp_path: Path) ->
         ran = processes(stack)
         at = stack.addresses
         former_ports = [at.kafka.port, at.kafka.controller_port, at.postgres.port, at.registry.port]
-    assert not [each for each in ran if each.is_running()]
+    assert not [each for each in ran if lives(each)]
 
     squatters = [socket.create_server(("127.0.0.1", port)) for port in former_ports]
     try:
@@ -86,7 +96,7 @@ def test_data_outlive_kills_and_a_second_start_on_other_ports(tmp_path: Path) ->
 def test_frozen_server_goes_on_when_it_is_thawed(tmp_path: Path) -> None:
     with servers.start(tmp_path / "stack", only={servers.POSTGRES}) as stack:
         stack.postgres.freeze()
-        assert {each.status() for each in processes(stack)} == {psutil.STATUS_STOPPED}
+        assert wait_until(lambda: {each.status() for each in processes(stack)} == {psutil.STATUS_STOPPED})
         stack.postgres.thaw()
         with psycopg.connect(stack.addresses.postgres_dsn(database="postgres")) as connection:
             assert connection.execute("SELECT 1").fetchone() == (1,)
@@ -139,7 +149,4 @@ def test_killed_owner_leaves_no_server_behind(tmp_path: Path) -> None:
         server = psutil.Process(int(owner.stdout.readline()))
         below = [server, *server.children(recursive=True)]
         owner.kill()
-    deadline = time.monotonic() + GONE_SECONDS
-    while any(each.is_running() for each in below) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not [each for each in below if each.is_running()]
+    assert wait_until(lambda: not any(lives(each) for each in below))

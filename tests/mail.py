@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import AuthResult, LoginPassword
+from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -87,7 +87,7 @@ def serving(
     server: MailServer, port: int, *, tls: ssl.SSLContext | None = None, login: bool = False, smtputf8: bool = True
 ) -> Iterator[None]:
     """Listen on loopback; with `tls` nothing is taken before STARTTLS, with `login` nothing before a login."""
-    controller = Controller(
+    controller = _Controller(
         server,
         hostname="127.0.0.1",
         port=port,
@@ -103,6 +103,43 @@ def serving(
     finally:
         server.release()
         controller.stop()
+
+
+class _Session(SMTP):
+    """A session that shows the connection it serves."""
+
+    def __init__(self, transports: list[asyncio.WriteTransport], *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._transports = transports
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.WriteTransport)
+        self._transports.append(transport)
+        super().connection_made(transport)
+
+
+class _Controller(Controller):
+    """Ends the sessions before the loop that carries them: aiosmtpd leaves their sockets to the garbage collector."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._transports: list[asyncio.WriteTransport] = []
+        self._end: asyncio.Task[None] | None = None
+
+    def factory(self) -> SMTP:
+        return _Session(self._transports, self.handler, loop=self.loop, **self.SMTP_kwargs)
+
+    def cancel_tasks(self, stop_loop: bool = True) -> None:  # noqa: ARG002, FBT001, FBT002 - aiosmtpd's signature
+        self._end = self.loop.create_task(self._end_sessions())
+
+    async def _end_sessions(self) -> None:
+        for transport in self._transports:
+            transport.abort()
+        sessions = asyncio.all_tasks() - {self._end}
+        for session in sessions:
+            session.cancel()
+        await asyncio.wait([*sessions, asyncio.create_task(asyncio.sleep(0))])
+        self.loop.stop()
 
 
 def _authenticate(_server: Any, _session: Any, _envelope: Any, _mechanism: str, data: Any) -> AuthResult:

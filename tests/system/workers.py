@@ -37,8 +37,11 @@ class Workers:
     def arm(self, *arms: Arm) -> None:
         write_plan(self._plan, arms)
 
-    def start(self, slot: int = 0) -> Process:
-        return self.pipeline.start("chaos.launch", "inventory_service", role="inventory_rw", slot=slot, env=self._env)
+    def start(self, slot: int = 0, **env: str) -> Process:
+        """Start the slot's worker; `env` adds to its environment."""
+        return self.pipeline.start(
+            "chaos.launch", "inventory_service", role="inventory_rw", slot=slot, env={**self._env, **env}
+        )
 
     def fired(self, arm: Arm) -> Fired | None:
         return next((line for line in read_evidence(self._evidence) if line.arm == arm.id), None)

@@ -7,15 +7,19 @@ import gc
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from chaos.checker.avro import Registry
-from chaos.checker.books import AcknowledgedKey, Books, Offsets, Progress, Stall, Unfinished, below
+from chaos.checker.books import AcknowledgedKey, Books, Progress, Stall, Unfinished
 from chaos.checker.cluster import Cluster
-from chaos.checker.collector import Collector
+from chaos.checker.collector import Collector, Record
 from chaos.checker.config import CheckerSettings
+from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement, judge
+from chaos.checker.second_reading import Census, count_in, reread
 from chaos.checker.tables import TableReader
+from chaos.checker.terms import Coordinate, Offsets, below
+from chaos.checker.testimony import Testimony
 from chaos.checker.topics import DOWNSTREAM_FIRST, TopicReader
 from common.topics import (
     INVENTORY,
@@ -49,17 +53,28 @@ def audit(
     wait_seconds: float,
     followers: bool = True,
     restocked: bool = True,
+    evidence: Evidence | None = None,
     report: Callable[[Waiting], None] = lambda _: None,
 ) -> Judgement:
     """Wait, read, judge. `followers=False` waits for outcomes alone: nobody notifies or projects there.
 
-    Raises StoreDownError if broker, registry or database does not answer.
+    Everything is read from its beginning each time, and all of it is judged. `evidence` tells what topics and tables
+    do not hold, of everything that ever happened to this pipeline: whoever gives it has ended the load before. It also
+    has the rules asked that judge nothing else; `Judgement.idle` names those that were given nothing.
+
+    Raises StoreDownError if broker, registry or database does not answer, OSError if a file of the evidence is missing.
     """
-    scene = _Scene(settings)
+    scene = _Scene(settings, counting=evidence is not None and evidence.reread)
+    # Both come first: whatever they tell was there before the topics are read.
+    testimony = evidence.testimony() if evidence is not None else None
     keys = scene.tables.acknowledged_keys()
     with scene.topics, _uncollected():
         unfinished = _Wait(scene, followers=followers, report=report).run(wait_seconds)
-        return judge(_books(scene, keys, unfinished), restocked=restocked)
+        books = _books(scene, keys, unfinished, testimony)
+        if books.testimony is not None and scene.counting:
+            rereading = reread(settings, begins=scene.begins, ends=books.ends, first=scene.census)
+            books = replace(books, testimony=replace(books.testimony, rereading=rereading))
+        return judge(books, restocked=restocked)
 
 
 @contextmanager
@@ -77,27 +92,49 @@ def _uncollected() -> Iterator[None]:
 class _Scene:
     """What is looked at: the cluster, the topics as far as they were read, the tables."""
 
-    def __init__(self, settings: CheckerSettings) -> None:
+    def __init__(self, settings: CheckerSettings, *, counting: bool) -> None:
         self.cluster = Cluster(settings)
         self.tables = TableReader(settings)
         self.found = Collector(Registry(settings.registry_url), namespace=settings.namespace)
         self.begins = self.cluster.begins(DOWNSTREAM_FIRST)
-        self.topics = TopicReader(self.cluster, self.begins, self.found.take)
+        self.counting = counting
+        self.census: Census = {}
+        self.topics = TopicReader(self.cluster, self.begins, self._count if counting else self.found.take)
 
     def read(self, *, seconds: float) -> tuple[Offsets, tuple[Stall, ...]]:
         """Read all topics to their present ends; return these, and what is held back after so long."""
         ends = self.cluster.ends(DOWNSTREAM_FIRST)
         return ends, self.topics.read_to(ends, seconds=seconds)
 
+    def held_back(self, ends: Offsets, *, seconds: float) -> tuple[Stall, ...]:
+        """Return the partitions whose stable end stays below these ends for so long, by the broker's own word."""
+        deadline = time.monotonic() + seconds
+        while True:
+            stable = self.cluster.stable_ends(DOWNSTREAM_FIRST)
+            behind = [spot for spot, end in ends.items() if stable[spot] < end]
+            if not behind or time.monotonic() > deadline:
+                return tuple(Stall(Coordinate(*spot, stable[spot]), ends[spot]) for spot in behind)
+            time.sleep(TURN_SECONDS)
 
-def _books(scene: _Scene, keys: tuple[AcknowledgedKey, ...], unfinished: tuple[Unfinished, ...]) -> Books:
+    def _count(self, record: Record) -> None:
+        count_in(self.census, record)
+        self.found.take(record)
+
+
+def _books(
+    scene: _Scene,
+    keys: tuple[AcknowledgedKey, ...],
+    unfinished: tuple[Unfinished, ...],
+    testimony: Testimony | None,
+) -> Books:
     """Read what is left to read: offsets, topics, offsets, tables. See `Books` for why in this order."""
     inventory_before = scene.cluster.committed(INVENTORY)
     notification = scene.cluster.committed(NOTIFICATION)
     ends, stalls = scene.read(seconds=STALL_SECONDS)
     # A pending offset hangs on a transaction that is a stall itself; whatever it covers is below the end.
     inventory_after = scene.cluster.committed_stable(INVENTORY, seconds=STALL_SECONDS) or ends
-    rows = scene.tables.read()
+    stalls = stalls or scene.held_back(ends, seconds=STALL_SECONDS)
+    rows = scene.tables.read(keys=testimony is not None)
     return Books(
         created=scene.found.created,
         poison=tuple(scene.found.poison),
@@ -109,6 +146,7 @@ def _books(scene: _Scene, keys: tuple[AcknowledgedKey, ...], unfinished: tuple[U
         begins=scene.begins,
         ends=ends,
         keys=keys,
+        key_orders=rows.key_orders,
         decisions=rows.decisions,
         stock=rows.stock,
         statuses=rows.statuses,
@@ -120,6 +158,7 @@ def _books(scene: _Scene, keys: tuple[AcknowledgedKey, ...], unfinished: tuple[U
             projection=rows.projection,
         ),
         unfinished=unfinished,
+        testimony=testimony,
     )
 
 

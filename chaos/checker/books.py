@@ -9,33 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Stock
+from chaos.checker.testimony import Testimony
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
-
-Lines = tuple[tuple[str, int], ...]
-"""SKU and quantity in units, in the order of the order."""
-
-
-class Spot(NamedTuple):
-    """A partition of a topic."""
-
-    topic: str
-    partition: int
-
-
-class Coordinate(NamedTuple):
-    """Where a record stands."""
-
-    topic: str
-    partition: int
-    offset: int
-
-    def __str__(self) -> str:
-        return f"{self.topic} {self.partition}@{self.offset}"
-
-    @property
-    def spot(self) -> Spot:
-        """Return the partition it is in."""
-        return Spot(self.topic, self.partition)
 
 
 class Verdict(Enum):
@@ -53,6 +29,7 @@ class Created(NamedTuple):
     order_id: str
     digest: bytes
     lines: int
+    user: str = ""
 
     @property
     def at(self) -> Coordinate:
@@ -134,15 +111,6 @@ class Decision(NamedTuple):
     replays: int
 
 
-class Stock(NamedTuple):
-    """A row of `inventory.stock`, and the sum of what reserved decisions hold of it; units."""
-
-    sku: str
-    on_hand: int | None
-    available: int | None
-    reserved: int
-
-
 class Status(NamedTuple):
     """A row of `orders.order_status`."""
 
@@ -180,9 +148,6 @@ class Unfinished(NamedTuple):
     lacks: str
 
 
-Offsets = Mapping[Spot, int]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """How far each reader is, in next offsets to read; a partition that is not named stands at 0.
@@ -203,7 +168,8 @@ class Books:
 
     Reading order makes it sound on a live system: acknowledged keys, offsets, topics (from `begins` to `ends`),
     offsets again, then all tables in one snapshot. So whatever a record rests on is in the tables, and a row may be
-    ahead of the records.
+    ahead of the records. `key_orders`, the order that each key stands for, is of that snapshot too, and empty where
+    nothing is told of requests.
     """
 
     created: Mapping[str, tuple[Created, ...]] = field(default_factory=dict)
@@ -217,6 +183,7 @@ class Books:
     ends: Offsets = field(default_factory=dict)
 
     keys: tuple[AcknowledgedKey, ...] = ()
+    key_orders: Mapping[KeyHolder, str] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     stock: tuple[Stock, ...] = ()
     statuses: Mapping[str, Status] = field(default_factory=dict)
@@ -224,12 +191,8 @@ class Books:
 
     progress: Progress = field(default_factory=Progress)
     unfinished: tuple[Unfinished, ...] = ()
+    testimony: Testimony | None = None
 
     def trimmed(self, *topics: str) -> bool:
         """Return True if retention has taken records of these topics: what is missing may be gone, not lost."""
         return any(begin > 0 for spot, begin in self.begins.items() if spot.topic in topics)
-
-
-def below(at: Coordinate, offsets: Offsets) -> bool:
-    """Return True if a reader that stands at these offsets has left this record behind."""
-    return at.offset < offsets.get(at.spot, 0)

@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 from uuid import uuid4
 
 from confluent_kafka import (
@@ -15,9 +16,9 @@ from confluent_kafka import (
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
-from chaos.checker.books import Offsets, Spot
-from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
+from chaos.checker.terms import Offsets, Spot
+from common.config import KafkaSettings
 from common.topics import Group, Topic
 
 CALL_SECONDS = 10.0
@@ -30,15 +31,18 @@ LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 class Cluster:
     """One pipeline's part of a cluster. Every method raises StoreDownError if the broker does not answer."""
 
-    def __init__(self, settings: CheckerSettings) -> None:
+    def __init__(self, settings: KafkaSettings) -> None:
         self._prefix = f"{settings.namespace}." if settings.namespace else ""
         self._options = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2, **settings.kafka_options}
         self._consumer_options = settings.kafka_consumer_options
         self._admin = AdminClient(self._options)
         self._spots: dict[Topic, tuple[Spot, ...]] = {}
 
-    def consumer(self, begins: Offsets) -> Consumer:
-        """Return a consumer that reads what is committed from these offsets; it joins no group and commits nothing."""
+    def consumer(self, begins: Offsets, options: Mapping[str, Any] | None = None) -> Consumer:
+        """Return a consumer that reads from these offsets; it joins no group and commits nothing.
+
+        It reads what is committed alone, unless `options` say otherwise.
+        """
         consumer = Consumer(
             {
                 **self._options,
@@ -50,6 +54,7 @@ class Cluster:
                 "fetch.wait.max.ms": 20,
                 "queued.max.messages.kbytes": 32_768,
                 **self._consumer_options,
+                **(options or {}),
             }
         )
         consumer.assign([TopicPartition(self._prefix + spot.topic, spot.partition, at) for spot, at in begins.items()])
@@ -79,15 +84,24 @@ class Cluster:
             found |= self.offsets(self.spots(topic), LATEST)
         return found
 
-    def offsets(self, spots: Iterable[Spot], spec: OffsetSpec) -> Offsets:
+    def stable_ends(self, topics: Iterable[Topic]) -> Offsets:
+        """Return up to where a reader of committed records gets on each partition: below any open transaction."""
+        spots = [spot for topic in topics for spot in self.spots(topic)]
+        return self.offsets(spots, LATEST, isolation=IsolationLevel.READ_COMMITTED)
+
+    def offsets(
+        self,
+        spots: Iterable[Spot],
+        spec: OffsetSpec,
+        *,
+        isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED,
+    ) -> Offsets:
         """Return what `spec` asks for, per partition; -1 if it asks for a time after the last record."""
         asked = {TopicPartition(self._prefix + spot.topic, spot.partition): spec for spot in spots}
         if not asked:
             return {}
         try:
-            futures = self._admin.list_offsets(
-                asked, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=CALL_SECONDS
-            )
+            futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_SECONDS)
             return {
                 Spot(self.short_name(at.topic), at.partition): future.result(CALL_SECONDS).offset
                 for at, future in futures.items()

@@ -9,16 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from chaos.checker.avro import UnreadableError, impossible
-from chaos.checker.books import (
-    Coordinate,
-    Created,
-    DeadLetter,
-    Outcome,
-    Poison,
-    Sent,
-    Undecodable,
-    Verdict,
-)
+from chaos.checker.books import Created, DeadLetter, Outcome, Poison, Sent, Undecodable, Verdict
+from chaos.checker.terms import Coordinate
 from common.topics import (
     DEAD_LETTER_TOPICS,
     INVENTORY_FAILED,
@@ -95,7 +87,8 @@ class Collector:
             return
         order_id = sys.intern(order["order_id"])
         lines = fingerprint([(line["sku"], line["quantity"]) for line in order["lines"]])
-        created = Created(record.at.partition, record.at.offset, order_id, digest(record.value), lines)
+        user = sys.intern(order["user_id"])
+        created = Created(record.at.partition, record.at.offset, order_id, digest(record.value), lines, user)
         self.created[order_id] = (*self.created.get(order_id, ()), created)
 
     def _take_outcome(self, record: Record) -> None:

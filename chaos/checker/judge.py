@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from chaos.checker.books import Books, Verdict
-from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm, Invariant, Violation
+from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, TOLD_INVARIANTS, Harm, Invariant, Violation
 
 EXAMPLES_MAX = 20
 """How many violations of one rule are kept in full; all are counted."""
@@ -36,10 +36,19 @@ class Judgement:
         """Return True if no rule is broken."""
         return not any(ruling.broken for ruling in self.rulings)
 
+    @property
+    def idle(self) -> tuple[str, ...]:
+        """Return the rules that were given nothing to judge."""
+        return tuple(ruling.invariant for ruling in self.rulings if not ruling.judged)
+
 
 def judge(books: Books, *, restocked: bool = True) -> Judgement:
-    """Ask every rule; `restocked=False` also asks the one that holds only where no stock was added."""
-    rules = INVARIANTS if restocked else (*INVARIANTS, NO_FALSE_REFUSAL)
+    """Ask every rule; `restocked=False` also asks the one that holds only where no stock was added.
+
+    Where there is testimony, also those that judge it, each by what it was given.
+    """
+    rules = INVARIANTS if books.testimony is None else (*INVARIANTS, *TOLD_INVARIANTS)
+    rules = rules if restocked else (*rules, NO_FALSE_REFUSAL)
     harms = dict.fromkeys(Harm, 0)
     rulings = tuple(_ruling(rule, books, harms) for rule in rules)
     named = {violation.order_id: None for ruling in rulings for violation in ruling.examples if violation.order_id}

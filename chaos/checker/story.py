@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from chaos.checker.avro import Registry, UnreadableError
-from chaos.checker.books import Coordinate, Offsets, Spot
 from chaos.checker.cluster import EARLIEST, LATEST, Cluster, at_time
 from chaos.checker.collector import Record, coordinate, texts
 from chaos.checker.config import StorySettings
 from chaos.checker.tables import OrderRows, TableReader
+from chaos.checker.terms import Coordinate, Offsets, Spot
 from chaos.checker.topics import TopicReader
 from chaos.checker.web import get_json
 from common.errors import ExitCode, PipelineError

@@ -9,21 +9,11 @@ from typing import Any, LiteralString, NamedTuple
 
 import psycopg
 
-from chaos.checker.books import (
-    AcknowledgedKey,
-    Coordinate,
-    Decision,
-    LedgerRow,
-    Lines,
-    Offsets,
-    Spot,
-    Status,
-    Stock,
-    Verdict,
-)
+from chaos.checker.books import AcknowledgedKey, Decision, LedgerRow, Status, Verdict
 from chaos.checker.collector import fingerprint
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock
 
 ROWS_PER_TRIP = 20_000
 
@@ -47,6 +37,7 @@ STOCK = """
 """
 STATUSES = "SELECT order_id::text, status, notified_at IS NOT NULL FROM orders.order_status"
 LEDGER = "SELECT order_id::text, kind, channel, event_id::text, state FROM notification.ledger ORDER BY claimed_at"
+KEY_ORDERS = "SELECT user_id, key, order_id::text FROM orders.idempotency_key"
 PROJECTION = "SELECT topic, partition, next_offset FROM orders.projection_offset"
 DECIDED = "SELECT count(*) FROM orders.order_status WHERE status <> 'pending'"
 
@@ -136,6 +127,7 @@ class Tables:
     statuses: dict[str, Status]
     ledger: dict[str, tuple[LedgerRow, ...]]
     projection: Offsets
+    key_orders: dict[KeyHolder, str]
 
 
 class TableReader:
@@ -161,8 +153,13 @@ class TableReader:
         with self._snapshot() as connection:
             return sum(count for (count,) in _rows(connection, DECIDED))
 
-    def read(self) -> Tables:
-        """Return all tables as of one moment."""
+    def stock(self) -> tuple[Stock, ...]:
+        """Return the stock and what is reserved of it, as of one moment."""
+        with self._snapshot() as connection:
+            return tuple(Stock(*row) for row in _rows(connection, STOCK))
+
+    def read(self, *, keys: bool = False) -> Tables:
+        """Return all tables as of one moment; the order of each key only if `keys`."""
         with self._snapshot() as connection:
             ledger: dict[str, tuple[LedgerRow, ...]] = {}
             for order_id, *rest in _rows(connection, LEDGER):
@@ -176,6 +173,10 @@ class TableReader:
                 },
                 ledger=ledger,
                 projection=self._projection(connection),
+                key_orders={
+                    KeyHolder(intern(user), key): intern(order_id)
+                    for user, key, order_id in (_rows(connection, KEY_ORDERS) if keys else ())
+                },
             )
 
     def order(self, order_id: str) -> OrderRows:

@@ -12,10 +12,11 @@ from typing import Self, cast
 
 from confluent_kafka import KafkaError, Message
 
-from chaos.checker.books import Coordinate, Offsets, Spot, Stall
+from chaos.checker.books import Stall
 from chaos.checker.cluster import Cluster
 from chaos.checker.collector import Headers, Record
 from chaos.checker.errors import StoreDownError
+from chaos.checker.terms import Coordinate, Offsets, Spot
 from common.topics import (
     DEAD_LETTER_TOPICS,
     INVENTORY_FAILED,
@@ -83,7 +84,7 @@ class TopicReader:
                     at=Coordinate(*spot, offset),
                     key=message.key(),
                     value=message.value(),
-                    headers=partial(_headers, message),
+                    headers=partial(headers_of, message),
                     timestamp=message.timestamp,
                 )
             )
@@ -99,7 +100,7 @@ class TopicReader:
         return self._spots[where]
 
 
-def _headers(message: Message) -> Headers:
+def headers_of(message: Message) -> Headers:
     """Return the headers, or none if a name is no text: the client then breaks in the middle of its list.
 
     `methodcaller` has the interpreter notice it here; after a plain call the exception surfaces in some later line.

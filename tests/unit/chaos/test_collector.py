@@ -12,8 +12,9 @@ import fastavro
 import pytest
 
 from chaos.checker.avro import Registry, UnreadableError, impossible
-from chaos.checker.books import Coordinate, Verdict
+from chaos.checker.books import Verdict
 from chaos.checker.collector import DEAD_LETTER_HEADERS, Collector, Record
+from chaos.checker.terms import Coordinate
 from common.events.codec import schema_text
 from common.events.inventory import InventoryReserved
 from common.events.orders import OrderCreated, OrderLine

@@ -9,7 +9,6 @@ import pytest
 from chaos.checker.books import (
     AcknowledgedKey,
     Books,
-    Coordinate,
     Created,
     DeadLetter,
     Decision,
@@ -18,16 +17,15 @@ from chaos.checker.books import (
     Poison,
     Progress,
     Sent,
-    Spot,
     Stall,
     Status,
-    Stock,
     Undecodable,
     Unfinished,
     Verdict,
 )
 from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm
 from chaos.checker.judge import judge
+from chaos.checker.terms import Coordinate, Spot, Stock
 
 CREATED, RESERVED, FAILED, SENT = "orders.created", "inventory.reserved", "inventory.failed", "notification.sent"
 DLQ = "orders.created.inventory.dlq"

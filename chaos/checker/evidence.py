@@ -1,0 +1,47 @@
+"""Where a run left what topics and tables do not hold, and what it says: files -> testimony."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.checker.http_history import read_history
+from chaos.checker.logs import search
+from chaos.checker.snapshots import read_snapshots
+from chaos.checker.testimony import Testimony
+from chaos.checker.written import read_written
+
+Paths = Path | Sequence[Path]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """Files of all runs on one pipeline. Files may be shared by runs: whoever writes them appends.
+
+    `history`: of requests over HTTP; `written`: of records that went straight onto the topic; `snapshots`: of the
+    stock; `logs`: of services, in which none of the `secrets` may stand. `complete=False` says that others put orders
+    in as well. `reread=True` has another process read all topics a second time: dear, and for a pipeline at rest.
+    """
+
+    history: Paths = ()
+    written: Paths = ()
+    snapshots: Paths = ()
+    logs: Paths = ()
+    secrets: Sequence[str] = ()
+    complete: bool = True
+    reread: bool = False
+
+    def testimony(self) -> Testimony:
+        """Return what the files say. Raises OSError if one is missing."""
+        log_lines, leaks = search(_paths(self.logs), self.secrets)
+        return Testimony(
+            requests=read_history(_paths(self.history)),
+            written=read_written(_paths(self.written)),
+            complete=self.complete and bool(self.history or self.written),
+            snapshots=read_snapshots(_paths(self.snapshots)),
+            log_lines=log_lines,
+            leaks=leaks,
+        )
+
+
+def _paths(paths: Paths) -> Sequence[Path]:
+    return (paths,) if isinstance(paths, Path) else paths

@@ -1,0 +1,37 @@
+"""Rules over what is on the shelves: S6, S14. Pure."""
+
+from collections.abc import Iterator
+
+from chaos.checker.books import Books, Verdict
+from chaos.checker.rule import Harm, Violation
+from chaos.checker.terms import Stock
+
+
+def stock_balance(books: Books) -> Iterator[Violation]:
+    """S6: on hand = available + reserved, and nothing is negative; now, and in every snapshot that was taken."""
+    for row in books.stock:
+        yield from _balance_faults(row, "")
+    for snapshot in books.testimony.snapshots if books.testimony else ():
+        for row in snapshot.stock:
+            yield from _balance_faults(row, f" (snapshot at {snapshot.time:.1f} s)")
+
+
+def no_false_refusal(books: Books) -> Iterator[Violation]:
+    """S14: an order that failed wants more of some SKU than is left. True only where nothing was restocked."""
+    available = {row.sku: row.available or 0 for row in books.stock}
+    for order_id, decision in books.decisions.items():
+        if decision.verdict is Verdict.FAILED and all(
+            available.get(sku, 0) >= wanted for sku, wanted in decision.wanted
+        ):
+            yield Violation("failed although every line is in stock", order_id)
+
+
+def _balance_faults(row: Stock, when: str) -> Iterator[Violation]:
+    if row.on_hand is None or row.available is None:
+        yield Violation(f"{row.sku}: {row.reserved} reserved of a SKU that has no stock row{when}", harm=Harm.OVERSOLD)
+        return
+    balance = f"{row.sku}: {row.on_hand} on hand, but {row.available} available and {row.reserved} reserved{when}"
+    if row.available < 0 or row.reserved > row.on_hand:
+        yield Violation(balance, harm=Harm.OVERSOLD)
+    elif row.on_hand != row.available + row.reserved:
+        yield Violation(balance)

@@ -7,7 +7,7 @@ and texts that they annotate: times stay milliseconds, ids stay text, and nothin
 import json
 import struct
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from io import BytesIO
 from typing import Any, TypeVar
@@ -54,6 +54,22 @@ class Codec:
         out.write(self._frames[name])
         fastavro.schemaless_writer(out, _own_schema(name), _TO_AVRO[type(event)](event))
         return out.getvalue()
+
+    def encode_reserved(self, order: bytes, *, event_id: str, decided_at_ms: int) -> bytes:
+        """Return the framed bytes of the InventoryReserved that answers these framed bytes of an OrderCreated.
+
+        Its fields are an id, those of the order, a time: what was written with our schema is taken over as it stands,
+        at a tenth of the cost. `order` must have been decoded before, so that whatever it holds is sound.
+        """
+        if order[: _FRAME.size] == self._frames["OrderCreated"]:
+            frame = self._frames["InventoryReserved"]
+            return b"".join((frame, _avro_text(event_id), order[_FRAME.size :], _avro_long(decided_at_ms)))
+        placed = self.decode(OrderCreated, order)
+        return self.encode(
+            InventoryReserved(
+                event_id, placed.order_id, placed.user_id, placed.lines, placed.placed_at_ms, decided_at_ms
+            )
+        )
 
     def decode(self, expected: type[E], value: bytes | None) -> E:
         """Return the event that the bytes hold.
@@ -114,6 +130,21 @@ def _plain(schema: Any) -> Any:
     if isinstance(schema, list):
         return [_plain(part) for part in schema]
     return schema
+
+
+def _avro_text(text: str) -> bytes:
+    encoded = text.encode()
+    return _avro_long(len(encoded)) + encoded
+
+
+@lru_cache(maxsize=64)  # all events of a batch share the time, all ids the length
+def _avro_long(number: int) -> bytes:
+    """Return Avro's form of a number that is not negative: zigzag, then seven bits a byte, the lowest first."""
+    rest, low_first = number << 1, bytearray()
+    while rest >> 7:
+        low_first.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    return bytes((*low_first, rest))
 
 
 def _lines(avro: Avro) -> tuple[OrderLine, ...]:

@@ -21,10 +21,11 @@ class Coordinate:
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One order as a record brought it. `key` is the record's key."""
+    """One order as a record brought it; key and value are the record's."""
 
     coordinate: Coordinate
     key: bytes | None
+    value: bytes
     order: OrderCreated
 
 

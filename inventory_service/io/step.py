@@ -15,7 +15,7 @@ from common import failpoints, metrics
 from common.errors import Poison, Undecodable
 from common.events import envelope
 from common.events.codec import Codec
-from common.events.inventory import InventoryFailed, InventoryReserved
+from common.events.inventory import InventoryFailed
 from common.events.orders import OrderCreated
 from common.kafka.dead_letter import dead_letter
 from common.kafka.loop_core import next_offsets
@@ -127,7 +127,8 @@ class InventoryStep:
             except Undecodable as cause:
                 letters.append(self._letter(record, cause))
             else:
-                arrivals.append(Arrival(Coordinate(record.partition, record.offset), record.key, order))
+                coordinate = Coordinate(record.partition, record.offset)
+                arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
         return arrivals, letters
 
     def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> dict[str, Decision]:
@@ -150,18 +151,36 @@ class InventoryStep:
 
     def _new_decision(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
         event_id = str(uuid_utils.uuid7())
-        event = _event_of(arrival.order, outcome, event_id=event_id, now_ms=now_ms)
         return NewDecision(
             decision=Decision(
                 order_id=arrival.order.order_id,
                 reserved=isinstance(outcome, Reserved),
                 event_id=event_id,
-                event=self._codec.encode(event),
+                event=self._event_bytes(arrival, outcome, event_id, now_ms),
                 owner=arrival.coordinate,
                 decided_at_ms=now_ms,
             ),
             reason=None if isinstance(outcome, Reserved) else outcome.reason,
             lines=arrival.order.lines,
+        )
+
+    def _event_bytes(self, arrival: Arrival, outcome: Outcome, event_id: str, now_ms: int) -> bytes:
+        if isinstance(outcome, Reserved):
+            return self._codec.encode_reserved(arrival.value, event_id=event_id, decided_at_ms=now_ms)
+        order = arrival.order
+        return self._codec.encode(
+            InventoryFailed(
+                event_id=event_id,
+                order_id=order.order_id,
+                user_id=order.user_id,
+                lines=order.lines,
+                reason=outcome.reason,
+                sku=outcome.sku,
+                requested=outcome.requested,
+                available=outcome.available,
+                placed_at_ms=order.placed_at_ms,
+                decided_at_ms=now_ms,
+            )
         )
 
     def _event(self, arrival: Arrival, decision: Decision) -> OutputRecord:
@@ -212,25 +231,6 @@ class InventoryStep:
 
     def _point(self, name: str) -> None:
         failpoints.point(f"inventory:{name}")
-
-
-def _event_of(
-    order: OrderCreated, outcome: Outcome, *, event_id: str, now_ms: int
-) -> InventoryReserved | InventoryFailed:
-    if isinstance(outcome, Reserved):
-        return InventoryReserved(event_id, order.order_id, order.user_id, order.lines, order.placed_at_ms, now_ms)
-    return InventoryFailed(
-        event_id=event_id,
-        order_id=order.order_id,
-        user_id=order.user_id,
-        lines=order.lines,
-        reason=outcome.reason,
-        sku=outcome.sku,
-        requested=outcome.requested,
-        available=outcome.available,
-        placed_at_ms=order.placed_at_ms,
-        decided_at_ms=now_ms,
-    )
 
 
 def _count_start(record: InputRecord) -> Callable[[psycopg.Connection], int]:

@@ -96,6 +96,19 @@ def test_other_avro_readers_understand_the_bytes(name: str) -> None:
     assert str(record["order_id"]) == ORDER_ID  # a reader with logical types gets a UUID of the same text
 
 
+@given(IDS, st.builds(OrderCreated, IDS, NAMES, LINES, MS), MS)
+@example(EVENT_ID, make_order(placed_at_ms=1), 63)
+@example(EVENT_ID, make_order(lines=[(f"sku-{n}", QUANTITY_MAX) for n in range(LINES_MAX)]), 64)
+def test_reservation_made_of_the_orders_own_bytes_is_the_encoded_one(
+    event_id: str, order: OrderCreated, decided_at_ms: int
+) -> None:
+    reserved = InventoryReserved(
+        event_id, order.order_id, order.user_id, order.lines, order.placed_at_ms, decided_at_ms
+    )
+    made = CODEC.encode_reserved(CODEC.encode(order), event_id=event_id, decided_at_ms=decided_at_ms)
+    assert made == CODEC.encode(reserved)
+
+
 def test_frame_names_the_schema_in_big_endian() -> None:
     codec = Codec({"OrderCreated": 0x01020304}, lambda _: "")
     assert codec.encode(make_order())[:5] == b"\x00\x01\x02\x03\x04"
@@ -265,6 +278,16 @@ def test_field_that_a_newer_writer_added_is_skipped() -> None:
     value = framed(12, plain, {**avro_of(order), "coupon": "SPRING"})
     assert [codec.decode(OrderCreated, value) for _ in range(3)] == [order] * 3
     assert asked == [12]  # once per process, not per record
+
+
+def test_reservation_of_an_order_in_another_schema_is_written_in_ours() -> None:
+    newer = json.loads(schema_text("OrderCreated"))
+    newer["fields"].insert(1, {"name": "coupon", "type": "string", "default": ""})
+    plain = json.loads(json.dumps(newer).replace('"logicalType"', '"was"'))
+    codec, order = Codec({"OrderCreated": 1, "InventoryReserved": 2}, lambda _: json.dumps(newer)), make_order()
+    foreign = framed(12, plain, {**avro_of(order), "coupon": "SPRING"})
+    made = codec.encode_reserved(foreign, event_id=EVENT_ID, decided_at_ms=7)
+    assert made == codec.encode_reserved(codec.encode(order), event_id=EVENT_ID, decided_at_ms=7)
 
 
 def test_reason_that_only_a_newer_writer_knows_is_read_as_other() -> None:

@@ -13,7 +13,7 @@ def at(offset: int, *, partition: int = 0) -> Coordinate:
 
 
 def arrival(order: str, offset: int, *, partition: int = 0) -> Arrival:
-    return Arrival(at(offset, partition=partition), b"ada", make_order(order_id=order))
+    return Arrival(at(offset, partition=partition), b"ada", b"bytes", make_order(order_id=order))
 
 
 def decision(order: str, owner: Coordinate) -> Decision:

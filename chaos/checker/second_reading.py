@@ -32,7 +32,8 @@ OTHER_SETTINGS = {
     "check.crcs": True,
     "fetch.message.max.bytes": 65_536,
     "fetch.wait.max.ms": 5,
-    "queued.min.messages": 1000,
+    "fetch.queue.backoff.ms": 10,
+    "queued.min.messages": 10_000,
     "queued.max.messages.kbytes": 4096,
 }
 ROOT = Path(__file__).parents[2]

@@ -177,7 +177,10 @@ class _Writing:
 
     def _note(self, record: Planned, error: KafkaError | None, message: Message | None) -> None:
         """Take one delivery report."""
-        acked = error is None and message is not None
+        partition = offset = None
+        if error is None and message is not None:  # never by its truth: a message without value is false
+            partition, offset = message.partition(), message.offset()
+        acked = offset is not None
         self._ends[record.kind, acked] += 1
         self.done += 1
         if acked and record.kind is not Kind.POISON:
@@ -188,8 +191,8 @@ class _Writing:
                 record.what,
                 record.order_id,
                 record.user,
-                message.partition() if acked and message else None,
-                message.offset() if acked and message else None,
+                partition,
+                offset,
                 digest(record.user.encode(), record.value).hex() if record.kind is Kind.POISON else "",
             )
         )

@@ -154,6 +154,30 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
         "S9",
         with_sent("tea", source=Coordinate(RESERVED, 0, 4)),
     ),
+    "events overtake each other": (
+        "S10",
+        lambda books: {
+            "outcomes": {
+                **books.outcomes,
+                "cup": (Outcome(Verdict.RESERVED, 0, 4, "cup", "e-cup", "e-cup", b"C", Coordinate(CREATED, 0, 3)),),
+            },
+            "decisions": {
+                **books.decisions,
+                "cup": Decision(Verdict.RESERVED, "e-cup", b"C", Coordinate(CREATED, 0, 3), 4, (), 0),
+            },
+            "created": {
+                **books.created,
+                "tea": books.created["tea"][:1],
+                "cup": (Created(0, 3, "cup", b"K", 4),),
+            },
+            "statuses": {**books.statuses, "cup": Status("reserved", True)},
+            "ledger": {**books.ledger, "cup": (LedgerRow("order_confirmed", "log", "e-cup", "sent"),)},
+            "sent": {
+                **books.sent,
+                "cup": (Sent(0, 4, "cup", "n-cup", "order_confirmed", "log", Coordinate(RESERVED, 0, 4)),),
+            },
+        },
+    ),
     "a dead letter lacks a header": ("S11", always(dead_letters=(LETTER._replace(missing=("dlq_reason",)),))),
     "a dead letter has other bytes": ("S11", always(dead_letters=(LETTER._replace(digest=b"X"),))),
     "a dead letter is doubled": ("S11", always(dead_letters=(LETTER, LETTER._replace(at=Coordinate(DLQ, 0, 1))))),

@@ -1,6 +1,6 @@
 """`python -m inventory_service`: one worker in one slot. Wiring only."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -13,6 +13,7 @@ from common.kafka.consumer import GroupConsumer
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
+from common.kafka.topic_watch import TopicWatch, made_anew
 from common.kafka.transactional_loop import run
 from common.lifecycle import stop_signal
 from common.postgres.connection import HotConnection, hot_connection
@@ -36,7 +37,7 @@ def main() -> None:
         hot_connection(settings, application=f"inventory-{settings.slot}") as connection,
     ):
         codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))
-        refuse_another_topic(settings, connection)
+        topic_ids = refuse_another_topic(settings, connection)
         step = InventoryStep(
             connection=connection,
             codec=codec,
@@ -51,6 +52,7 @@ def main() -> None:
                 stop=stop,
                 health=state,
                 service="inventory",
+                watch=TopicWatch(settings, topic_ids),
             )
 
 
@@ -65,15 +67,14 @@ def counting_orderly_ends(step: InventoryStep) -> Iterator[None]:
     step.end_in_order()
 
 
-def refuse_another_topic(settings: InventorySettings, connection: HotConnection) -> None:
-    """Raise FatalError if the input topic was deleted and made again: its coordinates mean other records now."""
-    for topic, topic_id in Admin(settings).topic_ids([ORDERS_CREATED]).items():
+def refuse_another_topic(settings: InventorySettings, connection: HotConnection) -> Mapping[str, str]:
+    """Return the input topic's id. Raises FatalError if it was deleted and made again since the first start."""
+    found = Admin(settings).topic_ids([ORDERS_CREATED])
+    for topic, topic_id in found.items():
         remembered = rerun(partial(start_store.remembered_topic_id, topic=topic, topic_id=topic_id), connection)
         if remembered != topic_id:
-            raise FatalError(
-                f"topic {topic} was made anew ({remembered}, now {topic_id}): decisions name coordinates of the old",
-                cure="start over with an empty database, or give the new topic another namespace",
-            )
+            raise made_anew(topic, remembered, topic_id)
+    return found
 
 
 if __name__ == "__main__":

@@ -38,6 +38,10 @@ STABLE_OFFSETS_ALARM_SECONDS = 25.0
 log = get_logger()
 
 
+def _watch_nothing() -> None:
+    """Find nothing."""
+
+
 def run(
     step: Step,
     *,
@@ -46,16 +50,19 @@ def run(
     stop: Stop,
     health: Health,
     service: str,
+    watch: Callable[[], None] = _watch_nothing,
 ) -> None:
     """Process until a stop is asked for; the batch in hand is finished, no other is taken.
 
-    Raises FatalError if this process must not go on: fenced by a twin, an offset gone, the same failure for ever.
+    `watch` is called in every turn, idle or not; it must not wait. Raises FatalError if this process must not go on:
+    fenced by a twin, an offset gone, the same failure for ever, whatever `watch` finds.
     """
     loop = _Loop(step, consumer, build_producer, stop, health, service)
     _spare_the_collector()
     try:
         loop.recover("start", rebuild=True)
         while not stop():
+            watch()
             loop.turn()
     finally:
         failpoints.point(f"{service}:stop.seen")

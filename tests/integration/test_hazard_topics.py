@@ -1,0 +1,94 @@
+"""Input topics that change under a worker: made anew, or cut by retention. Offsets then mean other records, or none."""
+
+from collections.abc import Callable
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from common.errors import ExitCode
+from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
+from tests.factories import make_order
+from tests.pipeline import Pipeline
+from tests.processes import Process
+from tests.records import read, wait_for, write_orders
+
+ORDERS = 20
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    pipeline = make_pipeline(partitions=1)
+    pipeline.set_stock({"tea": 1000})
+    return pipeline
+
+
+def start_worker(pipeline: Pipeline) -> Process:
+    return pipeline.start("inventory_service", role="inventory_rw")
+
+
+def load(pipeline: Pipeline) -> None:
+    write_orders(pipeline, [make_order(user_id=f"u{n}") for n in range(ORDERS)])
+
+
+def outcomes(pipeline: Pipeline) -> int:
+    return len(read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
+
+
+def make_anew(pipeline: Pipeline) -> None:
+    """Delete the input topic and create it again."""
+    created = [topic for topic in pipeline.topics if topic.name == ORDERS_CREATED.name]
+    before = pipeline.admin.topic_ids(created)
+    pipeline.admin.delete_topics(created)
+
+    def recreated() -> bool:
+        pipeline.admin.create_topics(created)
+        return pipeline.admin.topic_ids(created) != before
+
+    wait_for(recreated, what="the new topic")
+
+
+def test_topic_made_anew_ends_the_worker_before_it_skips_what_nobody_notices(pipeline: Pipeline) -> None:
+    """H42: the new topic has as many records as the old one, so the worker's offset fits and all of them lie below it.
+
+    Fault: the input topic is deleted and made anew under an idle worker, and filled again. Must hold: the worker ends
+    saying so, and so does every restart; no record of the new topic counts as a copy of an old one.
+    """
+    worker = start_worker(pipeline).wait_ready()
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
+    make_anew(pipeline)
+    load(pipeline)
+    assert worker.wait(timeout_seconds=15) == ExitCode.UNAVAILABLE, worker.output()
+    again = start_worker(pipeline)
+    assert again.wait(timeout_seconds=15) == ExitCode.UNAVAILABLE, again.output()
+    for ended in (worker, again):
+        assert "was made anew" in ended.output().splitlines()[-1]
+    assert outcomes(pipeline) == ORDERS
+
+
+def test_worker_overtaken_by_retention_ends_and_does_not_jump(pipeline: Pipeline) -> None:
+    """H44: a silent jump to the earliest or the latest record would lose orders.
+
+    Fault: records behind the committed offset are deleted while no worker runs, more than it had answered. Must hold:
+    the worker ends and says what is gone; the committed offset stays for a person to judge.
+    """
+    worker = start_worker(pipeline).wait_ready()
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
+    assert worker.stop() == 0
+    load(pipeline)
+    delete_records(pipeline, below=ORDERS + ORDERS // 2)
+
+    late = start_worker(pipeline)
+    assert late.wait(timeout_seconds=20) == ExitCode.UNAVAILABLE, late.output()
+    assert "the committed offset is gone" in late.output().splitlines()[-1]
+    assert outcomes(pipeline) == ORDERS
+    assert [point.offset for point in pipeline.admin.committed(INVENTORY).values()] == [ORDERS]
+
+
+def delete_records(pipeline: Pipeline, *, below: int) -> None:
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
+    partition = TopicPartition(ORDERS_CREATED.within(pipeline.namespace), 0, below)
+    (deleted,) = admin.delete_records([partition]).values()
+    deleted.result(10)

@@ -225,7 +225,7 @@ class _Wait:
         )
 
     def _unfinished(self) -> tuple[Unfinished, ...]:
-        """Return the orders among the accepted that lack something, and what."""
+        """Return the records among the accepted that lack something, and what."""
         found = self._scene.found
         dead = {letter.source for letter in found.dead_letters}
         late = []
@@ -239,6 +239,9 @@ class _Wait:
                 late.append(Unfinished(order_id, "notification"))
             elif self._followers and not any(below(event.at, self._projection) for event in events):
                 late.append(Unfinished(order_id, "status"))
+        for poison in found.poison:
+            if below(poison.at, self._accepted) and poison.at not in dead:
+                late.append(Unfinished("", f"dead letter of {poison.at}"))
         return tuple(late)
 
 

@@ -142,7 +142,7 @@ class Stall(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """An accepted order that had not come through when the wait was over, and what it lacks."""
+    """An accepted record that had not come through when the wait was over, and what it lacks; poison has no order."""
 
     order_id: str
     lacks: str

@@ -64,7 +64,7 @@ INVARIANTS = (
     Invariant("S10", "orders and events keep their order", lambda books: len(books.outcomes), _in_order),
     Invariant(
         "S11",
-        "dead letters are complete, and of poison alone",
+        "dead letters are complete",
         lambda books: len(books.dead_letters),
         order_rules.dead_letters_complete,
     ),

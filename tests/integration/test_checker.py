@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import confluent_kafka
 import pytest
@@ -10,9 +11,12 @@ import sqlalchemy as sa
 
 from chaos.checker import audit as auditing
 from chaos.checker.audit import audit
+from chaos.checker.collector import Record
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
+from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement
+from chaos.checker.second_reading import Census, digest_of
 from common.events.orders import OrderCreated
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, Topic
 from tests.factories import make_order
@@ -221,6 +225,79 @@ def test_a_transaction_that_nobody_ends_holds_readers_up(pipeline: Pipeline, mon
         producer.abort_transaction(10)
 
     assert set(broken(judgement)) == {"L2"}
+
+
+def test_the_broker_s_own_word_tells_of_an_open_transaction(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aim: the watermarks are a witness of their own. The reader's word for a stall is taken away."""
+    monkeypatch.setattr(auditing, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr("chaos.checker.topics.TopicReader._behind", lambda *_: [])
+    with transaction(pipeline) as producer:
+        judgement = verdict(pipeline)
+        producer.abort_transaction(10)
+
+    assert set(broken(judgement)) == {"L2"}
+
+
+def test_a_second_reading_by_other_processes_agrees(pipeline: Pipeline) -> None:
+    pipeline.set_stock({"tea": 100})
+    process(pipeline, [make_order() for _ in range(50)])
+    write(pipeline, ORDERS_CREATED, [(b"ada", b"garbage"), (None, None)])
+    with transaction(pipeline, topic=ORDERS_CREATED) as producer:
+        producer.abort_transaction(10)
+
+    judgement = reread(pipeline)
+
+    assert [ruling.judged for ruling in judgement.rulings if ruling.invariant == "S9"] == [102]
+    assert {rule: len(found) for rule, found in broken(judgement).items()} == {"L1": 2}  # nobody takes the poison away
+
+
+def test_what_rests_on_an_aborted_record_is_named(pipeline: Pipeline) -> None:
+    """Aim: an event that answers an order which was aborted, as a reader of uncommitted records would write it."""
+    pipeline.set_stock({"tea": 10})
+    order = make_order()
+    process(pipeline, [order])
+    with transaction(pipeline, topic=ORDERS_CREATED, partition=0) as producer:
+        producer.abort_transaction(10)
+    (aborted,) = [
+        seen
+        for seen in read(pipeline, ORDERS_CREATED, isolation="read_uncommitted")
+        if seen.value == b"unseen" and seen.partition == 0
+    ]
+    (event,) = read(pipeline, INVENTORY_RESERVED)
+    headers = {
+        **event.headers,
+        "origin_partition": str(aborted.partition).encode(),
+        "origin_offset": str(aborted.offset).encode(),
+    }
+    copy_event(pipeline, replace(event, headers=headers), topic=INVENTORY_RESERVED)
+
+    found = broken(reread(pipeline))
+
+    assert any("which was never committed" in what for what in found["S9"])
+
+
+def reread(pipeline: Pipeline) -> Judgement:
+    return audit(settings_of(pipeline), wait_seconds=1, followers=False, evidence=Evidence(reread=True))
+
+
+def test_two_readings_that_differ_are_told_apart(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Aim: one record that the first reading lost, one that it saw otherwise. Planted in its census."""
+    write_orders(pipeline, [make_order() for _ in range(3)], partition=0)
+
+    def careless(census: Census, record: Record) -> None:
+        if record.at.offset < 2:
+            census[record.at] = b"other" if record.at.offset else digest_of(record.key, record.value, record.headers())
+
+    monkeypatch.setattr(auditing, "count_in", careless)
+
+    found = broken(reread(pipeline))
+
+    assert found["S9"] == [
+        "orders.created 0@1: a second reader sees another record",
+        "orders.created 0@2: only a second reader sees this record",
+    ]
 
 
 @contextmanager

@@ -94,7 +94,7 @@ def topic_order_is_acceptance_order(books: Books) -> Iterator[Violation]:
     """S10: of two orders of a user, the one that was accepted before the other was sent stands before it."""
     by_user: dict[str, dict[str, Request]] = {}
     for request in _ended(books, End.OK):
-        # The earliest confirmation of an order ends it; when it was first sent, `_began` tells.
+        # Any confirmation will do, since a later one asks for less; when the order was first sent, `_began` tells.
         by_user.setdefault(request.user, {}).setdefault(request.order_id, request)
     began = _began(books)
     for orders in by_user.values():

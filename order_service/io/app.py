@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 import structlog
-import uuid_utils
 from flask import Response, g, redirect, render_template, request
 from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
@@ -23,7 +22,7 @@ from common.log import get_logger
 from order_service.io import problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
-from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument
+from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument, ReadinessDocument
 from order_service.io.publisher import Publisher
 from order_service.io.routes import OrderRoutes
 from order_service.io.status_store import StatusStore
@@ -49,7 +48,7 @@ def create_app(engine: sa.Engine, publisher: Publisher, *, stopping: Callable[[]
         doc_ui=False,
         validation_error_model=ProblemDocument,
         validation_error_status=500,  # named here so that flask-openapi adds no description of its own
-        responses=problems.described(500),
+        responses=problems.described(400, 414, 431, 500),
         static_folder=None,
     )
     app.openapi_version = "3.1.0"
@@ -78,17 +77,15 @@ def _register_probes(app: OpenAPI, statuses: StatusStore, publisher: Publisher, 
             missing["database"] = str(error)
         if stopping():
             missing["process"] = "is stopping"
-        answer = {"ready": not missing, "missing": missing}
-        return Response(json.dumps(answer) + "\n", 503 if missing else 200, mimetype="application/json")
+        answer = ReadinessDocument(ready=not missing, missing=missing)
+        return Response(answer.model_dump_json() + "\n", 503 if missing else 200, mimetype="application/json")
 
     tag = Tag(name="probes", description="For supervisors.")
-    app.get("/livez", tags=[tag], operation_id="livez", responses={200: {"description": "live"}})(livez)
-    app.get(
-        "/readyz",
-        tags=[tag],
-        operation_id="readyz",
-        responses={200: {"description": "ready"}, 503: {"description": "not ready, and why"}},
-    )(readyz)
+    live = {"description": "live", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    app.get("/livez", tags=[tag], operation_id="livez", responses={200: live})(livez)
+    app.get("/readyz", tags=[tag], operation_id="readyz", responses={200: ReadinessDocument, 503: ReadinessDocument})(
+        readyz
+    )
 
 
 def _register_description(app: OpenAPI) -> None:
@@ -109,7 +106,7 @@ def _register_description(app: OpenAPI) -> None:
 
 def _begin() -> None:
     offered = request.headers.get("X-Request-Id", "")
-    g.request_id = offered if _REQUEST_ID.fullmatch(offered) else str(uuid_utils.uuid7())
+    g.request_id = offered if _REQUEST_ID.fullmatch(offered) else problems.new_request_id()
     g.begun = time.monotonic()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)  # until this thread's next request binds its own
 

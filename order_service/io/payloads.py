@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import wraps
 from typing import Annotated, Any, Literal, Self, get_type_hints
-from uuid import UUID
 
 from flask import Response, request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import ErrorDetails, PydanticCustomError
 from werkzeug.exceptions import RequestEntityTooLarge
 
@@ -35,9 +35,14 @@ PAGE_MAX = 100
 PAGE_DEFAULT = 20
 
 _ORDER_ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
-_QUOTED = re.compile(r'"((?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\])*)"')
+_PRINTABLE = r"^(?:[^\p{C}\p{Z}]| )+$"
+_UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+_CURSOR = "^[A-Za-z0-9_-]{21}[AQgw]$"  # 16 bytes in base64url; the last character holds two bits of them
+_KEY = (
+    rf"^(?:[\x21\x23-\x7e](?:[\x20-\x7e]{{0,{KEY_LENGTH_MAX - 2}}}[\x21-\x7e])?"
+    rf'|"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){{1,{KEY_LENGTH_MAX}}}")$'
+)
 _ESCAPED = re.compile(r'\\(["\\])')
-_BARE = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
 
 
@@ -56,11 +61,28 @@ def _named(length_max: int) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _formed(pattern: str, complaint: str) -> AfterValidator:
+    """Return a check of a text's form that complains in words; the description shows the pattern."""
+    form = re.compile(pattern)
+
+    def check(text: str) -> str:
+        if not form.fullmatch(text):
+            raise PydanticCustomError("form", "{complaint}", {"complaint": complaint})
+        return text
+
+    return AfterValidator(check)
+
+
+def _whole(number: object) -> object:
+    """Take 2.0 for 2, as JSON Schema does: to JSON both are one number, and some clients know no integers."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
 UserId = Annotated[
     str,
     _named(USER_ID_LENGTH_MAX),
     Field(
-        json_schema_extra={"minLength": 1, "maxLength": USER_ID_LENGTH_MAX},
+        json_schema_extra={"minLength": 1, "maxLength": USER_ID_LENGTH_MAX, "pattern": _PRINTABLE},
         description="Who orders; printable characters.",
         examples=["ada"],
     ),
@@ -73,9 +95,9 @@ class OrderLineBody(_Strict):
     sku: Annotated[
         str,
         _named(SKU_LENGTH_MAX),
-        Field(json_schema_extra={"minLength": 1, "maxLength": SKU_LENGTH_MAX}, examples=["tea"]),
+        Field(json_schema_extra={"minLength": 1, "maxLength": SKU_LENGTH_MAX, "pattern": _PRINTABLE}, examples=["tea"]),
     ]
-    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX, description="Units.", examples=[2])]
+    quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX, description="Units.", examples=[2]), BeforeValidator(_whole)]
 
 
 class PlaceOrderBody(_Strict):
@@ -103,14 +125,11 @@ class PlaceOrderBody(_Strict):
 
 
 def _key(text: str) -> str:
-    """Return the key without its quotes: `abc` and `"abc"` are one key."""
-    quoted = _QUOTED.fullmatch(text)
-    key = _ESCAPED.sub(r"\1", quoted[1]) if quoted else text
-    if not (quoted or (_BARE.fullmatch(text) and not text.startswith('"'))) or not 1 <= len(key) <= KEY_LENGTH_MAX:
-        raise PydanticCustomError(
-            "key", "must be 1 to {most} printable ASCII characters, bare or in double quotes", {"most": KEY_LENGTH_MAX}
-        )
-    return key
+    """Return a well-formed key without its quotes: `abc` and `"abc"` are one key."""
+    return _ESCAPED.sub(r"\1", text[1:-1]) if text.startswith('"') else text
+
+
+_WELL_FORMED_KEY = _formed(_KEY, f"must be 1 to {KEY_LENGTH_MAX} printable ASCII characters, bare or in double quotes")
 
 
 class PlaceOrderHeaders(BaseModel):
@@ -118,14 +137,15 @@ class PlaceOrderHeaders(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    idempotency_key: Annotated[str | None, BeforeValidator(_key)] = Field(
+    idempotency_key: Annotated[str | SkipJsonSchema[None], _WELL_FORMED_KEY, AfterValidator(_key)] = Field(
         default=None,
         alias="Idempotency-Key",
+        json_schema_extra={"pattern": _KEY},
         description="Makes a retry safe: the same key and body give the same order. 1 to 255 printable ASCII"
         " characters, bare or quoted; per user; kept for 24 hours at least.",
         examples=["7f1c"],
     )
-    prefer: str | None = Field(
+    prefer: str | SkipJsonSchema[None] = Field(
         default=None,
         alias="Prefer",
         description="`wait=N` (RFC 7240): answer with the outcome if it comes within N seconds, 1 to 10.",
@@ -146,18 +166,11 @@ class PlaceOrderHeaders(BaseModel):
 class OrderPath(_Strict):
     """Which order."""
 
-    order_id: Annotated[str, Field(description="UUID in canonical text.", examples=[_ORDER_ID])]
-
-    @field_validator("order_id")
-    @classmethod
-    def _is_uuid(cls, text: str) -> str:
-        try:
-            canonical = str(UUID(text)) == text
-        except ValueError:
-            canonical = False
-        if not canonical:
-            raise PydanticCustomError("uuid", "is not a UUID in canonical text")
-        return text
+    order_id: Annotated[
+        str,
+        _formed(_UUID, "is not a UUID in canonical text"),
+        Field(json_schema_extra={"pattern": _UUID}, description="UUID in canonical text.", examples=[_ORDER_ID]),
+    ]
 
 
 class ListOrdersQuery(BaseModel):
@@ -167,7 +180,9 @@ class ListOrdersQuery(BaseModel):
 
     user_id: UserId
     limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Most orders to answer with.")
-    cursor: str | None = Field(default=None, max_length=64, description="`next` of the page before.")
+    cursor: Annotated[str | SkipJsonSchema[None], _formed(_CURSOR, "is not the `next` of an earlier page")] = Field(
+        default=None, json_schema_extra={"pattern": _CURSOR}, description="`next` of the page before."
+    )
 
 
 class LineDocument(BaseModel):
@@ -243,7 +258,16 @@ class OrderPage(BaseModel):
     """One page of a user's orders, newest first."""
 
     orders: list[OrderDocument]
-    next: str | None = Field(description="Cursor of the next page; null: this is the last one.")
+    next: Annotated[str, Field(pattern=_CURSOR)] | None = Field(
+        description="Cursor of the next page; null: this is the last one."
+    )
+
+
+class ReadinessDocument(BaseModel):
+    """Whether orders can be taken, and what is missing for it, by name."""
+
+    ready: bool
+    missing: dict[str, str]
 
 
 class FieldErrorDocument(BaseModel):

@@ -7,6 +7,7 @@ import json
 from dataclasses import dataclass
 from enum import Enum
 
+import uuid_utils
 from flask import Flask, Response, g
 from flask_openapi.types import ResponseDict
 from werkzeug.exceptions import HTTPException
@@ -33,8 +34,10 @@ class ProblemType(Enum):
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take that method")
     TOO_LARGE = ("too-large", 413, "The body is too large")
+    URI_TOO_LONG = ("uri-too-long", 414, "The address is too long")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body must be application/json")
     KEY_CONFLICT = ("idempotency-key-conflict", 422, "The Idempotency-Key belongs to another request")
+    HEADERS_TOO_LARGE = ("headers-too-large", 431, "The headers are too large")
     INTERNAL = ("internal", 500, "The service failed")
     OUTCOME_UNKNOWN = ("outcome-unknown", 503, "The order may or may not have been accepted")
     UNAVAILABLE = ("unavailable", 503, "The service cannot do this now")
@@ -74,6 +77,21 @@ class Refused(Exception):  # noqa: N818 - the request is refused; nothing is bro
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.type.slug)
         self.problem = problem
+
+
+def new_request_id() -> str:
+    """Return what an answer and its log line have in common."""
+    return str(uuid_utils.uuid7())
+
+
+def unreadable(kind: ProblemType) -> bytes:
+    """Return the whole HTTP answer to what never became a request; the connection ends with it."""
+    g.request_id = new_request_id()
+    log.warning("request.unreadable", status=kind.status, request_id=g.request_id)
+    response = respond(Problem(kind))
+    head = [f"HTTP/1.1 {response.status}", "Connection: close", f"X-Request-Id: {g.request_id}"]
+    head += [f"{name}: {value}" for name, value in response.headers]
+    return "\r\n".join([*head, "", ""]).encode() + response.get_data()
 
 
 def respond(problem: Problem) -> Response:

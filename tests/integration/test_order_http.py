@@ -12,7 +12,7 @@ import pytest
 
 from common.events.orders import OrderCreated
 from common.topics import ORDERS_CREATED
-from tests.api import Api, new_user, order_body, running_api, start_projection
+from tests.api import Answer, Api, new_user, order_body, running_api, start_projection
 from tests.pipeline import Pipeline, open_pipeline
 from tests.records import Seen, codec_of, read, wait_for
 from tests.stack import Stack
@@ -154,6 +154,28 @@ def test_malformed_chunk_is_the_clients_fault(shop: Shop) -> None:
         assert sent.makefile("rb").readline().split()[1] == b"400"
 
 
+@pytest.mark.parametrize(
+    ("sent", "status", "problem"),
+    [
+        (b"GET /orders?user_id=%s HTTP/1.1\r\nHost: t\r\n\r\n" % (b"u" * 5000), 414, "uri-too-long"),
+        (b"GET /livez HTTP/1.1\r\nHost: t\r\nX: %s\r\n\r\n" % (b"x" * 9000), 431, "headers-too-large"),
+        (b"GET /livez HTTP/1.1\r\nHost: t\r\nX Y: z\r\n\r\n", 400, "bad-request"),
+        (b"nonsense\r\n\r\n", 400, "bad-request"),
+    ],
+)
+def test_what_never_becomes_a_request_is_answered_with_a_problem_too(
+    shop: Shop, sent: bytes, status: int, problem: str
+) -> None:
+    with connected(shop.api) as raw:
+        raw.sendall(sent)
+        head, _, body = raw.makefile("rb").read().partition(b"\r\n\r\n")
+    headers = dict(line.split(": ") for line in head.decode().splitlines()[1:])
+    answer = Answer(int(head.split()[1]), {name.lower(): value for name, value in headers.items()}, body)
+    assert (answer.status, answer.problem) == (status, problem)
+    assert answer.json["request_id"] == answer.headers["x-request-id"]
+    assert int(answer.headers["content-length"]) == len(body)
+
+
 def test_address_that_is_not_there_is_a_problem(shop: Shop) -> None:
     answer = shop.api.get("/nothing")
     assert (answer.status, answer.problem) == (404, "not-found")
@@ -250,7 +272,7 @@ def test_description_is_openapi_3_1_and_names_every_answer(shop: Shop) -> None:
     description = shop.api.get("/openapi.json").json
     assert description["openapi"] == "3.1.0"
     answers = description["paths"]["/orders"]["post"]["responses"]
-    assert set(answers) == {"200", "202", "400", "413", "415", "422", "500", "503"}
+    assert set(answers) == {"200", "202", "400", "413", "414", "415", "422", "431", "500", "503"}
     assert set(answers["422"]["content"]) == {"application/problem+json"}
     assert description["components"]["schemas"]["PlaceOrderBody"]["additionalProperties"] is False
     references = {part.split('"')[0] for part in json.dumps(description).split("#/components/schemas/")[1:]}

@@ -1,6 +1,8 @@
 """What is understood of a request, and what is refused, before anything is done."""
 
 import json
+import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ from flask import Flask, Response
 from pydantic import BaseModel, ValidationError
 
 from common.events.orders import LINES_MAX, OrderLine
+from order_service.core.idempotency import fingerprint
 from order_service.core.placement import PlaceOrder
 from order_service.core.status import OrderStatus
 from order_service.io.payloads import (
@@ -71,7 +74,7 @@ def test_body_becomes_a_command() -> None:
         (body(lines=[line(quantity=-1)]), "lines[0].quantity"),
         (body(lines=[line(quantity=10**9)]), "lines[0].quantity"),
         (body(lines=[line(quantity="2")]), "lines[0].quantity"),
-        (body(lines=[line(quantity=2.0)]), "lines[0].quantity"),
+        (body(lines=[line(quantity=2.5)]), "lines[0].quantity"),
         (body(lines=[line(quantity=True)]), "lines[0].quantity"),
         (body(lines=[line(), line(sku="")]), "lines[1].sku"),
         (body(lines=[line(sku="s" * 65)]), "lines[0].sku"),
@@ -130,6 +133,21 @@ def test_malformed_idempotency_key_is_refused(sent: str) -> None:
 )
 def test_prefer_wait_is_understood_and_anything_else_ignored(sent: str, seconds: int) -> None:
     assert headers(Prefer=sent).wait_seconds == seconds
+
+
+def test_whole_number_is_an_integer_however_it_is_written() -> None:
+    """To JSON Schema, and to clients that know no integers, 2.0 is 2; the fingerprint must not tell them apart."""
+    parsed = [PlaceOrderBody.model_validate_json(body(lines=[line(quantity=two)])) for two in (2, 2.0)]
+    assert parsed[0].command() == parsed[1].command()
+    assert fingerprint(parsed[0].command()) == fingerprint(parsed[1].command())
+
+
+def test_described_pattern_of_names_is_what_the_domain_calls_printable() -> None:
+    pattern = PlaceOrderBody.model_json_schema()["properties"]["user_id"]["pattern"]
+    assert pattern == r"^(?:[^\p{C}\p{Z}]| )+$"
+    for code in range(sys.maxunicode + 1):
+        described = code == ord(" ") or unicodedata.category(chr(code))[0] not in "CZ"
+        assert chr(code).isprintable() == described, hex(code)
 
 
 @pytest.mark.parametrize("text", ["", "x", "01990B3C-5A00-7D3E-9F5C-3B7E6A1D2C4F", "01990b3c5a007d3e9f5c3b7e6a1d2c4f"])

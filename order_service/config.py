@@ -21,6 +21,13 @@ class ApiSettings(KafkaSettings, PostgresSettings):
         " database connection.",
         examples=[16],
     )
+    http_requests_max: int = Field(
+        default=0,
+        ge=0,
+        description="Requests after which a process is replaced by a fresh one, and up to a tenth more; 0 is never."
+        " Bounds what a slow leak can come to hold.",
+        examples=[100_000],
+    )
 
 
 class ProjectionSettings(WorkerSettings, PostgresSettings):

@@ -16,16 +16,23 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # gunicorn ships no types
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
-from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from gunicorn.http.errors import (  # type: ignore[import-untyped]
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+)
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
+from common import failpoints
 from common.errors import ExitCode, FatalError
 from common.lifecycle import Stop
 from common.log import get_logger
 from common.postgres.engine import create_engine
 from order_service.config import ApiSettings
 from order_service.io.app import create_app
-from order_service.io.problems import Problem, ProblemType, respond
+from order_service.io.problems import Problem, ProblemType, respond, unreadable
 from order_service.io.publisher import Publisher
 
 STOP_SECONDS = 3
@@ -74,6 +81,8 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "bind": f"{self._settings.http_host}:{self._settings.http_port}",
             "workers": self._settings.http_workers,
             "threads": self._settings.http_threads,
+            "max_requests": self._settings.http_requests_max,
+            "max_requests_jitter": self._settings.http_requests_max // 10,  # or all workers would leave together
             "worker_class": _Worker,
             "preload_app": False,
             "graceful_timeout": STOP_SECONDS,
@@ -114,6 +123,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
         log.info("worker.started", pid=os.getpid(), threads=self._settings.http_threads)
 
     def _worker_exit(self, _arbiter: Arbiter, worker: "_Worker") -> None:
+        """End a worker that answered all it took. Crash window: none of it matters any more, all was acknowledged."""
+        if worker.booted:  # the master comes by here too, for workers that it missed
+            failpoints.point("order:recycle" if worker.served_its_time() else "order:stop")
         if self._publisher is not None:
             self._publisher.close()
         if worker.booted and self.stop():
@@ -145,8 +157,26 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         finally:
             self._deadlines.pop(conn, None)
 
+    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
+        """Answer what cannot be read as the application would; gunicorn would send HTML."""
+        if not isinstance(exc, ParseException) or isinstance(exc, (InvalidResponseHeader, InvalidResponseHeaderName)):
+            super().handle_error(req, client, addr, exc)
+            return
+        with self.wsgi.app_context():
+            answer = unreadable(_unreadable_kind(exc))
+        try:
+            client.sendall(answer)
+        except OSError:
+            log.debug("client.gone", address=addr[0])
+
+    def served_its_time(self) -> bool:
+        """Return True once it answered as many requests as a worker may."""
+        return bool(self.nr >= self.max_requests)
+
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer a request whose headers are read."""
+        if self.nr + 1 >= self.max_requests:
+            self.app.stop.set()  # the last one: gunicorn waits a few seconds for the others, so nobody waits longer
         self._deadlines[conn] = time.monotonic() + ANSWER_SECONDS_MAX
         return super().handle_request(req, conn)
 
@@ -162,6 +192,16 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
                     conn.sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     log.debug("client.gone", address=conn.client[0])
+
+
+def _unreadable_kind(error: ParseException) -> ProblemType:
+    match error:
+        case LimitRequestLine():
+            return ProblemType.URI_TOO_LONG
+        case LimitRequestHeaders():
+            return ProblemType.HEADERS_TOO_LARGE
+        case _:
+            return ProblemType.BAD_REQUEST
 
 
 class _Log(Logger):  # type: ignore[misc]

@@ -1,16 +1,19 @@
 """A connection that is lost around COMMIT: the batch is run again whole, and what was done is found, not done twice."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
+from chaos.proxy import COMMIT, PostgresProxy
+from chaos.relay import Action, Direction
 from common import failpoints
+from common.postgres import engine
 from common.postgres.connection import HotConnection, hot_connection
 from common.postgres.retry import rerun
-from inventory_service.io import decision_store
-from tests.books import Books, new_decision, open_books, record, some_id, some_sku
+from tests.batches import reserve
+from tests.books import Books, open_books, some_id, some_sku
 from tests.records import wait_for
 from tests.stack import Stack
 
@@ -25,23 +28,6 @@ def books(servers: Stack) -> Iterator[Books]:
 def connection(books: Books) -> Iterator[HotConnection]:
     with hot_connection(books.postgres("inventory_rw"), application="inventory-test") as connection:
         yield connection
-
-
-def reserve(order_id: str, sku: str, units: int) -> Callable[[psycopg.Connection], str]:
-    """Return the work of a batch with one order, as the step does it: read, decide what is not known, record."""
-
-    def work(session: psycopg.Connection) -> str:
-        snapshot = decision_store.read(session, skus={sku}, order_ids={order_id})
-        found = snapshot.known.get(order_id)
-        if found is not None:
-            record(session, replayed=[order_id])
-            return found.event_id
-        new = new_decision(order_id=order_id, lines={sku: units})
-        failpoints.point("test:decided")
-        record(session, [new], taken={sku: units})
-        return new.decision.event_id
-
-    return work
 
 
 @pytest.mark.parametrize(
@@ -91,7 +77,7 @@ def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Bo
 def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_anew(
     books: Books, connection: HotConnection
 ) -> None:
-    """The server warns when the wait for a synchronous standby was cancelled: the row may be gone after a fail-over.
+    """H24: a warning says that the wait for a synchronous standby was cancelled; a fail-over may take the row away.
 
     Here a deferred trigger warns at COMMIT; the client sees the same notice before the same answer.
     """
@@ -116,3 +102,46 @@ def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_anew(
     assert connection.get().info.backend_pid != before
     assert books.available(tea) == {tea: 6}
     assert (str(books.decision(order_id).event_id), books.decision(order_id).replays) == (event_id, 1)
+
+
+@pytest.mark.parametrize("released", [True, False], ids=["until it commits", "until the server ends it"])
+def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
+    books: Books, monkeypatch: pytest.MonkeyPatch, *, released: bool
+) -> None:
+    """H23: a worker that stops in mid-send leaves a transaction that holds the order's key and its stock.
+
+    Fault: one worker's COMMIT is held on the way while another decides the same order. Must hold: the other waits; if
+    the COMMIT arrives it repeats that answer, if not the server ends the holder and it decides; stock is taken once,
+    and both tell the same event.
+    """
+    monkeypatch.setitem(engine.SESSION, "transaction_timeout", "8s" if released else "1s")
+    tea, order_id = some_sku(), some_id()
+    books.set_stock({tea: 10})
+    told: dict[str, str] = {}
+    with (
+        PostgresProxy(books.address) as proxy,
+        hot_connection(books.postgres("inventory_rw", port=proxy.port), application="stopped") as stopped,
+        hot_connection(books.postgres("inventory_rw"), application="other") as other,
+    ):
+        held = proxy.rule(COMMIT, direction=Direction.REQUEST, action=Action.HOLD, seconds=10)
+        pid = other.get().info.backend_pid
+
+        def work(name: str, connection: HotConnection) -> None:
+            told[name] = rerun(reserve(order_id, tea, 4), connection)
+
+        workers = [
+            threading.Thread(target=work, args=each, daemon=True) for each in (("stopped", stopped), ("other", other))
+        ]
+        workers[0].start()
+        held.wait()
+        workers[1].start()
+        wait_for(lambda: books.waits_for_lock(pid), what="the other worker waits for the key")
+        if not released:
+            workers[1].join(10)
+            assert "other" in told, "it goes on although the holder sends nothing"
+        held.release()
+        for worker in workers:
+            worker.join(20)
+    assert told["stopped"] == told["other"] == str(books.decision(order_id).event_id)
+    assert books.decision(order_id).replays == 1
+    assert books.available(tea) == {tea: 6}

@@ -1,0 +1,87 @@
+"""A database that fails over: what was told survives, and what was not told may be decided anew."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+import pytest
+
+from common.errors import Busy
+from common.postgres.connection import hot_connection
+from common.postgres.retry import rerun
+from tests.batches import reserve
+from tests.books import some_id
+from tests.replica import DATABASE, Pair, open_pair
+
+ROLE = "inventory_rw"
+
+
+@pytest.fixture
+def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
+    with open_pair(tmp_path_factory.mktemp("pair")) as pair:
+        yield pair
+
+
+def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
+    """H24, H25, H26: a row that a fail-over takes away must not have left as an event.
+
+    Fault: the standby is cut off and somebody cancels the waits for it; the orders are delivered again, one of
+    them decided before; then the standby is promoted while the old primary stays up, and at last the old one dies.
+    Must hold: nothing is told that the new primary does not know, the old primary alone lets nothing out, and
+    afterwards each order is decided once.
+    """
+    before, during = some_id(), some_id()
+    with pair.primary.connect(DATABASE) as admin:
+        admin.execute("INSERT INTO inventory.stock VALUES ('tea', 10, 10)")
+    # A standby in front is passed over: it does not write.
+    with hot_connection(pair.postgres(ROLE, pair.standby, pair.primary), application="worker") as worker:
+        told = rerun(reserve(before, "tea", 4), worker)
+        assert port_of(worker.get()) == pair.primary.port
+
+        pair.replication.cut()
+    with cancelled_waits(pair), hot_connection(pair.postgres(ROLE, pair.primary), application="worker") as worker:
+        for order_id in (during, during, before):  # new, then found in the old primary alone, then found and replicated
+            with pytest.raises(Busy):
+                rerun(reserve(order_id, "tea", 4), worker)
+        assert decisions(pair.primary.connect(DATABASE)) == {before, during}, "the row is there, and was not told"
+
+        pair.promote()
+        with pytest.raises(Busy):
+            rerun(reserve(during, "tea", 4), worker)  # the old primary still takes writes, and confirms none
+    pair.kill_primary()
+
+    with hot_connection(pair.postgres(ROLE, pair.primary, pair.standby), application="worker") as worker:
+        assert decisions(pair.standby.connect(DATABASE)) == {before}
+        assert rerun(reserve(before, "tea", 4), worker) == told, "the stored answer"
+        rerun(reserve(during, "tea", 4), worker)
+    with pair.standby.connect(DATABASE) as admin:
+        assert admin.execute("SELECT available FROM inventory.stock").fetchone() == (2,)
+
+
+@contextmanager
+def cancelled_waits(pair: Pair) -> Iterator[None]:
+    """Cancel every wait for the standby, as an impatient person does: PostgreSQL's own time-outs leave it alone."""
+    over = threading.Event()
+
+    def cancel() -> None:
+        with pair.primary.connect() as admin:
+            while not over.wait(0.02):
+                admin.execute("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'")
+
+    impatient = threading.Thread(target=cancel)
+    impatient.start()
+    try:
+        yield
+    finally:
+        over.set()
+        impatient.join(10)
+
+
+def port_of(connection: psycopg.Connection) -> int:
+    return connection.info.port
+
+
+def decisions(connection: psycopg.Connection) -> set[str]:
+    with connection:
+        return {str(row[0]) for row in connection.execute("SELECT order_id FROM inventory.decision").fetchall()}

@@ -1,0 +1,124 @@
+"""Play interleavings, seed after seed, until one breaks a rule or the number is reached.
+
+A result without takeovers, zombies, replays or rebuilds is void: it looked at nothing (M2). `replay` plays one seed
+again, step for step (M4).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chaos.model.rules import Violation, violations
+from chaos.model.scenario import Scenario
+from chaos.model.stage import Stage
+from chaos.model.world import World
+
+TRACE_STEPS = 40
+IDLE = frozenset({"poll", "nothing polled"})
+MUST_HAPPEN = (
+    "crashes",
+    "restarts",
+    "takeovers",
+    "zombies",
+    "orderly stops",
+    "database outages",
+    "late requests",
+    "inventory_replays",
+    "dead_letters: orders.created",
+    "pauses",
+    "transaction time-outs",
+    "suppressed duplicates",
+    "recoveries: assignment",
+    "recoveries: busy",
+    "recoveries: gap",
+    "recoveries: poison",
+    "recoveries: unsure end",
+    "recoveries: reqtmout",
+    "recoveries: fail",
+    "producer_rebuilds: unsure end",
+)
+"""Paths that an exploration must have taken; the names after a colon are the labels of the product's metrics."""
+
+
+@dataclass(frozen=True, slots=True)
+class Play:
+    """One interleaving, seen through: all its steps (who, what), what happened how often, what broke."""
+
+    seed: int
+    steps: tuple[tuple[str, str], ...]
+    counts: Counter[str]
+    violations: tuple[Violation, ...]
+
+    def story(self, last: int = TRACE_STEPS) -> str:
+        """Return what broke and the steps that led there."""
+        telling = [(number, *step) for number, step in enumerate(self.steps, 1) if step[1] not in IDLE]
+        return "\n".join(
+            [
+                *(f"{broken.rule}: {broken.what}" for broken in self.violations),
+                f"seed {self.seed}, the last {last} of {len(self.steps)} steps, empty polls left out:",
+                *(f"{number:6}  {who:16}  {what}" for number, who, what in telling[-last:]),
+                f"again: chaos.model.replay({self.seed})",
+            ]
+        )
+
+
+@dataclass(slots=True)
+class Exploration:
+    """What was explored. `failed` is the first interleaving that broke a rule."""
+
+    interleavings: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    failed: Play | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """Return the paths that must be taken and were not; any makes the result void."""
+        return tuple(path for path in MUST_HAPPEN if not self.counts[path])
+
+
+def _told_to_nobody(_played: int) -> None:
+    """Report nothing."""
+
+
+def _whole(scenario: Scenario) -> Scenario:
+    return scenario
+
+
+def explore(
+    seed: int,
+    interleavings: int,
+    report: Callable[[int], None] = _told_to_nobody,
+    *,
+    narrow: Callable[[Scenario], Scenario] = _whole,
+) -> Exploration:
+    """Play this many interleavings, of the seeds from `seed` on; stop at the first that breaks a rule.
+
+    `report` is told after each how many were played. `narrow` leads all scenarios to where one looks for something.
+    """
+    found = Exploration()
+    stage = Stage()
+    with stage.set():
+        for number in range(interleavings):
+            play = _play(stage, seed + number, narrow)
+            found.interleavings += 1
+            found.counts += play.counts
+            report(found.interleavings)
+            if play.violations:
+                found.failed = play
+                break
+    return found
+
+
+def replay(seed: int, *, narrow: Callable[[Scenario], Scenario] = _whole) -> Play:
+    """Play one interleaving."""
+    stage = Stage()
+    with stage.set():
+        return _play(stage, seed, narrow)
+
+
+def _play(stage: Stage, seed: int, narrow: Callable[[Scenario], Scenario]) -> Play:
+    world = World(seed, narrow)
+    stage.show(world)
+    done = world.play()
+    broken = violations(world, done=done)
+    return Play(seed, tuple(world.scheduler.trace), world.tally, tuple(broken))

@@ -1,0 +1,180 @@
+"""The database: stock and decisions behind the same two functions as `decision_store`, with its constraints.
+
+Semantics: one transaction per `record`, all or nothing; the primary key of `decision`, CHECK (available >= 0) and the
+row count of the late lock refuse what another worker was faster with (exactly-once.md, section 7). A connection that is
+lost at COMMIT leaves open whether it committed, also later; a warning says the standby may not have it.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from types import SimpleNamespace
+from typing import Any
+
+import psycopg
+
+from chaos.model.scheduler import Scheduler
+from common.kafka.records import Partition
+from inventory_service.io.decision_store import NewDecision, Snapshot
+
+REJECTED_SKU = "a sku that the database rejects"
+
+
+class Duplicate(psycopg.errors.UniqueViolation):
+    """The primary key of `decision` says that the order is decided."""
+
+    @property
+    def diag(self) -> Any:
+        """Name the constraint; a hand-made error has no diagnosis of its own."""
+        return SimpleNamespace(constraint_name="decision_pkey", message_primary="duplicate key")
+
+
+@dataclass(slots=True)
+class Tables:
+    """All rows. `unbalanced` tells of the first commit after which S6 did not hold."""
+
+    on_hand: Mapping[str, int]
+    available: dict[str, int] = field(default_factory=dict)
+    decisions: dict[str, NewDecision] = field(default_factory=dict)
+    starts: dict[Partition, tuple[int, int]] = field(default_factory=dict)
+    unbalanced: str = ""
+    down: bool = False
+
+    def __post_init__(self) -> None:
+        self.available = dict(self.on_hand)
+
+    def commit(self, new: Sequence[NewDecision], replayed: Collection[str], taken: Mapping[str, int]) -> None:
+        """Do what one transaction does. Raises psycopg.Error; then nothing of it happened."""
+        if any(row.decision.order_id in self.decisions for row in new):
+            raise Duplicate("duplicate key")
+        if any(line.sku == REJECTED_SKU for row in new for line in row.lines):
+            raise psycopg.errors.NumericValueOutOfRange("rejected")
+        if any(sku not in self.available for sku in taken):
+            raise psycopg.errors.DivisionByZero("a stock row is missing")
+        if any(self.available[sku] < units for sku, units in taken.items()):
+            raise psycopg.errors.DivisionByZero("available would be negative")
+        assert all(order_id in self.decisions for order_id in replayed)  # noqa: S101 - rows are never deleted
+        for sku, units in taken.items():
+            self.available[sku] -= units
+        for row in new:
+            self.decisions[row.decision.order_id] = row
+        self._balance()
+
+    def reserved(self, sku: str) -> int:
+        """Return how many units decisions hold."""
+        return sum(
+            line.quantity
+            for row in self.decisions.values()
+            if row.decision.reserved
+            for line in row.lines
+            if line.sku == sku
+        )
+
+    def _balance(self) -> None:
+        for sku, on_hand in self.on_hand.items():
+            left, reserved = self.available[sku], self.reserved(sku)
+            if (left < 0 or left + reserved != on_hand) and not self.unbalanced:
+                self.unbalanced = f"{sku}: {on_hand} on hand, but {left} available and {reserved} reserved"
+
+
+class ModelConnection:
+    """Stands for `HotConnection` and for what it hands out. `late` takes a COMMIT that arrives some other time."""
+
+    def __init__(self, tables: Tables, scheduler: Scheduler, late: list[tuple[str, Any]]) -> None:
+        self.warned = False
+        self.rough = 0.0
+        self._tables = tables
+        self._scheduler = scheduler
+        self._late = late
+
+    def get(self) -> "ModelConnection":
+        """Return a connection. Raises psycopg.OperationalError while the server is away."""
+        self._scheduler.alive()
+        if self._tables.down:
+            self._scheduler.step("db away")
+            raise psycopg.OperationalError("connection refused")
+        return self
+
+    def drop(self) -> None:
+        """Forget the connection, and what the server warned of on it."""
+        self.warned = False
+
+    def recover(self) -> None:
+        """Leave a failed transaction."""
+
+    def answers(self) -> bool:
+        """Return True if the server is there."""
+        self._scheduler.step("db asked")
+        return not self._tables.down
+
+    def read(self, *, skus: Collection[str], order_ids: Collection[str]) -> Snapshot:
+        """Return stock and decisions as they are, each statement with a snapshot of its own."""
+        self._scheduler.step("db reading")
+        self._suffer()
+        available = {sku: self._tables.available[sku] for sku in sorted(skus) if sku in self._tables.available}
+        self._scheduler.step("db read stock")
+        rows = self._tables.decisions
+        return Snapshot(available, {one: rows[one].decision for one in sorted(order_ids) if one in rows})
+
+    def record(self, *, new: Sequence[NewDecision], replayed: Collection[str], taken: Mapping[str, int]) -> None:
+        """Commit decisions and stock, or learn that it failed, or not learn what became of it."""
+        self._scheduler.step("db sending")
+        self._suffer()
+        transaction = partial(self._tables.commit, list(new), list(replayed), dict(taken))
+        if self._scheduler.random.random() >= self.rough:
+            transaction()
+            self._scheduler.step("db answered")
+            return
+        match self._scheduler.random.randrange(3):
+            case 0:
+                transaction()
+                self.warned = True
+                self._scheduler.step("db warned")
+            case 1:
+                transaction()
+                self._lose("db answer lost")
+            case _:
+                self._late.append(("db commit", partial(_unheard, transaction)))
+                self._lose("db commit held")
+
+    def count_start(self, partition: Partition, offset: int) -> int:
+        """Return how many processes have begun at this offset."""
+        self._scheduler.step("start counting")
+        before, starts = self._tables.starts.get(partition, (-1, 0))
+        starts = starts + 1 if before == offset else 1
+        self._tables.starts[partition] = (offset, starts)
+        return starts
+
+    def take_start_back(self, partition: Partition) -> None:
+        """Count one process less."""
+        self._scheduler.alive()
+        offset, starts = self._tables.starts[partition]
+        self._tables.starts[partition] = (offset, max(starts - 1, 1))
+
+    def _suffer(self) -> None:
+        if self._tables.down:
+            self._lose("db gone")
+        if self._scheduler.random.random() >= self.rough:
+            return
+        match self._scheduler.random.randrange(3):
+            case 0:
+                self._scheduler.step("db deadlock")
+                raise psycopg.errors.DeadlockDetected("deadlock")
+            case 1:
+                self._scheduler.step("db exhausted")
+                raise psycopg.errors.TooManyConnections("too many connections")
+            case _:
+                self._lose("db connection lost")
+
+    def _lose(self, what: str) -> None:
+        self._scheduler.step(what)
+        raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+
+def _unheard(transaction: Callable[[], None]) -> bool:
+    """Commit with nobody waiting for the answer; return whether it worked."""
+    try:
+        transaction()
+    except psycopg.Error:
+        return False
+    return True

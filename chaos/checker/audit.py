@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Self
 
 from chaos.checker.avro import Registry
 from chaos.checker.books import AcknowledgedKey, Books, Progress, Stall, Unfinished
@@ -56,25 +57,75 @@ def audit(
     evidence: Evidence | None = None,
     report: Callable[[Waiting], None] = lambda _: None,
 ) -> Judgement:
-    """Wait, read, judge. `followers=False` waits for outcomes alone: nobody notifies or projects there.
+    """Open an auditor, have it audit once; see `Auditor.audit`."""
+    with Auditor(settings) as auditor:
+        return auditor.audit(
+            wait_seconds=wait_seconds, followers=followers, restocked=restocked, evidence=evidence, report=report
+        )
 
-    Everything is read from its beginning each time, and all of it is judged. `evidence` tells what topics and tables
-    do not hold, of everything that ever happened to this pipeline: whoever gives it has ended the load before. It also
-    has the rules asked that judge nothing else; `Judgement.idle` names those that were given nothing.
 
-    Raises StoreDownError if broker, registry or database does not answer, OSError if a file of the evidence is missing.
+class Auditor:
+    """Audits one pipeline, as often as it is asked.
+
+    Everything is judged each time: all records, all rows, all evidence. Records that it has read before it does not
+    read again, since they do not change; whether they can be trusted is what a second reading asks.
     """
-    scene = _Scene(settings, counting=evidence is not None and evidence.reread)
-    # Both come first: whatever they tell was there before the topics are read.
-    testimony = evidence.testimony() if evidence is not None else None
-    keys = scene.tables.acknowledged_keys()
-    with scene.topics, _uncollected():
-        unfinished = _Wait(scene, followers=followers, report=report).run(wait_seconds)
-        books = _books(scene, keys, unfinished, testimony)
-        if books.testimony is not None and scene.counting:
-            rereading = reread(settings, begins=scene.begins, ends=books.ends, first=scene.census)
-            books = replace(books, testimony=replace(books.testimony, rereading=rereading))
-        return judge(books, restocked=restocked)
+
+    def __init__(self, settings: CheckerSettings) -> None:
+        self._settings = settings
+        self._scene: _Scene | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._close()
+
+    def audit(
+        self,
+        *,
+        wait_seconds: float,
+        followers: bool = True,
+        restocked: bool = True,
+        evidence: Evidence | None = None,
+        report: Callable[[Waiting], None] = lambda _: None,
+    ) -> Judgement:
+        """Wait, read, judge. `followers=False` waits for outcomes alone: nobody notifies or projects there.
+
+        `evidence` tells what topics and tables do not hold, of everything that ever happened to this pipeline: whoever
+        gives it has ended the load before. It also has the rules asked that judge nothing else; `Judgement.idle` names
+        those that were given nothing.
+
+        Raises StoreDownError if broker, registry or database does not answer, OSError if a file of the evidence is
+        missing; the next audit then reads everything anew.
+        """
+        try:
+            with _uncollected():
+                scene = self._opened(counting=evidence is not None and evidence.reread)
+                # Both come first: whatever they tell was there before the topics are read.
+                testimony = evidence.testimony() if evidence is not None else None
+                keys = scene.tables.acknowledged_keys()
+                unfinished = _Wait(scene, followers=followers, report=report).run(wait_seconds)
+                books = _books(scene, keys, unfinished, testimony)
+                if testimony is not None and scene.counting:
+                    rereading = reread(self._settings, begins=scene.begins, ends=books.ends, first=scene.census)
+                    books = replace(books, testimony=replace(testimony, rereading=rereading))
+                return judge(books, restocked=restocked)
+        except BaseException:
+            self._close()
+            raise
+
+    def _opened(self, *, counting: bool) -> "_Scene":
+        """Return what is looked at; from the beginning, if each record is to be counted and was not so far."""
+        if self._scene is None or (counting and not self._scene.counting):
+            self._close()
+            self._scene = _Scene(self._settings, counting=counting)
+        return self._scene
+
+    def _close(self) -> None:
+        if self._scene is not None:
+            self._scene.topics.close()
+            self._scene = None
 
 
 @contextmanager
@@ -239,9 +290,11 @@ class _Wait:
                 late.append(Unfinished(order_id, "notification"))
             elif self._followers and not any(below(event.at, self._projection) for event in events):
                 late.append(Unfinished(order_id, "status"))
-        for poison in found.poison:
-            if below(poison.at, self._accepted) and poison.at not in dead:
-                late.append(Unfinished("", f"dead letter of {poison.at}"))
+        late += [
+            Unfinished("", f"dead letter of {poison.at}")
+            for poison in found.poison
+            if below(poison.at, self._accepted) and poison.at not in dead
+        ]
         return tuple(late)
 
 

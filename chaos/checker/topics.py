@@ -51,6 +51,10 @@ class TopicReader:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let the consumer go."""
         self._consumer.close()
 
     def read_to(self, ends: Offsets, *, seconds: float) -> tuple[Stall, ...]:

@@ -63,7 +63,7 @@ class HttpLoad:
 
     def run(self, mix: Mix) -> Tally:
         """Place all orders, or those until the stop; return once nothing is on its way."""
-        began = time.monotonic()
+        began, self.done = time.monotonic(), 0
         queue = _Queue(requests(mix, run=secrets.token_hex(4)), mix.http_rate, self.stop)
         ends: Counter[End] = Counter()
         orders: set[str] = set()

@@ -10,8 +10,8 @@ import pytest
 import sqlalchemy as sa
 
 from chaos.checker import audit as auditing
-from chaos.checker.audit import audit
-from chaos.checker.collector import Record
+from chaos.checker.audit import Auditor, audit
+from chaos.checker.collector import Collector, Record
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
 from chaos.checker.evidence import Evidence
@@ -121,6 +121,50 @@ def test_an_order_without_outcome_is_named_after_the_wait(pipeline: Pipeline) ->
 
     assert broken(judgement) == {"L1": ["no outcome in time"]}
     assert judgement.paths[order.order_id][0].startswith("record     orders.created ")
+
+
+def test_an_auditor_that_goes_on_where_it_stood_judges_everything(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aim: a record is read once, a fault among those read long ago is found all the same."""
+    pipeline.set_stock({"tea": 100})
+    taken: list[Record] = []
+    take = Collector.take
+
+    def noted(self: Collector, record: Record) -> None:
+        taken.append(record)
+        take(self, record)
+
+    monkeypatch.setattr(Collector, "take", noted)
+    first, second = make_order(), make_order()
+    with Auditor(settings_of(pipeline)) as auditor:
+        process(pipeline, [first])
+        judgements = [auditor.audit(wait_seconds=10, followers=False)]
+        write_orders(pipeline, [second])
+        with inventory(pipeline):
+            judgements.append(auditor.audit(wait_seconds=10, followers=False))
+        execute(pipeline, "DELETE FROM inventory.decision WHERE order_id = :first", first=first.order_id)
+        judgements.append(auditor.audit(wait_seconds=0, followers=False))
+        read_once = len(taken)
+        judgements.append(auditor.audit(wait_seconds=0, followers=False, evidence=Evidence(reread=True)))
+
+    assert [judgement.counts["orders"] for judgement in judgements] == [1, 2, 2, 2]
+    assert [sorted(broken(judgement)) for judgement in judgements] == [[], [], ["S6", "S7"], ["S6", "S7"]]
+    assert (read_once, len(taken)) == (4, 8)
+
+
+def test_an_auditor_reads_anew_after_a_store_was_down(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipeline.set_stock({"tea": 100})
+    process(pipeline, [make_order()])
+    with Auditor(settings_of(pipeline)) as auditor:
+        with monkeypatch.context() as planted:
+            planted.setattr("chaos.checker.tables.DECISIONS", "SELECT * FROM nowhere")
+            with pytest.raises(StoreDownError):
+                auditor.audit(wait_seconds=0, followers=False)
+        judgement = auditor.audit(wait_seconds=0, followers=False)
+
+    assert judgement.counts["orders"] == 1
+    assert broken(judgement) == {}
 
 
 def test_an_event_that_stands_twice_is_caught_and_its_path_shown(pipeline: Pipeline) -> None:

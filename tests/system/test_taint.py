@@ -77,7 +77,7 @@ def renewed(kinds: Sequence[int | str], *, after: int) -> bool:
 
 @pytest.mark.parametrize("action", [Action.DROP, Action.CUT], ids=["answer lost", "connection reset"])
 def test_commit_that_was_sent_twice_is_followed_by_a_new_epoch(scene: Scene, action: Action) -> None:
-    """H3, H4: the client repeats the EndTxn by itself and reports success; the first copy could end a later one.
+    """H3, H4, H37: the client repeats the EndTxn by itself and reports success; the first copy could end a later one.
 
     Fault: the answer to one EndTxn is lost, or the connection is reset in its place; the first copy is sent again
     after the next transaction began. Must hold: a new epoch before that transaction, the late copy is refused.
@@ -106,6 +106,7 @@ def test_commit_that_was_sent_twice_is_followed_by_a_new_epoch(scene: Scene, act
         (TXN_OFFSET_COMMIT, REQUEST, Action.HOLD, 1),
         (TXN_OFFSET_COMMIT, RESPONSE, Action.DROP, 1),
         (ADD_PARTITIONS_TO_TXN, RESPONSE, Action.CUT, 1),
+        (ADD_PARTITIONS_TO_TXN, RESPONSE, Action.DROP, 1),
         (END_TXN, REQUEST, Action.HOLD, 1),
     ],
     ids=[
@@ -115,13 +116,15 @@ def test_commit_that_was_sent_twice_is_followed_by_a_new_epoch(scene: Scene, act
         "offsets late",
         "offsets answer lost",
         "add cut",
+        "add answer lost",
         "end late",
     ],
 )
 def test_failed_transaction_leaves_nothing_to_the_next_one(
     scene: Scene, kind: int, direction: Direction, action: Action, times: int
 ) -> None:
-    """H5, H49, H50: what is late or unacknowledged in one transaction must not join, hide or rewind the next one.
+    """H1, H2, H5, H6, H30-32, H49, H50: what is late or unacknowledged in one transaction must not join, hide or rewind
+    the next one.
 
     Fault: one message of a transaction is lost, cut or late. Must hold: a new epoch, and every event visible once.
     """

@@ -4,8 +4,10 @@ A result without takeovers, zombies, replays or rebuilds is void: it looked at n
 again, step for step (M4).
 """
 
+import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from chaos.model.rules import Violation, violations
@@ -97,7 +99,7 @@ def explore(
     """
     found = Exploration()
     stage = Stage()
-    with stage.set():
+    with stage.set(), _one_core():
         for number in range(interleavings):
             play = _play(stage, seed + number, narrow)
             found.interleavings += 1
@@ -114,6 +116,20 @@ def replay(seed: int, *, narrow: Callable[[Scenario], Scenario] = _whole) -> Pla
     stage = Stage()
     with stage.set():
         return _play(stage, seed, narrow)
+
+
+@contextmanager
+def _one_core() -> Iterator[None]:
+    """Keep to one core, where the platform can: only one thread moves, and a baton that changes cores is slow."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[os.getpid() % len(before)]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _play(stage: Stage, seed: int, narrow: Callable[[Scenario], Scenario]) -> Play:

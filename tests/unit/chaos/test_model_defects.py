@@ -10,6 +10,7 @@ import pytest
 
 from chaos.model import explore
 from chaos.model.client_producer import ModelProducer
+from chaos.model.group import Group
 from chaos.model.network import Weather
 from chaos.model.scenario import Fault, Scenario
 from chaos.model.tables import ModelConnection
@@ -120,6 +121,22 @@ def offset_of_the_last_record_committed() -> AbstractContextManager[Any]:
     return patch.object(step, "next_offsets", last_offsets)
 
 
+def pending_offsets_overlooked() -> AbstractContextManager[Any]:
+    return patch.object(Group, "is_stable", lambda *_: True)
+
+
+def rewound_to_what_is_remembered_instead_of_what_is_committed() -> AbstractContextManager[Any]:
+    rewind = _Loop._rewind
+
+    def rewind_to_memory(loop: _Loop) -> None:
+        if loop._due.keys() == loop._consumer.owned and loop._due:
+            loop._consumer.seek(loop._due)
+        else:
+            rewind(loop)
+
+    return patch.object(_Loop, "_rewind", rewind_to_memory)
+
+
 def anywhere(scenario: Scenario) -> Scenario:
     return scenario
 
@@ -146,6 +163,8 @@ DEFECTS: tuple[tuple[Defect, set[str], int, Callable[[Scenario], Scenario]], ...
     (taint_ignored, {"S5", "S8"}, 400, where_requests_come_late),
     (group_metadata_taken_at_start, {"S5"}, 400, where_processes_freeze),
     (offset_of_the_last_record_committed, {"L1", "S5"}, 100, anywhere),
+    (pending_offsets_overlooked, {"S5", "S11"}, 100, anywhere),
+    (rewound_to_what_is_remembered_instead_of_what_is_committed, {"S5"}, 400, where_requests_come_late),
 )
 
 

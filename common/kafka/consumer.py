@@ -7,7 +7,7 @@ consumer. `take` may return records of a partition that was revoked in the same 
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from operator import methodcaller
 from typing import Any
 
@@ -196,7 +196,7 @@ def _record(message: Any) -> InputRecord:
         message.offset(),
         message.key(),
         message.value(),
-        _headers(message),
+        partial(_headers, message),
     )
 
 

@@ -6,7 +6,7 @@ copy holds the headers that say why and whence alone, or it would stop its parti
 """
 
 from common.errors import Undecodable
-from common.kafka.records import InputRecord, OutputRecord
+from common.kafka.records import Headers, InputRecord, OutputRecord
 from common.topics import MESSAGE_BYTES_MAX
 
 VERSION = b"1"
@@ -15,14 +15,15 @@ REASON_BYTES_MAX = 4096
 
 def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> OutputRecord:
     """Return the copy for `topic`, a dead letter topic's name on the cluster."""
-    size = _size(record)
+    headers = record.headers()
+    size = _size(record, headers)
     whole = size <= MESSAGE_BYTES_MAX
     return OutputRecord(
         topic=topic,
         key=record.key if whole else None,
         value=record.value if whole else None,
         headers=(
-            *(record.headers if whole else (("dlq_omitted_bytes", str(size).encode()),)),
+            *(headers if whole else (("dlq_omitted_bytes", str(size).encode()),)),
             ("dlq_version", VERSION),
             ("dlq_reason", cause.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore").encode()),
             ("dlq_error_class", cause.error_class.encode()),
@@ -33,7 +34,7 @@ def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> Outpu
     )
 
 
-def _size(record: InputRecord) -> int:
+def _size(record: InputRecord, headers: Headers) -> int:
     """Return how many bytes the record brings along."""
-    parts = [record.key, record.value, *(part for name, value in record.headers for part in (name.encode(), value))]
+    parts = [record.key, record.value, *(part for name, value in headers for part in (name.encode(), value))]
     return sum(len(part) for part in parts if part is not None)

@@ -18,7 +18,7 @@ HEADERS = st.lists(st.tuples(st.text(), BYTES)).map(tuple)
 def test_key_value_and_headers_are_kept_to_the_byte(
     key: bytes | None, value: bytes | None, own: tuple[tuple[str, bytes | None], ...]
 ) -> None:
-    record = InputRecord(Partition("blue.orders.created", 3), 41, key, value, own)
+    record = InputRecord(Partition("blue.orders.created", 3), 41, key, value, lambda: own)
     letter = dead_letter(record, Undecodable("frame", "too short"), topic=TOPIC)
     assert (letter.topic, letter.key, letter.value) == (TOPIC, key, value)
     assert letter.headers[: len(own)] == own
@@ -48,7 +48,7 @@ def test_reason_is_cut_to_what_a_header_may_take__and_stays_text(reason: str) ->
 
 def test_letter_that_is_read_again_and_refused_again_tells_the_last_reason_last() -> None:
     once = dead_letter(InputRecord(Partition("t", 0), 5, None, b"?"), Undecodable("frame", "first"), topic=TOPIC)
-    again = InputRecord(Partition(TOPIC, 0), 0, once.key, once.value, once.headers)
+    again = InputRecord(Partition(TOPIC, 0), 0, once.key, once.value, lambda: once.headers)
     twice = dead_letter(again, Undecodable("frame", "second"), topic=TOPIC)
     assert dict(twice.headers)["dlq_reason"] == b"second"
     assert ("dlq_reason", b"first") in twice.headers
@@ -62,7 +62,7 @@ HEADER = ("trace", b"x" * 1000)
     [
         InputRecord(Partition("t", 0), 5, None, b"x" * (MESSAGE_BYTES_MAX + 1)),
         InputRecord(Partition("t", 0), 5, b"x" * MESSAGE_BYTES_MAX, b"y"),
-        InputRecord(Partition("t", 0), 5, None, None, (HEADER,) * (MESSAGE_BYTES_MAX // 1000)),
+        InputRecord(Partition("t", 0), 5, None, None, lambda: (HEADER,) * (MESSAGE_BYTES_MAX // 1000)),
     ],
     ids=["value", "key", "headers"],
 )

@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -115,7 +114,7 @@ def new_decision(
         decided_at_ms=NOW_MS,
     )
     return NewDecision(
-        decision=replace(made, **changes),
+        decision=made._replace(**changes),
         reason=reason,
         lines=tuple(OrderLine(sku, quantity) for sku, quantity in (lines or {"tea": 1}).items()),
     )
@@ -128,4 +127,5 @@ def record(
     replayed: Sequence[str] = (),
     taken: Mapping[str, int] | None = None,
 ) -> None:
-    decision_store.record(connection, new=new, replayed=replayed, taken=taken or {})
+    with decision_store.recording(connection, new=new, replayed=replayed, taken=taken or {}):
+        pass

@@ -28,8 +28,9 @@ def _common_headers(event_type: str, source: str, time_ms: int) -> Headers:
 
 def origin_headers(*, topic: str, partition: int, offset: int) -> Headers:
     """Return the headers that name the record an event answers: its coordinate on the input topic."""
-    return (
-        ("origin_topic", topic.encode()),
-        ("origin_partition", b"%d" % partition),
-        ("origin_offset", b"%d" % offset),
-    )
+    return (*_partition_headers(topic, partition), ("origin_offset", b"%d" % offset))
+
+
+@lru_cache(maxsize=1024)
+def _partition_headers(topic: str, partition: int) -> Headers:
+    return (("origin_topic", topic.encode()), ("origin_partition", b"%d" % partition))

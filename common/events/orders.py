@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 LINES_MAX = 100
 QUANTITY_MAX = 10_000
@@ -9,8 +10,7 @@ SKU_LENGTH_MAX = 64
 USER_ID_LENGTH_MAX = 128
 
 
-@dataclass(frozen=True, slots=True)
-class OrderLine:
+class OrderLine(NamedTuple):
     """Quantity of one SKU, in units."""
 
     sku: str
@@ -60,13 +60,12 @@ def text_complaint(text: str, *, length_max: int) -> str:
 def _lines_complaint(lines: tuple[OrderLine, ...]) -> str:
     if not 1 <= len(lines) <= LINES_MAX:
         return f"lines holds {len(lines)} entries instead of 1 to {LINES_MAX}"
-    for index, line in enumerate(lines):
-        sku = line.sku
-        if sku and len(sku) <= SKU_LENGTH_MAX and sku.isprintable() and 1 <= line.quantity <= QUANTITY_MAX:
+    for index, (sku, quantity) in enumerate(lines):
+        if sku and len(sku) <= SKU_LENGTH_MAX and sku.isprintable() and 1 <= quantity <= QUANTITY_MAX:
             continue
-        if found := text_complaint(line.sku, length_max=SKU_LENGTH_MAX):
+        if found := text_complaint(sku, length_max=SKU_LENGTH_MAX):
             return f"lines[{index}].sku {found}"
-        return f"lines[{index}].quantity is {line.quantity} instead of 1 to {QUANTITY_MAX}"
-    if len({line.sku for line in lines}) != len(lines):
+        return f"lines[{index}].quantity is {quantity} instead of 1 to {QUANTITY_MAX}"
+    if len({sku for sku, _ in lines}) != len(lines):
         return "lines names a sku twice"
     return ""

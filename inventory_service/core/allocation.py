@@ -6,28 +6,26 @@ stock give the same outcomes.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from common.events.inventory import Reason
 from common.events.orders import OrderLine
 
 
-@dataclass(frozen=True, slots=True)
-class Demand:
+class Demand(NamedTuple):
     """What one order asks for. A SKU stands on one line at most, quantities are at least 1."""
 
     order_id: str
     lines: tuple[OrderLine, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Reserved:
+class Reserved(NamedTuple):
     """All lines are held."""
 
     order_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Failed:
+class Failed(NamedTuple):
     """Nothing is held; the first line that lacked stock, in units."""
 
     order_id: str
@@ -58,18 +56,18 @@ def allocate(demands: Iterable[Demand], available: Mapping[str, int]) -> Allocat
         if lacking is not None:
             outcomes.append(lacking)
             continue
-        for line in demand.lines:
-            left[line.sku] -= line.quantity
-            taken[line.sku] = taken.get(line.sku, 0) + line.quantity
+        for sku, quantity in demand.lines:
+            left[sku] -= quantity
+            taken[sku] = taken.get(sku, 0) + quantity
         outcomes.append(Reserved(demand.order_id))
     return Allocation(tuple(outcomes), taken)
 
 
 def _first_lacking(demand: Demand, left: Mapping[str, int]) -> Failed | None:
-    for line in demand.lines:
-        units = left.get(line.sku)
+    for sku, quantity in demand.lines:
+        units = left.get(sku)
         if units is None:
-            return Failed(demand.order_id, Reason.UNKNOWN_SKU, line.sku, line.quantity, 0)
-        if units < line.quantity:
-            return Failed(demand.order_id, Reason.INSUFFICIENT_STOCK, line.sku, line.quantity, units)
+            return Failed(demand.order_id, Reason.UNKNOWN_SKU, sku, quantity, 0)
+        if units < quantity:
+            return Failed(demand.order_id, Reason.INSUFFICIENT_STOCK, sku, quantity, units)
     return None

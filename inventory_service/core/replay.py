@@ -5,22 +5,20 @@ the event, now and on every replay. Any other record of the same order moves its
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from common.events.orders import OrderCreated
 from common.kafka.records import Partition
 
 
-@dataclass(frozen=True, slots=True)
-class Coordinate:
+class Coordinate(NamedTuple):
     """Where a record stands."""
 
     partition: Partition
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Arrival:
+class Arrival(NamedTuple):
     """One order as a record brought it; key and value are the record's."""
 
     coordinate: Coordinate
@@ -29,8 +27,7 @@ class Arrival:
     order: OrderCreated
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """A decision row: the event's bytes as they were first encoded, and the coordinate that owns them."""
 
     order_id: str

@@ -8,8 +8,10 @@ undoes all, and the batch is decided anew on what it sees then.
 No ON CONFLICT here: with COMMIT queued it would skip the row but not the decrement.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import psycopg
 
@@ -19,8 +21,7 @@ from common.kafka.records import Partition
 from inventory_service.core.replay import Coordinate, Decision
 
 
-@dataclass(frozen=True, slots=True)
-class NewDecision:
+class NewDecision(NamedTuple):
     """A decision to record, with what its row holds beyond `Decision`. `reason` is None for a reservation."""
 
     decision: Decision
@@ -37,7 +38,8 @@ class Snapshot:
 
 
 # Texts travel joined, one parameter per column, and the server splits them: a list would be encoded value by value in
-# Python. Ids hold no comma; SKUs hold no control character, so the unit separator (0x1F) divides them.
+# Python. Ids hold no comma; SKUs hold no control character, so the unit separator (0x1F) divides them, and the record
+# separator (0x1E) those of one order: `unnest` would flatten nested arrays.
 _AVAILABLE = r"SELECT sku, available FROM inventory.stock WHERE sku = ANY(string_to_array(%b, E'\x1f'))"
 _KNOWN = """
 SELECT order_id::text, verdict = 1, event_id::text, event, topic, partition, "offset",
@@ -48,7 +50,7 @@ _RECORD = r"""
 INSERT INTO inventory.decision
     (order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at)
 SELECT n.order_id, (n.reason IS NULL)::int, n.reason, n.event_id, n.event, n.topic, n.partition, n."offset",
-    n.skus::text[], n.qtys::int[], to_timestamp(n.decided_at_ms / 1000.0)
+    string_to_array(n.skus, E'\x1e'), string_to_array(n.qtys, ',')::int[], to_timestamp(n.decided_at_ms / 1000.0)
 FROM unnest(string_to_array(%b, ',')::uuid[], string_to_array(%b, ',', ''), string_to_array(%b, ',')::uuid[],
     %b::bytea[], string_to_array(%b, ','), string_to_array(%b, ',')::int[], string_to_array(%b, ',')::bigint[],
     string_to_array(%b, E'\x1f'), string_to_array(%b, E'\x1f'), string_to_array(%b, ',')::bigint[])
@@ -68,7 +70,7 @@ _TAKE = r"""
 UPDATE inventory.stock s SET available = s.available - t.units
 FROM unnest(string_to_array(%b, E'\x1f'), string_to_array(%b, ',')::int[]) AS t(sku, units) WHERE s.sku = t.sku
 """
-_SEPARATOR = "\x1f"
+_SEPARATOR, _LINE_SEPARATOR = "\x1f", "\x1e"
 
 
 def read(connection: psycopg.Connection, *, skus: Collection[str], order_ids: Collection[str]) -> Snapshot:
@@ -82,15 +84,17 @@ def read(connection: psycopg.Connection, *, skus: Collection[str], order_ids: Co
         )
 
 
-def record(
+@contextmanager
+def recording(
     connection: psycopg.Connection,
     *,
     new: Sequence[NewDecision],
     replayed: Collection[str],
     taken: Mapping[str, int],
-) -> None:
-    """Record decisions, count replays and take stock, all in one transaction, committed when this returns.
+) -> Iterator[None]:
+    """Record decisions, count replays and take stock, all in one transaction: committed when the block has ended.
 
+    The block runs while the server works; all is sent by then, COMMIT included, so nothing in it holds up a lock.
     Replays are counted also when nothing is new: a transaction that writes nothing does not wait for the standby, and
     an event could outlive its row. Raises psycopg.Error; then nothing of it is committed, unless the connection was
     lost at COMMIT: the caller finds out by reading again.
@@ -106,6 +110,7 @@ def record(
             cursor.execute(_LOCK, [len(skus), _SEPARATOR.join(skus)])
             cursor.execute(_TAKE, [_SEPARATOR.join(skus), ",".join(str(taken[sku]) for sku in skus)])
         cursor.execute("COMMIT")
+        yield
         pipeline.sync()
         failpoints.point("inventory:db.sent")
 
@@ -126,21 +131,17 @@ def _decision(
 
 def _columns(new: Sequence[NewDecision]) -> list[object]:
     """Return the rows as one parameter per column, in the order of `_RECORD`."""
-    decisions = [row.decision for row in new]
+    decisions, reasons, lines = zip(*new, strict=True)
+    order_ids, _, event_ids, events, owners, times = zip(*decisions, strict=True)
     return [
-        ",".join([decision.order_id for decision in decisions]),
-        ",".join([row.reason or "" for row in new]),
-        ",".join([decision.event_id for decision in decisions]),
-        [decision.event for decision in decisions],
-        ",".join([decision.owner.partition.topic for decision in decisions]),
-        ",".join([str(decision.owner.partition.number) for decision in decisions]),
-        ",".join([str(decision.owner.offset) for decision in decisions]),
-        _SEPARATOR.join([_array(row.lines) for row in new]),
-        _SEPARATOR.join(["{" + ",".join([str(line.quantity) for line in row.lines]) + "}" for row in new]),
-        ",".join([str(decision.decided_at_ms) for decision in decisions]),
+        ",".join(order_ids),
+        ",".join([reason or "" for reason in reasons]),
+        ",".join(event_ids),
+        list(events),
+        ",".join([partition.topic for partition, _ in owners]),
+        ",".join([str(partition.number) for partition, _ in owners]),
+        ",".join([str(offset) for _, offset in owners]),
+        _SEPARATOR.join([_LINE_SEPARATOR.join([sku for sku, _ in each]) for each in lines]),
+        _SEPARATOR.join([",".join([str(quantity) for _, quantity in each]) for each in lines]),
+        ",".join([str(time_ms) for time_ms in times]),
     ]
-
-
-def _array(lines: Sequence[OrderLine]) -> str:
-    """Return the SKUs as one quoted array literal: `unnest` would flatten nested arrays."""
-    return "{" + ",".join(['"' + line.sku.replace("\\", "\\\\").replace('"', '\\"') + '"' for line in lines]) + "}"

@@ -60,17 +60,11 @@ class InventoryStep:
         arrivals, letters = self._decode(batch)
         self._point("decoded")
         try:
-            decisions = (
-                rerun(lambda connection: self._decide(connection, arrivals), self._connection) if arrivals else {}
-            )
+            events = rerun(lambda connection: self._decide(connection, arrivals), self._connection) if arrivals else []
         except Poison as poison:
             return self._isolate(batch, poison)
         self._point("db.committed")
-        return Plan(
-            records=[self._event(arrival, decision) for arrival, decision in owners(arrivals, decisions)],
-            offsets=next_offsets(batch),
-            dead_letters=letters,
-        )
+        return Plan(records=events, offsets=next_offsets(batch), dead_letters=letters)
 
     def settled(self, plan: Plan) -> None:
         """Count what is now visible; take more again after poison."""
@@ -131,8 +125,8 @@ class InventoryStep:
                 arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
         return arrivals, letters
 
-    def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> dict[str, Decision]:
-        """Return the decision of every order in the batch, by order id, all of them committed."""
+    def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
+        """Return the events of the batch; the decisions that they tell are committed."""
         snapshot = decision_store.read(
             connection,
             skus={line.sku for arrival in arrivals for line in arrival.order.lines},
@@ -144,10 +138,12 @@ class InventoryStep:
         now_ms = time.time_ns() // 1_000_000
         new = [self._new_decision(a, outcome, now_ms) for a, outcome in zip(fresh, allocation.outcomes, strict=True)]
         self._point("db.decided")
-        decision_store.record(connection, new=new, replayed=snapshot.known, taken=allocation.taken)
+        decisions = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
+        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+            events = [self._event(arrival, decision) for arrival, decision in owners(arrivals, decisions)]
         self._tally = Counter("reserved" if row.decision.reserved else "failed" for row in new)
         metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
-        return {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
+        return events
 
     def _new_decision(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
         event_id = str(uuid_utils.uuid7())

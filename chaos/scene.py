@@ -1,0 +1,93 @@
+"""What a chaos run stands on, as its owner hands it over: servers to hurt, a pipeline, processes to start."""
+
+import signal
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from chaos.checker.config import CheckerSettings
+
+
+class Child(Protocol):
+    """A started process."""
+
+    @property
+    def pid(self) -> int:
+        """Its id."""
+
+    def poll(self) -> int | None:
+        """Return the exit code once it has ended; negative: the signal that ended it."""
+
+    def wait(self, timeout_seconds: float) -> int | None:
+        """Return the exit code, or None if it outlasts the time."""
+
+    def ask_to_stop(self) -> None:
+        """Ask for an orderly end."""
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to it and all below it."""
+
+    def kill(self) -> None:
+        """SIGKILL it and all below it; return when they are gone."""
+
+
+class Server(Protocol):
+    """Kafka or PostgreSQL. Nobody restarts it but who hurt it."""
+
+    @property
+    def pid(self) -> int:
+        """The server's process id."""
+
+    def kill(self) -> None:
+        """SIGKILL it and all its processes; return when they are gone."""
+
+    def start(self) -> None:
+        """Start it again on the same data; return when it serves."""
+
+    def freeze(self) -> None:
+        """SIGSTOP it and all its processes."""
+
+    def thaw(self) -> None:
+        """SIGCONT them."""
+
+
+class Administrator(Protocol):
+    """The superuser of one database; each statement is a transaction of its own."""
+
+    def __call__(self, statement: str, **values: Any) -> list[tuple[Any, ...]]:
+        """Run a statement with `:name` parameters; return its rows, none if it has no result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """A provisioned namespace and database of one lane's own, empty of stock."""
+
+    name: str
+    folder: Path
+    """Where plans, evidence and logs go."""
+    settings: CheckerSettings
+    environment: Callable[[str], Mapping[str, str]]
+    """Database role -> the variables of a service that acts as it."""
+    start: Callable[[tuple[str, ...], Path, Mapping[str, str]], Child]
+    """Start `python -m ...` with a log file and an environment; it ends with the run at the latest."""
+    free_port: Callable[[], int]
+    administer: Administrator
+    secrets: tuple[str, ...]
+    """Passwords that no log may hold."""
+
+
+class Ground(Protocol):
+    """The servers of one chaos command, and what can be opened on them."""
+
+    @property
+    def kafka(self) -> Server:
+        """The broker."""
+
+    @property
+    def postgres(self) -> Server:
+        """The database server."""
+
+    def site(self, name: str, *, partitions: int) -> AbstractContextManager[Site]:
+        """Open a fresh pipeline whose event topics have so many partitions; its processes and topics end with it."""

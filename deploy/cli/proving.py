@@ -1,0 +1,169 @@
+"""The ground of one chaos command: servers of its own, and a fresh pipeline on them for each lane."""
+
+import logging
+import random
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+import structlog
+from pydantic import SecretStr
+from rich.console import Console
+
+from chaos.checker.config import CheckerSettings
+from chaos.scene import Child as ChildLike
+from chaos.scene import Server, Site
+from common.errors import PipelineError
+from common.kafka.admin import Admin
+from common.kafka.schema_registry import register_all
+from common.topics import ALL_TOPICS, EVENT_TOPICS, Topic
+from deploy.cli.checking import ROLE as CHECKER
+from deploy.cli.throwaway import Throwaway, throwaway
+from deploy.local import jars, servers
+from deploy.local.home import ROLES, read_secret
+from deploy.local.launch import Launch
+from deploy.local.ports import Claims
+from deploy.local.process import Child
+from deploy.local.services import service_environment
+from deploy.local.view import PlainView
+from deploy.provision import database, roles
+from deploy.provision.config import ProvisionSettings
+
+TEMPLATE = "chaos_template"
+PORTS = range(20_000, 32_000)
+"""Below those that outgoing connections take theirs from: no client steals a port between claim and listen."""
+_TRIES = 100
+
+
+@contextmanager
+def proving_ground(told: Console) -> Iterator["ProvingGround"]:
+    """Yield servers in a folder of their own; nothing of them is left at the end. Progress goes to `told`."""
+    _keep_clients_quiet()
+    with throwaway("chaos") as place:
+        told.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...", style="dim")
+        jars.ensure(open_progress=PlainView(told, place.home).open_progress)
+        with servers.start(place.home.root) as started, Claims() as claims:
+            yield ProvingGround(place, started, claims)
+
+
+class ProvingGround:
+    """What the runs stand on: a migrated database to copy, roles, schemas."""
+
+    def __init__(self, place: Throwaway, started: servers.Servers, claims: Claims) -> None:
+        self._place, self._servers, self._claims = place, started, claims
+        at = started.addresses
+        self._settings = ProvisionSettings(
+            kafka_bootstrap=at.kafka_bootstrap,
+            registry_url=at.registry_url,
+            postgres_admin_url=at.postgres_admin_url,
+            postgres_admin_password=SecretStr(read_secret(at.postgres_admin_password_file)),
+            role_secrets_dir=at.role_secrets_folder,
+            database=TEMPLATE,
+        )
+        with database.administration(self._settings) as connection:
+            roles.ensure_roles(connection, roles.read_passwords(at.role_secrets_folder))
+            database.ensure_database(connection, TEMPLATE)
+        with database.admin_connection(self._settings, TEMPLATE) as connection:
+            database.migrate(connection)
+        register_all(self._settings)
+
+    @property
+    def kafka(self) -> Server:
+        """The broker."""
+        return self._servers.kafka
+
+    @property
+    def postgres(self) -> Server:
+        """The database server."""
+        return self._servers.postgres
+
+    @contextmanager
+    def site(self, name: str, *, partitions: int) -> Iterator[Site]:
+        """Open a fresh pipeline; its processes, topics and database are gone at the end."""
+        settings = self._settings.model_copy(update={"namespace": name, "database": f"chaos_{name.replace('-', '_')}"})
+        topics = tuple(_resized(topic, partitions) for topic in ALL_TOPICS)
+        folder = self._place.home.root / "lanes" / name
+        folder.mkdir(parents=True)
+        admin = Admin(settings)
+        children: list[Child] = []
+        with ExitStack() as cleanup:
+            with database.admin_connection(settings, "postgres") as connection:
+                database.ensure_database(connection, settings.database, source=TEMPLATE)
+            cleanup.callback(self._drop, settings)
+            admin.create_topics(topics)
+            cleanup.callback(_delete, admin, topics)
+            admin.write_first_offsets(topics)
+            cleanup.callback(_end, children)
+
+            def start(argv: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> ChildLike:
+                launch = Launch(argv=(sys.executable, "-m", *argv), log=log, environment=environment)
+                children.append(Child(launch, self._place.guardian))
+                return children[-1]
+
+            def administer(statement: str, **values: Any) -> list[tuple[Any, ...]]:
+                with database.admin_connection(settings, settings.database) as connection:
+                    result = connection.execute(sa.text(statement), values)
+                    return [tuple(row) for row in result] if result.returns_rows else []
+
+            yield Site(
+                name=name,
+                folder=folder,
+                settings=self._checker_settings(settings),
+                environment=lambda role: self._environment(role, settings),
+                start=start,
+                free_port=self._free_port,
+                administer=administer,
+                secrets=tuple(read_secret(settings.role_secrets_dir / role) for role in ROLES),
+            )
+
+    def _environment(self, role: str, settings: ProvisionSettings) -> dict[str, str]:
+        return service_environment(self._servers.addresses, role) | {
+            "PIPELINE_NAMESPACE": settings.namespace,
+            "PIPELINE_POSTGRES_URL": self._servers.addresses.postgres_url(role, database=settings.database),
+        }
+
+    def _checker_settings(self, settings: ProvisionSettings) -> CheckerSettings:
+        return CheckerSettings(
+            namespace=settings.namespace,
+            kafka_bootstrap=settings.kafka_bootstrap,
+            registry_url=settings.registry_url,
+            postgres_url=self._servers.addresses.postgres_url(CHECKER, database=settings.database),
+            postgres_password=SecretStr(read_secret(settings.role_secrets_dir / CHECKER)),
+        )
+
+    def _free_port(self) -> int:
+        for _ in range(_TRIES):
+            port = random.choice(PORTS)  # noqa: S311 - no secret: any port will do
+            if self._claims.claim(port):
+                return port
+        raise PipelineError(f"no free port between {PORTS.start} and {PORTS.stop}", cure="close what listens there")
+
+    def _drop(self, settings: ProvisionSettings) -> None:
+        with suppress(sa.exc.OperationalError), database.admin_connection(settings, "postgres") as connection:
+            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {settings.database} WITH (FORCE)")
+
+
+def _resized(topic: Topic, partitions: int) -> Topic:
+    return replace(topic, partitions=partitions) if topic in EVENT_TOPICS else topic
+
+
+def _delete(admin: Admin, topics: Sequence[Topic]) -> None:
+    with suppress(PipelineError):  # a run may have left the broker down
+        admin.delete_topics(topics)
+
+
+def _end(children: Sequence[Child]) -> None:
+    for child in children:
+        child.kill()
+
+
+def _keep_clients_quiet() -> None:
+    """Leave the terminal to the findings: our own clients run inside this command, and they log."""
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

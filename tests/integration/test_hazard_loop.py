@@ -13,6 +13,7 @@ import confluent_kafka
 import pytest
 import structlog
 
+from common.errors import FatalError
 from common.health import Health
 from common.kafka import transactional_loop
 from common.kafka.consumer import GroupConsumer
@@ -213,6 +214,27 @@ def test_fatal_error_while_stopping_ends_in_order(pipeline: Pipeline) -> None:
     assert told(pipeline) == []
     with Loop(pipeline) as again:
         assert_told_once(pipeline, again, values)
+
+
+def test_slot_whose_epoch_is_taken_again_and_again_is_left_to_the_other(pipeline: Pipeline) -> None:
+    """H8: two processes in one slot that only the epoch tells apart would fence each other for ever.
+
+    Fault: another producer takes the epoch inside each transaction. Must hold: after the fourth fence within a minute
+    the loop ends and names the slot; nothing was told.
+    """
+
+    class Fenced(Client):
+        def send_offsets_to_transaction(self, *args: Any) -> None:
+            self._real.send_offsets_to_transaction(*args)
+            producer_in(pipeline, slot=0)
+
+    load(pipeline)
+    with Loop(pipeline, wrap=Fenced) as loop:
+        wait_for(lambda: loop.failed is not None, what="the end of the loop")
+    assert isinstance(loop.failed, FatalError)
+    assert "another process uses this slot" in loop.failed.message
+    assert loop.producers == transactional_loop.FENCES_MAX + 1
+    assert told(pipeline) == []
 
 
 def test_idle_restart_tells_nothing(pipeline: Pipeline) -> None:

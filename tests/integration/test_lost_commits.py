@@ -137,7 +137,7 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
         workers[1].start()
         wait_for(lambda: books.waits_for_lock(pid), what="the other worker waits for the key")
         if not released:
-            workers[1].join(10)
+            workers[1].join(5)
             assert "other" in told, "it goes on although the holder sends nothing"
         held.release()
         for worker in workers:

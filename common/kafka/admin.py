@@ -29,6 +29,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 
 from common.config import KafkaSettings
 from common.errors import FatalError, PipelineError
+from common.kafka.group_offsets import group_offsets
 from common.kafka.options import admin_options
 from common.kafka.records import CommitPoint, Partition
 from common.topics import ALL_TOPICS, Group, Topic
@@ -94,7 +95,8 @@ class Admin:
     """An admin client for one namespace of one cluster. Its methods raise FatalError if the broker does not answer."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._client = AdminClient({**admin_options(settings), "log_level": 2})  # what fails is raised, once
+        self._options = {**admin_options(settings), "log_level": 2}  # what fails is raised, once
+        self._client = AdminClient(self._options)
         self._namespace = settings.namespace
         self._bootstrap = settings.kafka_bootstrap
 
@@ -148,7 +150,16 @@ class Admin:
 
     def committed(self, group: Group) -> dict[Partition, CommitPoint]:
         """Return the group's committed offsets and metadata; wait at most 20 s for a transaction that is open now."""
-        return self._committed(group, partitions=None)
+        standing = self._metadata()
+        return self._committed(
+            group,
+            [
+                Partition(name, number)
+                for name in (topic.within(self._namespace) for topic in ALL_TOPICS if group in topic.readers)
+                if name in standing
+                for number in standing[name].partitions
+            ],
+        )
 
     def stable_ends(self, topics: Iterable[Topic]) -> dict[Partition, int]:
         """Return the end of what a read_committed reader may see, per partition."""
@@ -159,12 +170,11 @@ class Admin:
         ends = self.stable_ends(topic for topic in topics if topic.readers)
         rows = []
         for group, read in _readers(topics):
-            names = {topic.within(self._namespace) for topic in read}
-            committed = _points(self._stored(group, None, stable=False))  # only looked at: no reason to wait
+            partitions = self._partitions(read)
+            committed = self._seen(group, partitions)
             rows += [
-                Lag(group.within(self._namespace), partition, _offset(committed.get(partition)), end)
-                for partition, end in sorted(ends.items())
-                if partition.topic in names
+                Lag(group.within(self._namespace), partition, _offset(committed.get(partition)), ends[partition])
+                for partition in sorted(partitions)
             ]
         return tuple(rows)
 
@@ -235,7 +245,7 @@ class Admin:
 
     def _first_offsets(self, group: Group, topics: Sequence[Topic]) -> int:
         partitions = self._partitions(topics)
-        known = self._committed(group, partitions=partitions)
+        known = self._committed(group, partitions)
         missing = [partition for partition in partitions if partition not in known]
         if not missing:
             return 0
@@ -256,33 +266,46 @@ class Admin:
             )
         return len(missing)
 
-    def _committed(self, group: Group, *, partitions: Sequence[Partition] | None) -> dict[Partition, CommitPoint]:
+    def _committed(self, group: Group, partitions: Sequence[Partition]) -> dict[Partition, CommitPoint]:
         """Return the stable offsets; wait while an open transaction may yet change one.
 
         Taken for absent, an offset in an open transaction of a killed worker would be given to the group once more.
         """
-        deadline = time.monotonic() + UNSTABLE_SECONDS
-        while True:
-            found = self._stored(group, partitions, stable=True)
-            if not any(at.error for at in found):
-                return _points(found)
-            if time.monotonic() > deadline:
+        try:
+            return self._stored(group, partitions, stable=True)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError._TIMED_OUT and self._answers(group, partitions):  # noqa: SLF001 - as above
                 raise FatalError(
                     f"group {group.within(self._namespace)} has had an open transaction for {UNSTABLE_SECONDS} s",
                     cure="find its owner: kafka-transactions.sh find-hanging",
-                )
-            time.sleep(_SETTLING_WAIT_SECONDS)
+                ) from error
+            raise self._unreachable(error) from error
 
-    def _stored(self, group: Group, partitions: Sequence[Partition] | None, *, stable: bool) -> list[TopicPartition]:
-        asked = None if partitions is None else [TopicPartition(*partition) for partition in partitions]
-        request = [ConsumerGroupTopicPartitions(group.within(self._namespace), asked)]
-        answer = self._call(
-            lambda limit: self._client.list_consumer_group_offsets(
-                request, require_stable=stable, request_timeout=limit
-            ),
-            passing=KafkaError.GROUP_ID_NOT_FOUND,
+    def _seen(self, group: Group, partitions: Sequence[Partition]) -> dict[Partition, CommitPoint]:
+        """Return the offsets as they are: whoever only looks has no reason to wait."""
+        try:
+            return self._stored(group, partitions, stable=False)
+        except KafkaException as error:
+            raise self._unreachable(error) from error
+
+    def _answers(self, group: Group, partitions: Sequence[Partition]) -> bool:
+        """Return True if the group's offsets can be had when nothing is waited for."""
+        try:
+            self._stored(group, partitions, stable=False, seconds=ATTEMPT_SECONDS)
+        except KafkaException:
+            return False
+        return True
+
+    def _stored(
+        self, group: Group, partitions: Sequence[Partition], *, stable: bool, seconds: float = UNSTABLE_SECONDS
+    ) -> dict[Partition, CommitPoint]:
+        return group_offsets(
+            self._options,
+            group_id=group.within(self._namespace),
+            partitions=partitions,
+            stable=stable,
+            seconds=seconds,
         )
-        return [at for found in answer.values() for at in found.topic_partitions]
 
     def _offsets(self, partitions: Iterable[Partition], spec: OffsetSpec) -> dict[Partition, int]:
         asked = {TopicPartition(*partition): spec for partition in partitions}
@@ -360,12 +383,6 @@ def _readers(topics: Sequence[Topic]) -> list[tuple[Group, list[Topic]]]:
     """Return each group with the topics it reads."""
     groups = dict.fromkeys(group for topic in topics for group in topic.readers)
     return [(group, [topic for topic in topics if group in topic.readers]) for group in groups]
-
-
-def _points(found: Iterable[TopicPartition]) -> dict[Partition, CommitPoint]:
-    return {
-        Partition(at.topic, at.partition): CommitPoint(at.offset, at.metadata or "") for at in found if at.offset >= 0
-    }
 
 
 def _offset(point: CommitPoint | None) -> int | None:

@@ -1,0 +1,58 @@
+"""Read what a group has committed, from outside: nobody joins, nothing moves.
+
+By a consumer that subscribes to nothing. The admin client's call for the same, ListConsumerGroupOffsets, takes the
+whole process down when the group's coordinator is loading or has moved (librdkafka issue 5040).
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+
+from common.kafka.consumer import topic_partitions
+from common.kafka.records import CommitPoint, Partition
+
+SLICE_SECONDS = 1.0
+"""One blocking call: a signal waits so long at most."""
+
+
+def group_offsets(
+    options: Mapping[str, Any], *, group_id: str, partitions: Sequence[Partition], stable: bool, seconds: float
+) -> dict[Partition, CommitPoint]:
+    """Return offsets and metadata of those partitions for which the group has some.
+
+    `stable`: wait for the end of an open transaction that may change one; otherwise return what held before it.
+    Raises KafkaException, `_TIMED_OUT` if within these seconds the broker did not answer or the transaction did not
+    end.
+    """
+    if not partitions:
+        return {}
+    asking = {
+        **options,
+        "group.id": group_id,
+        "enable.auto.commit": False,
+        "isolation.level": "read_committed" if stable else "read_uncommitted",
+    }
+    deadline = time.monotonic() + seconds
+    with closing(Consumer(asking)) as consumer:
+        while True:
+            try:
+                found = consumer.committed(topic_partitions(partitions), timeout=SLICE_SECONDS)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError._TIMED_OUT or time.monotonic() > deadline:  # noqa: SLF001 - a public name of librdkafka
+                    raise
+            else:
+                return _points(found)
+
+
+def _points(found: Sequence[Any]) -> dict[Partition, CommitPoint]:
+    for each in found:
+        if each.error is not None:
+            raise KafkaException(each.error)
+    return {
+        Partition(each.topic, each.partition): CommitPoint(each.offset, each.metadata or "")
+        for each in found
+        if each.offset >= 0
+    }

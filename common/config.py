@@ -100,16 +100,19 @@ class KafkaSettings(Settings):
     )
     kafka_options: ClientOptions = Field(
         default_factory=dict,
+        repr=False,  # may hold sasl.password
         description="librdkafka options for every client, as JSON: security, tuning. Unsafe ones are refused.",
         examples=['{"security.protocol": "SASL_SSL"}'],
     )
     kafka_consumer_options: ClientOptions = Field(
         default_factory=dict,
+        repr=False,  # may hold sasl.password
         description="librdkafka options for consumers alone, as JSON.",
         examples=['{"session.timeout.ms": 10000}'],
     )
     kafka_producer_options: ClientOptions = Field(
         default_factory=dict,
+        repr=False,  # may hold sasl.password
         description="librdkafka options for producers alone, as JSON.",
         examples=['{"transaction.timeout.ms": 10000}'],
     )

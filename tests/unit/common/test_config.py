@@ -147,6 +147,13 @@ def test_options_with_a_password_may_stand_in_a_file(monkeypatch: pytest.MonkeyP
     assert load(AllSettings).kafka_options == {"sasl.password": "x"}
 
 
+def test_client_options_do_not_show_where_settings_are_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("PIPELINE_KAFKA_OPTIONS", "PIPELINE_KAFKA_CONSUMER_OPTIONS", "PIPELINE_KAFKA_PRODUCER_OPTIONS")
+    setenv(monkeypatch, {**GOOD, **dict.fromkeys(names, '{"sasl.password": "hidden"}')})
+    settings = load(AllSettings)
+    assert "hidden" not in f"{settings!r} {settings}"
+
+
 def test_file_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     setenv(monkeypatch, {**GOOD, "PIPELINE_POSTGRES_PASSWORD_FILE": str(tmp_path / "absent")})
     message = refusal()

@@ -207,6 +207,13 @@ class Lane:
             del self._kept[kept.name, kept.slot]
         return code
 
+    def shoot(self, kept: Kept) -> int:
+        """SIGKILL a process that the keeper then starts anew; return its pid."""
+        pid = kept.pid
+        if kept.child is not None:
+            kept.child.kill()
+        return pid
+
     @contextmanager
     def held(self, kept: Kept) -> Iterator[None]:
         """Have nobody start this process while the block runs; its end is no death."""

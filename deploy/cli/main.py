@@ -35,6 +35,7 @@ COMMANDS = MappingProxyType(
         "order": "Tell one order's story across HTTP, topics and tables.",
         "verify": "Prove the books from topics and tables; name the culprit.",
         "demo": "See it all in a minute: orders, outcomes, a kill, the proof.",
+        "chaos": "Hurt a pipeline of its own in every way; prove the books.",
         "bench": "Measure how many orders per second are reserved.",
     }
 )

@@ -114,7 +114,7 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
     the COMMIT arrives it repeats that answer, if not the server ends the holder and it decides; stock is taken once,
     and both tell the same event.
     """
-    monkeypatch.setitem(engine.SESSION, "transaction_timeout", "8s" if released else "1s")
+    monkeypatch.setitem(engine.SESSION, "transaction_timeout", "8s" if released else "3s")
     tea, order_id = some_sku(), some_id()
     books.set_stock({tea: 10})
     told: dict[str, str] = {}
@@ -124,7 +124,7 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
         hot_connection(books.postgres("inventory_rw"), application="other") as other,
     ):
         held = proxy.rule(COMMIT, direction=Direction.REQUEST, action=Action.HOLD, seconds=10)
-        pid = other.get().info.backend_pid
+        holder, pid = stopped.get().info.backend_pid, other.get().info.backend_pid
 
         def work(name: str, connection: HotConnection) -> None:
             told[name] = rerun(reserve(order_id, tea, 4), connection)
@@ -134,10 +134,11 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
         ]
         workers[0].start()
         held.wait()
+        wait_for(lambda: takes_stock(books, holder), what="a holder that the server has brought as far as the COMMIT")
         workers[1].start()
         wait_for(lambda: books.waits_for_lock(pid), what="the other worker waits for the key")
         if not released:
-            workers[1].join(5)
+            workers[1].join(7)
             assert "other" in told, "it goes on although the holder sends nothing"
         held.release()
         for worker in workers:
@@ -145,3 +146,13 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
     assert told["stopped"] == told["other"] == str(books.decision(order_id).event_id)
     assert books.decision(order_id).replays == 1
     assert books.available(tea) == {tea: 6}
+
+
+def takes_stock(books: Books, pid: int) -> bool:
+    """Return True if this session's open transaction has changed stock, and so recorded decisions before."""
+    found = books.execute(
+        "SELECT count(*) FROM pg_locks WHERE pid = :pid AND mode = 'RowExclusiveLock'"
+        " AND relation = CAST('inventory.stock' AS regclass)",
+        pid=pid,
+    )
+    return bool(found.scalar_one())

@@ -33,7 +33,7 @@ log = get_logger()
 class GroupConsumer:
     """One consumer. `owned` follows the assignment, `moved` says that it changed since the last `seek`.
 
-    `joined`: the group has given this member its share, be it none.
+    `joined`: the group has given this member its share, be it none. `service`: whose group it is.
     """
 
     def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
@@ -41,7 +41,7 @@ class GroupConsumer:
         self.moved = False
         self.joined = False
         self.fatal: KafkaError | None = None
-        self._service = str(options["group.id"]).rpartition(".")[2]
+        self.service = str(options["group.id"]).rpartition(".")[2]
         self._held: frozenset[Partition] = frozenset()
         self._pid = os.getpid()
         self._paused = False
@@ -158,7 +158,7 @@ class GroupConsumer:
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
         self.moved = self.joined = True
-        failpoints.point(f"{self._service}:assigned")
+        failpoints.point(f"{self.service}:assigned")
         if self._paused:
             consumer.assign(partitions)
             consumer.pause(partitions)
@@ -166,7 +166,7 @@ class GroupConsumer:
     def _on_revoke(self, _consumer: confluent_kafka.Consumer, _partitions: list[TopicPartition]) -> None:
         self.owned = frozenset()
         self.moved, self.joined = True, False
-        failpoints.point(f"{self._service}:revoked")
+        failpoints.point(f"{self.service}:revoked")
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

@@ -108,17 +108,21 @@ def run(
     Raises FatalError if the group refuses this member or an offset is gone.
     """
     dropped = False
+    due: dict[Partition, int] = {}
     pause_seconds = PAUSE_SECONDS_MIN
     while not stop():
         health.beat()
         batch = consumer.take(limit)
         try:
             if dropped or consumer.moved:
-                dropped = not _rewind(consumer, offsets)
+                due = dict(offsets.starts(consumer.owned))
+                dropped = not _rewind(consumer, due)
                 health.ready = consumer.joined and not dropped
             elif batch:
                 _work(batch, handler, offsets)
                 pause_seconds = PAUSE_SECONDS_MIN
+                due.update({partition: point.offset for partition, point in next_offsets(batch).items()})
+                metrics.LAG.labels(consumer.service).set(consumer.lag(due))
         except Busy as busy:
             dropped, health.ready = True, False
             log.warning("work.paused", reason=str(busy), records=len(batch), seconds=pause_seconds)
@@ -134,9 +138,8 @@ def _work(batch: Sequence[InputRecord], handler: Handler, offsets: Offsets) -> N
         offsets.settle(batch)
 
 
-def _rewind(consumer: GroupConsumer, offsets: Offsets) -> bool:
+def _rewind(consumer: GroupConsumer, starts: Mapping[Partition, int]) -> bool:
     """Read on where the offsets stand; return False if the assignment changed meanwhile (then once more)."""
-    starts = offsets.starts(consumer.owned)
     if not consumer.seek(starts):
         return False
     consumer.resume()

@@ -102,6 +102,7 @@ class NotificationHandler:
         self._seconds_max = seconds_max
         self._stop = stop
         self._sources = {topic.within(namespace): topic for topic in SOURCES}
+        self._letters_of = {dead_letter_topic(topic, NOTIFICATION).within(namespace): topic.name for topic in SOURCES}
         self._unmarked: set[Key] = set()
 
     def handle(self, records: Sequence[InputRecord]) -> None:
@@ -196,6 +197,8 @@ class NotificationHandler:
             self._producer.produce([*batch.dead_letters, *self._events(batch)], timeout_seconds=PUBLISH_SECONDS)
         except Unacknowledged as error:
             raise Busy(f"broker: {error}") from error
+        for letter in batch.dead_letters:
+            metrics.DEAD_LETTERS.labels(self._letters_of[letter.topic]).inc()
 
     def _events(self, batch: _Batch) -> Iterator[OutputRecord]:
         """Yield a `NotificationSent` for each row that is sent, in order of arrival, keyed as its record was."""
@@ -223,7 +226,6 @@ class NotificationHandler:
 
     def _dead_letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
         topic = self._sources[record.partition.topic]
-        metrics.DEAD_LETTERS.labels(topic.name).inc()
         log.warning(
             "record.dead_lettered",
             topic=record.partition.topic,

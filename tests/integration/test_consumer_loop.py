@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from common import failpoints
 from common.errors import Busy, FatalError
@@ -185,6 +186,22 @@ def test_each_record_is_handled_once_in_order_and_the_group_remembers(pipeline: 
     with Member(pipeline, second):
         wait_for(lambda: committed(pipeline) == 210, what="the rest committed")
     assert Counter(second.values) == Counter(more)
+
+
+def test_lag_says_how_many_records_are_left(pipeline: Pipeline) -> None:
+    def lag() -> float | None:
+        return REGISTRY.get_sample_value("kafka_lag_records", {"service": "notification"})
+
+    notes, lags = Notes(), list[float | None]()
+
+    def look(batch: Sequence[InputRecord]) -> None:
+        lags.append(lag())
+        notes(batch)
+
+    write_numbers(pipeline, range(30), partition=0)
+    with Member(pipeline, look):
+        wait_for(lambda: committed(pipeline) == 30 and lag() == 0, what="all committed, and the gauge says so")
+    assert lags[1:] == [30 - batch[0].offset for batch in notes.batches[1:]]
 
 
 def test_crash_between_work_and_commit_repeats_the_batch(pipeline: Pipeline) -> None:

@@ -5,6 +5,7 @@ from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
 from common import failpoints
 from common.errors import Busy
@@ -109,6 +110,21 @@ def test_channel_that_breaks_in_the_middle_of_a_group_repeats_no_letter(
     handler.handle(batch)
     assert sender.sent == order_ids
     assert {row.state for row in ledger(pipeline).values()} == {"sent"}
+
+
+def test_dead_letter_counts_once_it_is_published(pipeline: Pipeline, open_handler: OpenHandler) -> None:
+    def counted() -> float:
+        return REGISTRY.get_sample_value("kafka_dead_letters_total", {"topic": INVENTORY_RESERVED.name}) or 0.0
+
+    before = counted()
+    handler = open_handler(RecordingSender(together=1, fails_at=0))
+    garbage = InputRecord(Partition(INVENTORY_RESERVED.within(pipeline.namespace), 0), 1, b"ada", b"?")
+    batch = [*make_batch(pipeline, 1)[1], garbage]
+    with pytest.raises(Busy, match="the channel breaks"):
+        handler.handle(batch)
+    assert counted() == before
+    handler.handle(batch)
+    assert counted() == before + 1
 
 
 def test_same_outcome_twice_in_a_batch_is_told_once(pipeline: Pipeline, open_handler: OpenHandler) -> None:

@@ -202,7 +202,7 @@ class Scene:
         try:
             if not reread:
                 act(found)
-            judgement = self._audit(reread=reread)
+            judgement = self.audit(reread=reread)
             if reread:
                 act(found)
             found.complaints += self._unasked_deaths(found)
@@ -229,7 +229,8 @@ class Scene:
             conditions=conditions,
         )
 
-    def _audit(self, *, reread: bool = False) -> Judgement:
+    def audit(self, *, reread: bool = False) -> Judgement:
+        """Judge all that happened in this lane, once it has come through; `reread`: by a second reader as well."""
         evidence = Evidence(
             history=self._folder / "history.jsonl",
             written=self._folder / "written.jsonl",
@@ -240,7 +241,8 @@ class Scene:
         )
         return self._auditor.audit(wait_seconds=CAME_THROUGH_SECONDS_MAX, restocked=False, evidence=evidence)
 
-    def _load(self, *, http: int = 20, direct: int = 180, poison: float = 0.01) -> None:
+    def load(self, *, http: int = 20, direct: int = 180, poison: float = 0.01) -> None:
+        """Put so many more orders in, over HTTP and onto the topic; each time other ones."""
         self._loads += 1
         mix = Mix(
             seed=self._seed + self._loads, http_orders=http, direct_orders=direct, poison=poison, units=self._units
@@ -274,7 +276,7 @@ class Scene:
         if fired.txn_open != point.txn_open:
             found.complaints.append(f"M1: the transaction was {'open' if fired.txn_open else 'closed'} at {point}")
         if point.way is Way.REBALANCE:
-            self._load()
+            self.load()
         if point.service == "inventory":
             self._measure(fired.monotonic, found)
         if point.way is Way.REBALANCE:
@@ -285,22 +287,22 @@ class Scene:
     def _reach(self, point: Point, kept: Kept, found: _Findings) -> None:
         match point.way:
             case Way.POISON:
-                self._load(poison=0.05)
+                self.load(poison=0.05)
             case Way.START:
                 found.killed.add(self._lane.shoot(kept))
-                self._load()
+                self.load()
             case Way.REBALANCE:
                 self._lane.start("inventory", 1, PIPELINE_BATCH_RECORDS_MAX=BATCH)
             case Way.STOP:
-                self._load(http=0)
+                self.load(http=0)
                 found.killed.add(kept.pid)
                 if kept.child is not None:
                     kept.child.ask_to_stop()
-                self._load()
+                self.load()
             case _ if point.service == "order":
-                self._load(http=120, direct=80)
+                self.load(http=120, direct=80)
             case _:
-                self._load()
+                self.load()
 
     def _kill_on_the_wire(self, point: Point, found: _Findings) -> None:
         kept = self._lane.kept("inventory")
@@ -315,14 +317,14 @@ class Scene:
         with KafkaProxy(self._lane.site.settings.kafka_bootstrap) as proxy:
             rule = proxy.rule(api_key, direction=direction, action=Action.PASS, then=shoot)
             self._lane.replace(kept, PIPELINE_KAFKA_BOOTSTRAP=proxy.address, PIPELINE_BATCH_RECORDS_MAX=BATCH)
-            self._load(http=0)
+            self.load(http=0)
             try:
                 frame = rule.wait()
             except TimeoutError as error:
                 raise VoidRunError(str(error)) from error
         found.txn_open = point.txn_open
         found.faults.append({"at": moment[0], "kind": "kill", "point": str(point), "api_key": frame.kind})
-        self._load()
+        self.load()
         self._measure(moment[0], found)
 
     def _zombie(self, point: Point, found: _Findings) -> None:
@@ -330,14 +332,14 @@ class Scene:
         self._lane.arm(arm)
         if point.way is Way.START:
             found.killed.add(self._lane.shoot(self._lane.kept("inventory")))
-        self._load(poison=0.05 if point.way is Way.POISON else 0.01)
+        self.load(poison=0.05 if point.way is Way.POISON else 0.01)
         fired = self._lane.wait_fired(arm)
         found.txn_open = fired.txn_open
         if fired.txn_open != point.txn_open:
             found.complaints.append(f"M1: the transaction was {'open' if fired.txn_open else 'closed'} at {point}")
         zombie = next(kept for kept in self._lane.processes() if kept.pid == fired.pid)
         known = zombie.log.stat().st_size
-        judgement = self._audit()  # waits: whoever took its partitions over has finished what the sleeper holds
+        judgement = self.audit()  # waits: whoever took its partitions over has finished what the sleeper holds
         found.complaints += [f"before it woke: {line}" for line in culprits_of(judgement)]
         found.faults.append(
             {
@@ -351,7 +353,7 @@ class Scene:
         if zombie.child is not None:
             zombie.child.send(signal.SIGCONT)
         self._lane.wait(lambda: b"recovery.started" in zombie.log.read_bytes()[known:], "the zombie back at its door")
-        self._load(http=0, direct=100)
+        self.load(http=0, direct=100)
 
     def _measure(self, moment: float, found: _Findings) -> None:
         found.stall_seconds = _rounded(self._watch.stall(moment))

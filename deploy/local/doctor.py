@@ -91,7 +91,7 @@ def _open_files() -> Check:
 
 
 def _java() -> Check:
-    said = _first_line([java(), "-version"])
+    said = _first_line([java(), "-XX:-UsePerfData", "-version"])
     return Check("java", ok=True, finding=said)
 
 

@@ -77,6 +77,10 @@ class Home:
         """Return the log file of a process, for example `inventory-0`."""
         return self.logs / f"{process}.log"
 
+    def scratch(self, server: str) -> Path:
+        """Return the folder for what a server unpacks while it runs."""
+        return self.root / "tmp" / server
+
     def data(self, server: str) -> Path:
         """Return the data folder of a server."""
         return self.root / server

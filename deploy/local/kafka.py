@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from deploy.local.home import Home, write_atomically
-from deploy.local.java import OPTIONS, SHORT_LIVED, java
+from deploy.local.java import OPTIONS, SHORT_LIVED, java, unpacking_into
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, answers
 
@@ -99,7 +99,7 @@ class Kafka:
 
     def _java(self, *arguments: str) -> Launch:
         with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
-            options = (f"-Dlog4j2.configurationFile={logging}",)
+            options = (f"-Dlog4j2.configurationFile={logging}", *unpacking_into(self.home.scratch(self.name)))
         # The class path travels in the environment: 92 paths would bury the command in every `ps`.
         environment = {"CLASSPATH": self.class_path}
         return Launch(argv=(java(), *options, *arguments), log=self.home.log(self.name), environment=environment)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy.local.diagnosis import StartError
 from deploy.local.home import Home, read_secret
-from deploy.local.java import OPTIONS, java
+from deploy.local.java import OPTIONS, java, unpacking_into
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, get
 from deploy.local.postgres import Postgres
@@ -64,7 +64,8 @@ class Registry:
             "QUARKUS_MANAGEMENT_PORT": str(self.management_port),
             "QUARKUS_LOG_LEVEL": "WARN",  # else a line per request
         }
-        argv = (java(), *OPTIONS, *HEAP, "-jar", str(self.folder / "quarkus-run.jar"))
+        scratch = unpacking_into(self.home.scratch(self.name))
+        argv = (java(), *OPTIONS, *HEAP, *scratch, "-jar", str(self.folder / "quarkus-run.jar"))
         return Launch(argv=argv, log=self.home.log(self.name), environment=environment)
 
     def ready(self) -> bool:

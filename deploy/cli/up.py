@@ -1,5 +1,7 @@
 """`pipeline up`: the supervisor in the foreground, or in the background once it is ready."""
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -34,7 +36,15 @@ def up(
     if detach:
         supervisor.refuse_second(place)
         arguments = ("--home", str(place.root), "--inventory", str(inventory))
-        code = background.start(place, arguments, tell=typer.echo)
+        code = background.start(place, arguments, tell=tell)
         raise typer.Exit(code)
     with open_view(place) as view:
         supervisor.run(supervisor.Plan(place, services.table(inventory_slots=inventory)), view)
+
+
+def tell(line: str) -> None:
+    """Print a line, or nothing once nobody reads: the stack goes on behind `up --detach | head`."""
+    try:
+        typer.echo(line)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # also for what is flushed at the end

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local import jars
-from deploy.local.hints import paste_lines, pipeline_command
+from deploy.local.hints import home_option, paste_lines, pipeline_command
 from deploy.local.home import Home
 from deploy.local.ports import Moved
 from deploy.local.readings import Counters, Reading, Readings
@@ -82,7 +82,8 @@ class PlainView:
         self._line("\nIn another terminal:\n")
         for line in paste_lines(stack.ports, self._home, command=pipeline_command()):
             self._line(f"    {line}")
-        self._line("\nTo stop everything: `pipeline down`, or Ctrl-C where it runs.\n")
+        down = f"{pipeline_command()} down{home_option(self._home)}"
+        self._line(f"\nTo stop everything: {down}, or Ctrl-C where it runs.\n")
 
     def _seconds(self) -> float:
         return time.monotonic() - self._began

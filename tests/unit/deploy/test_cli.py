@@ -1,5 +1,7 @@
 import importlib
+import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -148,8 +150,6 @@ def test_logs_of_a_service_are_those_of_all_its_slots(home: homes.Home) -> None:
 def test_interpreter_needs_no_heavy_package_for_the_help() -> None:
     """What makes `pipeline --help` slow is what it imports; rich and the clients come with the commands."""
     code = "import sys, deploy.cli.main; print(sorted({'rich', 'psycopg', 'jgo', 'requests'} & set(sys.modules)))"
-    import subprocess
-
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "[]"
 
@@ -157,3 +157,17 @@ def test_interpreter_needs_no_heavy_package_for_the_help() -> None:
 def test_typer_is_told_to_stay_plain() -> None:
     assert isinstance(app, typer.Typer)
     assert app.rich_markup_mode is None
+
+
+def test_lines_that_nobody_reads_any_more_end_nothing() -> None:
+    """`up --detach | head` stopped the stack: the line after the last one that was read raised."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    told = "from deploy.cli.up import tell\nfor number in range(3): tell(str(number))"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", told], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=20
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (0, "")

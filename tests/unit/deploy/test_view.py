@@ -1,8 +1,14 @@
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.local.home import Home
 from deploy.local.ports import Moved
-from deploy.local.readings import Counters, Reading
+from deploy.local.readings import Counters, Reading, Readings
 from deploy.local.runner import State
-from deploy.local.state import ProcessState
-from deploy.local.view import Rate, changed_line, figures_line, moved_line, state_word
+from deploy.local.state import Phase, ProcessState, StackState
+from deploy.local.view import PlainView, Rate, changed_line, figures_line, moved_line, state_word
 
 
 def make_process(state: State = State.READY, *, pid: int = 7, restarts: int = 0) -> ProcessState:
@@ -50,3 +56,10 @@ def test_rate_takes_decisions_where_the_api_counts_nothing() -> None:
 def test_moved_port_is_named_with_what_listens_on_it() -> None:
     assert moved_line(Moved("api", 8080, 8085, as_before=False)) == "port 8080 is busy: api listens on 8085"
     assert moved_line(Moved("api", 8080, 8085, as_before=True)) == "api listens on 8085, as before (default: 8080)"
+
+
+def test_hint_how_to_stop_names_the_folder_of_the_stack(tmp_path: Path) -> None:
+    text = io.StringIO()
+    view = PlainView(Console(file=text), Home(tmp_path))
+    view.show(StackState(pid=1, started_at=0.0, phase=Phase.READY, ports={"api": 8080}, processes=()), Readings())
+    assert f"pipeline down --home {tmp_path}, or Ctrl-C" in text.getvalue()

@@ -2,7 +2,8 @@
 
 The service's own main runs, unchanged and unaware: `common.failpoints.point` is rebound before anything of it is
 imported. CHAOS_PLAN names the control file, CHAOS_EVIDENCE the evidence file (see `chaos.plan`). Whether a Kafka
-transaction is open is known from the client class, which is wrapped here and not in the product.
+transaction is open is known from the client class, which is wrapped here and not in the product. CHAOS_MUTANT, if it is
+set, names a bug to plant first (see `chaos.planted_bugs`).
 """
 
 import os
@@ -18,8 +19,10 @@ from typing import Any
 import confluent_kafka
 
 from chaos.plan import Action, Arm, Fired, claim, read_evidence, read_plan
+from chaos.planted_bugs import named
+from chaos.planting import plant
 from common import failpoints
-from common.errors import ExitCode
+from common.errors import ExitCode, PipelineError
 
 FLUSH_SECONDS = 5.0
 
@@ -132,6 +135,9 @@ def act(arm: Arm) -> None:
             sys.exit(ExitCode.SOFTWARE)
         case Action.TERM:
             os.kill(os.getpid(), signal.SIGTERM)
+        case Action.JUMP:
+            clock, ahead = time.time_ns, round(arm.seconds * 1e9)
+            time.time_ns = lambda: clock() + ahead
 
 
 def main() -> None:
@@ -150,6 +156,12 @@ def main() -> None:
         print(f"CHAOS_PLAN: {error}", file=sys.stderr)
         sys.exit(ExitCode.CONFIG)
     transactions.watch()
+    try:
+        if bug := os.environ.get("CHAOS_MUTANT"):
+            plant(named(bug))
+    except PipelineError as error:
+        print(f"CHAOS_MUTANT: {error.message}; {error.cure}", file=sys.stderr)
+        sys.exit(error.exit_code)
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 

@@ -1,0 +1,234 @@
+"""Eleven bugs that a pipeline like this one could have, as edits of its source; none of them stands in the product."""
+
+from collections.abc import Sequence
+
+from chaos.planting import Bug, Edit
+from common.errors import ExitCode, PipelineError
+
+
+class UnknownBugError(PipelineError):
+    """No planted bug has this name."""
+
+    exit_code = ExitCode.USAGE
+
+
+_LOOP = "common.kafka.transactional_loop"
+_PRODUCER = "common.kafka.producer"
+_OPTIONS = "common.kafka.options"
+_STEP = "inventory_service.io.step"
+_STORE = "inventory_service.io.decision_store"
+
+BUGS: Sequence[Bug] = (
+    Bug(
+        "offsets-behind-the-commit",
+        "the consumer commits the offsets, once the Kafka transaction has committed without them",
+        "S5",
+        (
+            Edit(
+                _PRODUCER,
+                """
+                self._producer.send_offsets_to_transaction(
+                    topic_partitions(plan.offsets), group_metadata, SLICE_SECONDS
+                )
+""",
+                """
+                del group_metadata
+""",
+            ),
+            Edit(
+                _LOOP,
+                """
+    def _settle(self, plan: Plan) -> None:
+""",
+                """
+    def _settle(self, plan: Plan) -> None:
+        self._consumer.commit(plan.offsets)
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "reads-uncommitted",
+        "a reader takes records for facts whose transaction is still open",
+        "S9",
+        (
+            Edit(_OPTIONS, '"isolation.level": "read_committed",', '"isolation.level": "read_uncommitted",'),
+            Edit(_OPTIONS, '"isolation.level", "read_committed",', '"isolation.level", "read_uncommitted",'),
+        ),
+    ),
+    Bug(
+        "random-transactional-id",
+        "each start takes a new transactional.id, so nobody ends what a dead process left open",
+        "L1",
+        (
+            Edit(
+                _OPTIONS,
+                """{slot}".removeprefix(".")""",
+                """{slot}".removeprefix(".") + f"-{__import__('uuid').uuid4()}\"""",
+            ),
+        ),
+    ),
+    Bug(
+        "no-look-up",
+        "earlier decisions are not looked up; the insert skips what stands there, the decrement does not",
+        "S6",
+        (
+            Edit(_STORE, "known={row[0]: _decision(*row) for row in decisions.fetchall()}", "known={}"),
+            Edit(
+                _STORE,
+                """skus, qtys, decided_at_ms)
+\"\"\"
+""",
+                """skus, qtys, decided_at_ms)
+ON CONFLICT DO NOTHING
+\"\"\"
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "kafka-first",
+        "the decisions are recorded once the events are out",
+        "S7",
+        (
+            Edit(
+                _STEP,
+                """
+        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+            events =""",
+                """
+        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": allocation.taken}
+        if True:
+            events =""",
+            ),
+            Edit(
+                _STEP,
+                """
+        for verdict, orders in self._tally.items():
+""",
+                """
+        def record(connection):
+            with decision_store.recording(connection, **self._unrecorded):
+                pass
+
+        rerun(record, self._connection)
+        for verdict, orders in self._tally.items():
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "event-built-anew",
+        "a replay builds the event again, instead of sending the bytes that were stored",
+        "S7",
+        (
+            Edit(
+                _STEP,
+                """
+        decisions = {**snapshot.known, **{row""",
+                """
+        for arrival in arrivals:
+            known = snapshot.known.get(arrival.order.order_id)
+            if known is not None and known.reserved:
+                outcome = Reserved(known.order_id)
+                event = self._event_bytes(arrival, outcome, known.event_id, now_ms)
+                snapshot.known[known.order_id] = known._replace(event=event)
+        decisions = {**snapshot.known, **{row""",
+            ),
+        ),
+    ),
+    Bug(
+        "no-taint",
+        "a producer goes on although the answer to its last commit was lost",
+        "S5",
+        (
+            Edit(
+                _PRODUCER,
+                """
+        return self._taint.cause
+""",
+                """
+        return ""
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "key-checked-then-stored",
+        "a key is looked up in one transaction and stored in another, and nobody asks whose row stands",
+        "S4",
+        (
+            Edit(
+                "order_service.io.key_store",
+                """
+                if _insert(connection, offered):
+                    return offered
+                if (standing := _read(connection, offered.user_id, offered.key)) is not None:
+                    return standing
+""",
+                """
+                if (standing := _read(connection, offered.user_id, offered.key)) is not None:
+                    return standing
+                _insert(connection, offered)
+                return offered
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "blind-decrement",
+        "stock is taken by what was read before, and no constraint stops it below zero",
+        "S6",
+        (),
+        ("ALTER TABLE inventory.stock DROP CONSTRAINT stock_available_ge_0",),
+    ),
+    Bug(
+        "dead-letter-outside",
+        "dead letters are written outside the transaction that moves their offset",
+        "S11",
+        (
+            Edit(
+                _PRODUCER,
+                """
+        self._producer = confluent_kafka.Producer({**options,""",
+                """
+        plain = {name: value for name, value in options.items() if not name.startswith("transaction")}
+        self._plain = confluent_kafka.Producer(plain)
+        self._producer = confluent_kafka.Producer({**options,""",
+            ),
+            Edit(
+                _PRODUCER,
+                """
+            self._send(record)
+            self._point("dlq.produced")
+""",
+                """
+            self._plain.produce(record.topic, record.value, record.key, headers=list(record.headers))
+            self._plain.flush(SLICE_SECONDS)
+            self._point("dlq.produced")
+""",
+            ),
+        ),
+    ),
+    Bug(
+        "accepted-too-early",
+        "the client is told 202 before the broker has acknowledged the order",
+        "S1",
+        (
+            Edit(
+                "order_service.io.intake",
+                "delivery.wait(min(ACK_SECONDS_MAX, max(deadline - time.monotonic(), 0.0)))",
+                "del delivery, deadline",
+            ),
+        ),
+    ),
+)
+"""What each is set against stands in `chaos.trials`."""
+
+
+def named(name: str) -> Bug:
+    """Return the bug of this name. Raises UnknownBugError."""
+    for bug in BUGS:
+        if bug.name == name:
+            return bug
+    raise UnknownBugError(f"no planted bug is called {name!r}", cure=f"take one of {', '.join(b.name for b in BUGS)}")

@@ -1,0 +1,224 @@
+"""What brings each planted bug to light: one fault, on a small pipeline of its own."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from chaos.checker.audit import audit
+from chaos.checker.cluster import Cluster
+from chaos.checker.evidence import Evidence
+from chaos.checker.judge import Judgement
+from chaos.checker.topics import TopicReader
+from chaos.lane import FAST, Kept, Lane, VoidRunError
+from chaos.load import DirectLoad, HttpLoad, Mix
+from chaos.plan import Action as Act
+from chaos.plan import Arm
+from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
+from chaos.relay import Action, Direction, Frame
+from chaos.scene import Server
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
+
+ORDERS = 200
+BATCH = "25"
+CAME_THROUGH_SECONDS_MAX = 12.0
+OUTCOME_SECONDS_MAX = 15.0
+SLEEP_SECONDS = 2.0
+FROZEN_SECONDS = 1.5
+TURN_SECONDS = 0.25
+LONG_TRANSACTIONS = {
+    "PIPELINE_KAFKA_PRODUCER_OPTIONS": FAST["PIPELINE_KAFKA_PRODUCER_OPTIONS"].replace("4000", "30000")
+}
+
+
+class Scene:
+    """One pipeline with the bug or the product in it, what was done to it, and what was seen besides the books."""
+
+    def __init__(self, lane: Lane, kafka: Server, open_until_judged: ExitStack, *, mutant: str, mix: Mix) -> None:
+        self.lane, self.kafka = lane, kafka
+        self.open_until_judged = open_until_judged
+        self.faults: list[dict[str, Any]] = []
+        self.txn_open: bool | None = None
+        self.late: int | None = None
+        """How many orders had no visible outcome in time; None where nobody counted."""
+        self._mutant, self._mix = mutant, mix
+        self._history, self._written = (lane.site.folder / name for name in ("history.jsonl", "written.jsonl"))
+        self._history.touch()
+        self._written.touch()
+        lane.set_stock(mix.shelves())
+
+    def start(self, name: str, slot: int = 0, **extra: str) -> Kept:
+        """Start a service, the bug in it if one is planted."""
+        batch = {"PIPELINE_BATCH_RECORDS_MAX": BATCH} if name == "inventory" else {}
+        return self.lane.start(name, slot, mutant=self._mutant, **batch, **extra)
+
+    def mix(self, **more: Any) -> Mix:
+        """Return other orders than those before, on the same stock."""
+        seed = self._mix.seed + 1
+        self._mix = Mix(seed=seed, skus=self._mix.skus, units=self._mix.units)
+        return Mix(seed=seed, skus=self._mix.skus, units=self._mix.units, **more)
+
+    def load(self, orders: int = ORDERS, *, poison: float = 0.0, **more: Any) -> None:
+        """Write orders onto the topic."""
+        mix = self.mix(direct_orders=orders, poison=poison, **more)
+        DirectLoad(self.lane.site.settings, self._written).run(mix)
+
+    def load_until_fired(self, arm: Arm, load: Callable[[], None]) -> None:
+        """Arm, load, and see that it fired."""
+        self.lane.arm(arm)
+        load()
+        fired = self.lane.wait_fired(arm)
+        self.txn_open = fired.txn_open
+        self.note(arm.action.value, point=arm.point, pid=fired.pid, fired=fired.monotonic)
+
+    def http_load(self, api: Kept) -> HttpLoad:
+        """Return what places orders over HTTP."""
+        return HttpLoad(f"http://127.0.0.1:{api.port}", self._history)
+
+    def note(self, kind: str, **what: Any) -> None:
+        """Keep what was done, and when."""
+        self.faults.append({"at": time.monotonic(), "kind": kind, **what})
+
+    def audit(self, *, followers: bool) -> Judgement:
+        """Judge the pipeline; what does not come through soon is judged as it stands."""
+        site = self.lane.site
+        logs = [kept.log for kept in self.lane.processes()]
+        return audit(
+            site.settings,
+            wait_seconds=CAME_THROUGH_SECONDS_MAX,
+            followers=followers,
+            restocked=False,
+            evidence=Evidence(history=self._history, written=self._written, logs=logs, secrets=site.secrets),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What is set against a bug. `alone`: it hurts a server that others use; `followers`: they run, and are judged."""
+
+    hurt: Callable[[Scene], None]
+    followers: bool = False
+    alone: bool = False
+    skus: int = 40
+    units: int = 1_000_000
+
+
+def _kill(point: str, *, followers: bool = False, poison: float = 0.0) -> Trial:
+    """Kill the worker at its second passing of a point."""
+
+    def hurt(scene: Scene) -> None:
+        for service in ("inventory", *(("notification", "order-projection") if followers else ())):
+            scene.start(service)
+        scene.lane.wait_ready()
+        scene.load_until_fired(Arm(point=point, action=Act.KILL, hit=2), lambda: scene.load(poison=poison))
+
+    return Trial(hurt=hurt, followers=followers)
+
+
+def _leave_a_transaction_open(scene: Scene) -> None:
+    """Kill a worker whose transactions may stay open for 30 s, and let the load go on: outcomes must stay visible."""
+    scene.start("inventory", 0, **LONG_TRANSACTIONS)
+    scene.lane.wait_ready()
+    arm = Arm(point="inventory:flushed", action=Act.KILL, hit=2)
+    scene.load_until_fired(arm, lambda: scene.load(ORDERS // 2, duplicates=0.0))
+    scene.load(ORDERS // 2, duplicates=0.0, direct_rate=ORDERS / 4)
+    scene.late = _late_outcomes(scene)
+
+
+def _late_outcomes(scene: Scene) -> int:
+    """Return how many orders lack a visible outcome 15 s after the last was accepted; 0 as soon as each has one."""
+    cluster = Cluster(scene.lane.site.settings)
+    topics = (INVENTORY_RESERVED, INVENTORY_FAILED)
+    seen: list[object] = []
+    deadline = time.monotonic() + OUTCOME_SECONDS_MAX
+    with TopicReader(cluster, cluster.begins(topics), seen.append) as reader:
+        while len(seen) < ORDERS and time.monotonic() < deadline:
+            reader.read_to(cluster.ends(topics), seconds=TURN_SECONDS)
+    return max(0, ORDERS - len(seen))
+
+
+def _repeat_a_commit_late(scene: Scene) -> None:
+    """Drop the broker's answer to a commit; have a copy of that commit arrive in the middle of the next transaction.
+
+    It arrives before the offsets and after the events: events that came later would be refused, and nothing be doubled.
+    """
+    proxy = scene.open_until_judged.enter_context(KafkaProxy(scene.lane.site.settings.kafka_bootstrap))
+    scene.start("inventory", PIPELINE_KAFKA_BOOTSTRAP=proxy.address)
+    scene.lane.wait_ready()
+    commit = proxy.rule(END_TXN, direction=Direction.REQUEST, action=Action.PASS, nth=2)
+    lost = proxy.rule(END_TXN, direction=Direction.RESPONSE, action=Action.DROP, nth=2)
+
+    def repeat(_frame: Frame) -> None:
+        scene.note("commit repeated", error=end_txn_error(proxy.replay(commit.frames[0])))
+
+    late = proxy.rule(
+        TXN_OFFSET_COMMIT,
+        direction=Direction.REQUEST,
+        action=Action.PASS,
+        where=lambda _: bool(lost.frames),
+        then=repeat,
+    )
+    flushed = Arm(point="inventory:flushed", action=Act.SLEEP, hit=3)
+    scene.load_until_fired(flushed, scene.load)
+    try:
+        late.wait()
+    except TimeoutError as error:
+        raise VoidRunError(str(error)) from error
+
+
+def _ask_twice_at_once(scene: Scene) -> None:
+    """Send many requests twice at once, each pair under one key."""
+    scene.start("inventory")
+    api = scene.start("order-api")
+    scene.lane.wait_ready()
+    mix = scene.mix(http_orders=ORDERS, keyed=1.0, paired=0.6, conflicting=0.0, invalid=0.0)
+    tally = scene.http_load(api).run(mix)
+    scene.note("pairs at once", requests=tally.ok, orders=tally.orders)
+    if tally.ok <= ORDERS:
+        raise VoidRunError("no pair of requests was answered")
+
+
+def _sleep_on_what_was_read(scene: Scene) -> None:
+    """Let one of two workers sleep on what it read, while the other takes the same scarce stock."""
+    for slot in range(2):
+        scene.start("inventory", slot)
+    scene.lane.wait_ready()
+    arm = Arm(point="inventory:db.read", action=Act.SLEEP, seconds=SLEEP_SECONDS)
+    scene.load_until_fired(arm, scene.load)
+
+
+def _freeze_the_broker(scene: Scene) -> None:
+    """Freeze the broker while orders come in, SIGKILL the intake, and let the broker go on."""
+    scene.start("inventory")
+    api = scene.start("order-api")
+    scene.lane.wait_ready()
+    load = scene.http_load(api)
+    with ThreadPoolExecutor(1, "placing") as pool:
+        placing = pool.submit(load.run, scene.mix(http_orders=ORDERS, http_rate=ORDERS / 4))
+        scene.lane.wait(lambda: load.done >= ORDERS // 5, "a first part of the orders placed")
+        scene.kafka.freeze()
+        try:
+            scene.note("broker frozen", placed=load.done)
+            time.sleep(FROZEN_SECONDS)
+            scene.note("intake killed", placed=load.done, pid=scene.lane.shoot(api))
+        finally:
+            scene.kafka.thaw()
+        placing.result()
+
+
+TRIALS: Mapping[str, Trial] = {
+    "offsets-behind-the-commit": _kill("inventory:committed"),
+    "reads-uncommitted": _kill("inventory:flushed", followers=True),
+    "random-transactional-id": Trial(hurt=_leave_a_transaction_open),
+    "no-look-up": _kill("inventory:db.committed"),
+    "kafka-first": _kill("inventory:committed"),
+    "event-built-anew": _kill("inventory:db.committed"),
+    "no-taint": Trial(hurt=_repeat_a_commit_late),
+    "key-checked-then-stored": Trial(hurt=_ask_twice_at_once),
+    "blind-decrement": Trial(hurt=_sleep_on_what_was_read, skus=4, units=40),
+    "dead-letter-outside": _kill("inventory:dlq.produced", poison=0.05),
+    "accepted-too-early": Trial(hurt=_freeze_the_broker, alone=True),
+}
+"""By the bug's name."""

@@ -1,6 +1,6 @@
 """Transactions that stay open: how long they hold readers up, and what becomes of a worker that wakes inside one."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -45,6 +45,11 @@ def held_back(pipeline: Pipeline) -> int:
             all_of_it.get_watermark_offsets(at, timeout=5)[1] - stable.get_watermark_offsets(at, timeout=5)[1]
             for at in partitions
         )
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return make_pipeline(partitions=2)
 
 
 @pytest.fixture

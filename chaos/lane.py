@@ -83,6 +83,8 @@ class Kept:
     deaths: list[Death] = field(default_factory=list)
     readied: list[float] = field(default_factory=list)
     """Seconds from each start to ready, for starts that got there."""
+    ready_at: list[float] = field(default_factory=list)
+    """When these were ready, in monotonic seconds."""
     ready: bool = False
     _died_at: float = 0.0
     _started_at: float = 0.0
@@ -102,7 +104,8 @@ class Kept:
             self.child, self._started_at = self.start(self.extra), now
         if self.child is not None and not self.ready and _answers(self.port):
             self.ready = True
-            self.readied.append(time.monotonic() - self._started_at)
+            self.ready_at.append(time.monotonic())
+            self.readied.append(self.ready_at[-1] - self._started_at)
 
 
 class Lane:

@@ -31,6 +31,8 @@ class Action(StrEnum):
     """SystemExit: context managers and `finally` run, `except Exception` does not."""
     TERM = "term"
     """SIGTERM: a graceful stop asked for at this very point."""
+    JUMP = "jump"
+    """The process's wall clock runs `seconds` ahead from now on, as Python tells it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

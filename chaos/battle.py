@@ -1,0 +1,336 @@
+"""One pipeline under load while faults fall on it; then the books, the paths, and what no book holds.
+
+Faults of one victim come one after the other, each as soon as it is due and the one before it is over; those of
+different victims meet, and what they do to each other is the point of it.
+"""
+
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+from urllib.parse import urlsplit
+
+from chaos import paths
+from chaos.checker.audit import Auditor
+from chaos.checker.evidence import Evidence
+from chaos.checker.judge import Judgement
+from chaos.checker.snapshots import StockSampler
+from chaos.checker.testimony import Kind
+from chaos.checker.written import read_written
+from chaos.faults import FAULTS, Field, Hurts
+from chaos.faults.topic import have_marked_orders_refused
+from chaos.lane import FAST, Kept, Lane, VoidRunError
+from chaos.load import DirectLoad, HttpLoad, Mix
+from chaos.plan import Action, read_evidence
+from chaos.proxy import KafkaProxy, PostgresProxy
+from chaos.scene import Ground
+from chaos.schedule import Planned
+from common.errors import ExitCode, PipelineError
+
+PARTITIONS = 8
+CAME_THROUGH_SECONDS_MAX = 60.0
+READY_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 5.0
+HTTP_RATE = 40.0
+HTTP_SHARE_MAX = 0.25
+TAIL_RATE = 150.0
+RECORDS_PER_ORDER_MAX = 1.2
+HTTP_PATIENCE_SECONDS = 15.0
+HTTP_ANSWER_SECONDS = 5.0
+POISON = 0.002
+HOT_UNITS = 2_000
+HOT_SKU, LOCKED_SKU = 0, 1
+"""By rank: the most wanted one is scarce, the row of the next one gets locked."""
+WORKER_OPTIONS = {
+    "PIPELINE_KAFKA_CONSUMER_OPTIONS": FAST["PIPELINE_KAFKA_CONSUMER_OPTIONS"].replace("10000", "6000"),
+    "PIPELINE_BATCH_RECORDS_MAX": "100",
+}
+"""A batch may take 6 s, and a backlog takes many."""
+BY_LOAD = ("duplicates", "late and early orders", "same key at once")
+Spared = frozenset[tuple[str, int]]
+DISRUPTIVE = frozenset({Hurts.WORKERS, Hurts.WIRE, Hurts.BROKER, Hurts.DATABASE})
+
+_FORESEEN = frozenset({int(ExitCode.UNAVAILABLE)})
+"""What a process says that ends itself: fenced, or a server away for too long."""
+_ENDED_BY_ARM = frozenset({Action.KILL, Action.RAISE, Action.EXIT})
+
+
+@dataclass(slots=True)
+class Course:
+    """What was done when. Times in seconds from the start of the load."""
+
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    voids: list[str] = field(default_factory=list)
+    active: list[tuple[Hurts, float, float]] = field(default_factory=list)
+    """What was hurt from when to when, by the monotonic clock."""
+
+    def disturbed(self, since: float, until: float) -> bool:
+        """Return True if a fault that can hold processes up fell between these moments, or shortly before."""
+        margin = STOP_SECONDS_MAX
+        return any(
+            hurts in DISRUPTIVE and begun < until and since < ended + margin for hurts, begun, ended in self.active
+        )
+
+
+@contextmanager
+def open_battle(ground: Ground, name: str, *, seed: int, spared: Spared = frozenset()) -> Iterator["Battle"]:
+    """Open a pipeline of two workers and all that goes with them, ready; `spared`: processes that no fault ends."""
+    with ExitStack() as opened:
+        site = opened.enter_context(ground.site(name, partitions=PARTITIONS))
+        lane = opened.enter_context(Lane(site))
+        for file in ("history.jsonl", "written.jsonl", "planted.jsonl", "stock.jsonl"):
+            (site.folder / file).touch()
+        shelves = Mix(seed=seed).shelves()
+        skus = list(shelves)
+        lane.set_stock({**shelves, skus[HOT_SKU]: HOT_UNITS})
+        have_marked_orders_refused(site)
+        database = urlsplit(site.environment("inventory_rw")["PIPELINE_POSTGRES_URL"])
+        kafka = opened.enter_context(KafkaProxy(site.settings.kafka_bootstrap))
+        postgres = opened.enter_context(PostgresProxy((database.hostname or "", database.port or 0)))
+        role = database.username
+        behind = {
+            "PIPELINE_KAFKA_BOOTSTRAP": kafka.address,
+            "PIPELINE_POSTGRES_URL": database._replace(netloc=f"{role}@{postgres.address}").geturl(),
+        }
+        for service in ("order-api", "order-projection", "notification"):
+            lane.start(service)
+        lane.start("inventory", 0, **WORKER_OPTIONS, **behind)
+        apart = {"CHAOS_PLAN": str(site.folder / "no-plan.json")} if ("inventory", 1) in spared else {}
+        lane.start("inventory", 1, **WORKER_OPTIONS, **apart)
+        auditor = opened.enter_context(Auditor(site.settings))
+        opened.enter_context(StockSampler(site.settings, site.folder / "stock.jsonl"))
+        lane.wait_ready()
+        yield Battle(
+            Field(
+                ground=ground,
+                lane=lane,
+                kafka=kafka,
+                postgres=postgres,
+                spared=spared,
+                hot_sku=skus[LOCKED_SKU],
+                worker_options=WORKER_OPTIONS,
+            ),
+            auditor,
+            seed=seed,
+        )
+
+
+class Battle:
+    """Fight once, judge, end."""
+
+    def __init__(self, ground: Field, auditor: Auditor, *, seed: int) -> None:
+        self.field = ground
+        self.course = Course()
+        self._auditor = auditor
+        self._seed = seed
+        self._folder = ground.lane.site.folder
+        self._began = 0.0
+        self._failures: list[BaseException] = []
+
+    def fight(
+        self, plan: Sequence[Planned], *, seconds: float, orders: int, report: Callable[[str], None]
+    ) -> dict[str, int]:
+        """Let the load run and the faults fall until both are over; return what the requests ended with."""
+        self._began = time.monotonic()
+        http_orders = round(min(HTTP_RATE * seconds, HTTP_SHARE_MAX * orders))
+        mix = Mix(
+            seed=self._seed,
+            http_orders=http_orders,
+            http_rate=http_orders / seconds,
+            direct_orders=orders - http_orders,
+            direct_rate=(orders - http_orders) / seconds,
+            poison=POISON,
+        )
+        site = self.field.lane.site
+        web = HttpLoad(
+            f"http://127.0.0.1:{self.field.lane.kept('order-api').port}",
+            self._folder / "history.jsonl",
+            patience_seconds=HTTP_PATIENCE_SECONDS,
+            answer_seconds=HTTP_ANSWER_SECONDS,
+        )
+        told: Counter[str] = Counter()
+        lock = threading.Lock()
+
+        def place() -> None:
+            tally = web.run(mix)
+            with lock:
+                told.update(http=tally.orders, ok=tally.ok, fail=tally.fail, info=tally.info)
+
+        def write() -> None:
+            tally = DirectLoad(site.settings, self._folder / "written.jsonl").run(mix)
+            with lock:
+                told.update(direct=tally.orders, written=tally.ok, unsure=tally.info)
+
+        web_load, direct_load = self._thread("http-load", place), self._thread("direct-load", write)
+        attacks = [
+            self._thread(f"attack-{hurts}", partial(self._attack, mine, report))
+            for hurts in Hurts
+            if (mine := [each for each in plan if FAULTS[each.kind].hurts is hurts])
+        ]
+        self._join(direct_load, web_load, attacks, seconds=seconds, orders=orders, web=web, told=told)
+        if self._failures:
+            raise self._failures[0]
+        self._count_faults_of_the_load(mix)
+        return dict(told)
+
+    def judge(self, *, report: Callable[[str], None]) -> tuple[Judgement, list[str]]:
+        """Wait until all is well and through, ask every rule, end every process in order; return complaints too."""
+        lane = self.field.lane
+        self.field.kafka.heal()
+        self.field.postgres.heal()
+        lane.wait_ready(seconds=CAME_THROUGH_SECONDS_MAX)
+        report("healed; waiting until everything came through")
+        quiet_since = time.monotonic()
+        judgement = self._auditor.audit(
+            wait_seconds=CAME_THROUGH_SECONDS_MAX, restocked=False, evidence=self._evidence()
+        )
+        complaints = [*self._unasked_ends(), *self._slow_starts(), *self._slow_stops()]
+        complaints += [
+            f"L3: {kept.name} {kept.slot} ended although nothing was hurt any more"
+            for kept in lane.processes()
+            if any(death.at > quiet_since for death in kept.deaths)
+        ]
+        complaints += self._end_in_order()
+        return judgement, complaints
+
+    def paths(self, judgement: Judgement) -> dict[str, int]:
+        """Return the recovery paths that the workers took."""
+        return paths.taken(sorted(self._folder.glob("inventory-*.log")), replays=judgement.counts["replays"])
+
+    def _thread(self, name: str, body: Callable[[], None]) -> threading.Thread:
+        def run() -> None:
+            try:
+                body()
+            except BaseException as error:  # noqa: BLE001 - raised by whoever joins
+                self._failures.append(error)
+
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        thread.start()
+        return thread
+
+    def _join(
+        self,
+        direct_load: threading.Thread,
+        web_load: threading.Thread,
+        attacks: Sequence[threading.Thread],
+        *,
+        seconds: float,
+        orders: int,
+        web: HttpLoad,
+        told: Counter[str],
+    ) -> None:
+        """Wait; once the load proper is over, go on with a little more for faults that still need orders to meet."""
+        direct_load.join()
+        if (left := self._began + seconds + 1 - time.monotonic()) > 0:
+            web.stop.wait(left)
+        web.stop.set()
+        if not any(thread.is_alive() for thread in (*attacks, web_load)) and told["direct"] + told["http"] >= orders:
+            return
+        more = DirectLoad(self.field.lane.site.settings, self._folder / "written.jsonl")
+        tail = Mix(seed=self._seed + 1, direct_orders=1_000_000, direct_rate=TAIL_RATE, poison=POISON)
+        running = self._thread("tail-load", lambda: told.update(tail=more.run(tail).orders))
+
+        def enough() -> bool:
+            return told["direct"] + told["http"] + more.done / RECORDS_PER_ORDER_MAX >= orders
+
+        while running.is_alive() and not (enough() and not any(thread.is_alive() for thread in (*attacks, web_load))):
+            time.sleep(0.1)
+        more.stop.set()
+        running.join()
+
+    def _attack(self, mine: Sequence[Planned], report: Callable[[str], None]) -> None:
+        """Do the faults of one victim."""
+        for planned in mine:
+            if (early := self._began + planned.at - time.monotonic()) > 0:
+                time.sleep(early)
+            fault, begun = FAULTS[planned.kind], time.monotonic()
+            at = round(begun - self._began, 2)
+            try:
+                seen = fault.act(self.field, random.Random(planned.dice))  # noqa: S311 - repeatable on purpose
+            except (VoidRunError, PipelineError) as error:
+                self.course.voids.append(f"{planned.kind} at {at:.1f} s: {error.message}")
+                report(f"{at:6.1f} s  {planned.kind}: void: {error.message}")
+            else:
+                self.course.faults.append({"at": at, "kind": planned.kind, "planned": planned.at, **seen})
+                report(f"{at:6.1f} s  {planned.kind}: {', '.join(f'{name} {value}' for name, value in seen.items())}")
+            finally:
+                self.course.active.append((fault.hurts, begun, time.monotonic()))
+
+    def _count_faults_of_the_load(self, mix: Mix) -> None:
+        """Name what the load itself does wrong on purpose, as faults with their number."""
+        written = read_written([self._folder / "written.jsonl"])
+        counts = {
+            "duplicates": sum(each.kind is Kind.COPY and each.at is not None for each in written),
+            "late and early orders": round(mix.late * sum(each.kind is Kind.ORDER for each in written)),
+            "same key at once": round(mix.http_orders * mix.keyed * mix.paired),
+        }
+        self.course.faults += [{"at": 0.0, "kind": kind, "records": counts[kind]} for kind in BY_LOAD if counts[kind]]
+
+    def _evidence(self) -> Evidence:
+        return Evidence(
+            history=self._folder / "history.jsonl",
+            written=[self._folder / "written.jsonl", self.field.planted],
+            snapshots=self._folder / "stock.jsonl",
+            logs=sorted(self._folder.glob("*.log")),
+            secrets=self.field.lane.site.secrets,
+            reread=True,
+        )
+
+    def _everyone(self) -> list[Kept]:
+        return [*self.field.lane.processes(), *self.field.others]
+
+    def _unasked_ends(self) -> list[str]:
+        """Return the ends that no fault brought about and that no process meant."""
+        wanted = {fired.pid for fired in read_evidence(self.field.lane.evidence) if fired.action in _ENDED_BY_ARM}
+        wanted |= {fault["pid"] for fault in self.course.faults if "pid" in fault}
+        return [
+            f"{kept.name} {kept.slot} ended with {death.code}, which no fault asked for"
+            for kept in self._everyone()
+            for death in kept.deaths
+            if death.pid not in wanted and death.code not in _FORESEEN
+        ]
+
+    def _slow_starts(self) -> list[str]:
+        return [
+            f"L3: {kept.name} {kept.slot} was ready after {seconds:.1f} s, although nothing held it up"
+            for kept in self._everyone()
+            for seconds, at in zip(kept.readied, kept.ready_at, strict=True)
+            if seconds > READY_SECONDS_MAX and not self.course.disturbed(at - seconds, at)
+        ]
+
+    def _slow_stops(self) -> list[str]:
+        return [
+            f"L4: {stop.name} took {stop.seconds:.1f} s to stop, with exit code {stop.code}"
+            for stop in self.field.stops
+            if (stop.seconds > STOP_SECONDS_MAX or stop.code != 0)
+            and not self._hurt_meanwhile(stop.at, stop.at + stop.seconds)
+        ]
+
+    def _hurt_meanwhile(self, since: float, until: float) -> bool:
+        """Return True if servers or wires were hurt then; the rotation itself is a fault of workers."""
+        return any(
+            hurts in DISRUPTIVE - {Hurts.WORKERS} and begun < until and since < ended + 2 * STOP_SECONDS_MAX
+            for hurts, begun, ended in self.course.active
+        )
+
+    def _end_in_order(self) -> list[str]:
+        found: list[str] = []
+        lane = self.field.lane
+
+        def end(kept: Kept) -> None:
+            began = time.monotonic()
+            code = lane.end(kept)
+            if (seconds := time.monotonic() - began) > STOP_SECONDS_MAX or code != 0:
+                found.append(f"L4: {kept.name} {kept.slot} took {seconds:.1f} s to stop at rest, exit code {code}")
+
+        ends = [threading.Thread(target=end, args=(kept,), daemon=True) for kept in lane.processes()]
+        for thread in ends:
+            thread.start()
+        for thread in ends:
+            thread.join()
+        return found

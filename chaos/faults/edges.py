@@ -1,0 +1,107 @@
+"""Faults at the edges: the API's processes and clients, the notification's processes."""
+
+import http.client
+import random
+import socket
+import time
+from contextlib import ExitStack, closing, suppress
+from http import HTTPStatus
+
+from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts, told
+from chaos.lane import Kept, VoidRunError
+from chaos.plan import Action, Arm
+from chaos.points import POINTS, Way
+
+OVERSIZE_BYTES = 3_000_000
+ANSWER_SECONDS = 5.0
+LORIS_CONNECTIONS = 30
+LORIS_SECONDS = 4.0
+AGAIN_SECONDS = 0.25
+
+_ORDER = tuple(str(point) for point in POINTS if point.service == "order" and point.way is Way.LOAD)
+_NOTIFICATION = tuple(str(point) for point in POINTS if point.service == "notification" and point.way is Way.LOAD)
+
+
+def kill_api_worker(field: Field, chance: random.Random) -> Evidence:
+    """SIGKILL a process of the API in the middle of a request."""
+    return told(field.fire(Arm(point=chance.choice(_ORDER), action=Action.KILL, hit=chance.randint(1, 5))))
+
+
+def kill_api(field: Field, _chance: random.Random) -> Evidence:
+    """SIGKILL the whole API."""
+    kept = field.lane.kept("order-api")
+    field.wait_ready(kept)
+    child, pid = kept.child, kept.pid
+    if child is None:
+        raise VoidRunError("the API was gone before it could be killed")
+    child.kill()
+    field.lane.wait(lambda: kept.ready and kept.pid != pid, "the API ready again")
+    return {"pid": pid}
+
+
+def oversize(field: Field, _chance: random.Random) -> Evidence:
+    """Send a body that is far too large; it must be refused."""
+    kept = field.lane.kept("order-api")
+    deadline = time.monotonic() + FIRED_SECONDS_MAX
+    while (status := _send_oversize(kept)) != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        if time.monotonic() > deadline:
+            raise VoidRunError(f"a body of {OVERSIZE_BYTES} bytes was answered {status}")
+        time.sleep(AGAIN_SECONDS)
+    return {"bytes": OVERSIZE_BYTES, "status": status}
+
+
+def _send_oversize(kept: Kept) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", kept.port, timeout=ANSWER_SECONDS)
+    with closing(connection), suppress(OSError, http.client.HTTPException):
+        connection.putrequest("POST", "/orders")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("Content-Length", str(OVERSIZE_BYTES))
+        connection.endheaders()
+        with suppress(OSError):  # an early refusal closes the way in
+            connection.send(b" " * OVERSIZE_BYTES)
+        return connection.getresponse().status
+    return 0
+
+
+def loris(field: Field, _chance: random.Random) -> Evidence:
+    """Keep many connections busy with requests that never end; others must be served meanwhile."""
+    kept = field.lane.kept("order-api")
+    field.wait_ready(kept)
+    with ExitStack() as opened:
+        slow = []
+        for _ in range(LORIS_CONNECTIONS):
+            with suppress(OSError):
+                client = opened.enter_context(socket.create_connection(("127.0.0.1", kept.port), ANSWER_SECONDS))
+                client.sendall(b"POST /orders HTTP/1.1\r\nHost: slow\r\nContent-Length: 100\r\n")
+                slow.append(client)
+        if not slow:
+            raise VoidRunError("the API takes no connection")
+        deadline = time.monotonic() + LORIS_SECONDS
+        sent = 0
+        while time.monotonic() < deadline:
+            for client in slow:
+                with suppress(OSError):
+                    sent += client.send(b"X-Slow: yes\r\n")
+            time.sleep(AGAIN_SECONDS)
+    return {"connections": len(slow), "bytes": sent, "seconds": LORIS_SECONDS}
+
+
+def kill_notification(field: Field, chance: random.Random) -> Evidence:
+    """SIGKILL a process of the notification in the middle of its work."""
+    return told(field.fire(Arm(point=chance.choice(_NOTIFICATION), action=Action.KILL, hit=chance.randint(1, 3))))
+
+
+def rotate_notification(field: Field, _chance: random.Random) -> Evidence:
+    """SIGTERM to the notification and to the projection, under load."""
+    stopped = [field.stop_in_order(kept) for kept in field.unspared("notification", "order-projection")]
+    return {"stopped": {each.name: (round(each.seconds, 2), each.code) for each in stopped}}
+
+
+FAULTS = (
+    Fault("API worker killed", Hurts.API, kill_api_worker),
+    Fault("API killed", Hurts.API, kill_api),
+    Fault("oversize request", Hurts.API, oversize),
+    Fault("slow loris", Hurts.API, loris),
+    Fault("notification killed", Hurts.NOTIFICATION, kill_notification),
+    Fault("followers rotated", Hurts.NOTIFICATION, rotate_notification),
+)

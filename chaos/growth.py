@@ -1,0 +1,93 @@
+"""Whether what lives long stays as large as it was: memory, descriptors and connections, looked at once a minute."""
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from statistics import median
+from typing import NamedTuple, Self
+
+import psutil
+
+EVERY_SECONDS = 60.0
+SAMPLES_MIN = 6
+MEGABYTE = 1 << 20
+
+ALLOWED: Mapping[str, tuple[float, float]] = {
+    "megabytes": (1.15, 16.0),
+    "descriptors": (1.0, 8.0),
+    "connections": (1.0, 3.0),
+}
+"""By how much the last third may exceed the first: a factor, and then so many."""
+
+
+class Life(NamedTuple):
+    """One process, or one role of the database (pid 0). A restarted process is another one."""
+
+    name: str
+    pid: int
+
+
+Samples = dict[tuple[Life, str], list[float]]
+
+
+class Growth:
+    """Takes samples in a thread of its own from entering to leaving.
+
+    `connections` returns role -> sessions; None while the database is away.
+    """
+
+    def __init__(
+        self,
+        lives: Callable[[], Iterable[Life]],
+        connections: Callable[[], Mapping[str, int] | None],
+        *,
+        every_seconds: float = EVERY_SECONDS,
+    ) -> None:
+        self.samples: Samples = {}
+        self._lives, self._connections = lives, connections
+        self._every_seconds = every_seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="growth", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._over.wait(self._every_seconds):
+            for life in self._lives():
+                with suppress(psutil.Error):
+                    process = psutil.Process(life.pid)
+                    self._note(life, "megabytes", process.memory_info().rss / MEGABYTE)
+                    self._note(life, "descriptors", process.num_fds())
+            for role, sessions in (self._connections() or {}).items():
+                self._note(Life(role, 0), "connections", sessions)
+
+    def _note(self, life: Life, what: str, value: float) -> None:
+        self.samples.setdefault((life, what), []).append(value)
+
+
+def long_lived(samples: Samples) -> int:
+    """Return how many series are long enough to be judged."""
+    return sum(len(series) >= SAMPLES_MIN for series in samples.values())
+
+
+def grown(samples: Samples) -> list[str]:
+    """Return what grew: the median of the last third against that of the first."""
+    found = []
+    for (life, what), series in samples.items():
+        first, last = thirds(series)
+        factor, more = ALLOWED[what]
+        if len(series) >= SAMPLES_MIN and last > factor * first + more:
+            found.append(f"{life.name}{f' (pid {life.pid})' if life.pid else ''}: {first:.0f} {what}, then {last:.0f}")
+    return found
+
+
+def thirds(series: Sequence[float]) -> tuple[float, float]:
+    """Return the medians of the first and the last third."""
+    third = max(1, len(series) // 3)
+    return median(series[:third]), median(series[-third:])

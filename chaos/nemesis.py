@@ -1,0 +1,90 @@
+"""Mixed faults of every kind over a whole pipeline under load, by a schedule that follows from the seed."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from chaos.battle import open_battle
+from chaos.checker.errors import StoreDownError
+from chaos.checker.judge import Judgement
+from chaos.faults import FAULTS
+from chaos.history import Conditions, Result, Run, culprits_of, rules_of
+from chaos.lane import VoidRunError
+from chaos.paths import REQUIRED
+from chaos.scene import Ground
+from chaos.schedule import Planned
+from chaos.schedule import schedule as deal
+from chaos.soak import soak
+
+__all__ = ["run", "schedule", "soak"]
+
+FAULTS_MIN, KINDS_MIN = 25, 12
+
+
+def schedule(seed: int, seconds: float) -> tuple[Planned, ...]:
+    """Return the faults of a run, in order of time."""
+    return deal(seed, seconds, tuple(FAULTS))
+
+
+def run(
+    ground: Ground,
+    *,
+    seed: int,
+    minutes: float = 1.5,
+    orders: int = 20_000,
+    report: Callable[[str], None],
+    conditions: Conditions,
+) -> Run:
+    """Open a pipeline, load it, hurt it, heal it, judge it. Void if a fault did not take place or a path not taken."""
+    seconds = 60 * minutes
+    began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
+    judgement: Judgement | None = None
+    told: dict[str, int] = {}
+    faults: list[dict[str, Any]] = []
+    voids: list[str] = []
+    complaints: list[str] = []
+    paths: dict[str, int] = {}
+    try:
+        with open_battle(ground, f"nemesis-{seed}", seed=seed) as battle:
+            began = time.monotonic()
+            try:
+                told = battle.fight(schedule(seed, seconds), seconds=seconds, orders=orders, report=report)
+                judgement, complaints = battle.judge(report=report)
+                paths = battle.paths(judgement)
+            finally:
+                spent = time.monotonic() - began
+                faults = sorted(battle.course.faults, key=lambda fault: float(fault["at"]))
+                voids += battle.course.voids
+        voids += shortcomings(faults, paths)
+    except (VoidRunError, StoreDownError) as error:
+        spent = time.monotonic() - began
+        voids.append(error.message)
+    culprits = [*(culprits_of(judgement) if judgement is not None else []), *complaints]
+    return Run(
+        id=f"nemesis-{seed}",
+        tier="nemesis",
+        subject="mixed faults",
+        seed=seed,
+        result=Result.FAILED if culprits else Result.VOID if voids else Result.PASSED,
+        why="; ".join((culprits or voids)[:1]),
+        settings={"minutes": minutes, "orders": orders},
+        started=started,
+        seconds=round(spent, 2),
+        faults=faults,
+        orders={**told, **(judgement.counts if judgement else {})},
+        rules=rules_of(judgement) if judgement else {},
+        culprits=[*culprits, *voids],
+        paths=paths,
+        conditions=conditions,
+    )
+
+
+def shortcomings(faults: Sequence[Mapping[str, Any]], paths: Mapping[str, int]) -> list[str]:
+    """Return what keeps a run of this tier from proving anything."""
+    kinds = Counter(fault["kind"] for fault in faults)
+    found = [f"M2: the recovery path '{path}' was never taken" for path in REQUIRED if not paths.get(path)]
+    if len(faults) < FAULTS_MIN or len(kinds) < KINDS_MIN:
+        found.append(f"{len(faults)} faults of {len(kinds)} kinds: fewer than {FAULTS_MIN} of {KINDS_MIN}")
+    return found

@@ -1,0 +1,122 @@
+"""The schedule follows from the seed alone; a run that did too little proves nothing; paths are read from logs."""
+
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+
+from chaos.faults import FAULTS, Hurts
+from chaos.nemesis import FAULTS_MIN, KINDS_MIN, schedule, shortcomings
+from chaos.paths import (
+    ABORTABLE,
+    BISECTED,
+    FENCED,
+    REBALANCED,
+    RECONNECTED,
+    REQUIRED,
+    RESUMED,
+    TAINTED,
+    paths_in,
+)
+from chaos.schedule import WINDOW_SECONDS
+
+SECONDS = 90.0
+
+
+@pytest.mark.parametrize("seed", [0, 1, 42])
+def test_the_same_seed_gives_the_same_schedule_twice(seed: int) -> None:
+    """M4."""
+    assert schedule(seed, SECONDS) == schedule(seed, SECONDS)
+
+
+def test_another_seed_gives_another_schedule() -> None:
+    assert len({schedule(seed, SECONDS) for seed in range(20)}) == 20
+
+
+def test_a_longer_run_begins_as_a_shorter_one() -> None:
+    short = schedule(7, SECONDS)
+    assert schedule(7, 4 * SECONDS)[: len(short)] == short
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_every_kind_falls_within_90_seconds(seed: int) -> None:
+    """At least 25 faults of at least 12 kinds, whatever the seed."""
+    planned = schedule(seed, SECONDS)
+    assert {each.kind for each in planned} == set(FAULTS)
+    assert len(planned) >= FAULTS_MIN
+    assert len(FAULTS) >= KINDS_MIN
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_last_quarter_of_each_window_is_calm(seed: int) -> None:
+    planned = schedule(seed, SECONDS)
+    assert all(each.at % WINDOW_SECONDS <= WINDOW_SECONDS * 3 / 4 for each in planned)
+    assert all(former.at <= later.at for former, later in pairwise(planned))
+
+
+def test_every_window_has_a_mix_of_its_own() -> None:
+    planned = schedule(3, SECONDS)
+    hands = [frozenset(each.kind for each in planned if each.at // WINDOW_SECONDS == window) for window in range(6)]
+    assert len(set(hands)) == len(hands)
+
+
+def test_every_victim_is_hurt() -> None:
+    assert {fault.hurts for fault in FAULTS.values()} == set(Hurts)
+
+
+def test_a_run_without_one_of_the_recovery_paths_proves_nothing() -> None:
+    """M2."""
+    faults = [{"kind": each.kind} for each in schedule(1, SECONDS)]
+    assert not shortcomings(faults, dict.fromkeys(REQUIRED, 1))
+    for path in REQUIRED:
+        (found,) = shortcomings(faults, {**dict.fromkeys(REQUIRED, 1), path: 0})
+        assert path in found
+
+
+def test_a_run_of_too_few_faults_proves_nothing() -> None:
+    assert shortcomings([{"kind": "kill"}] * FAULTS_MIN, dict.fromkeys(REQUIRED, 1))
+
+
+def test_each_recovery_path_is_known_by_its_line() -> None:
+    def unsure(call: str, kind: str, error: str) -> dict[str, object]:
+        return {"event": "transaction.unsure", "call": call, "kind": kind, "error": error}
+
+    def recovery(cause: str, *, rebuild: bool = False) -> dict[str, object]:
+        return {"event": "recovery.started", "cause": cause, "rebuild": rebuild}
+
+    lines: list[dict[str, object]] = [
+        recovery("start", rebuild=True),
+        recovery("assignment"),
+        unsure("commit", "retriable", "_TIMED_OUT"),
+        {"event": "batch.committed"},
+        recovery("commit", rebuild=True),
+        recovery("assignment"),
+        unsure("publish", "abortable", "UNKNOWN_MEMBER_ID"),
+        recovery("unsure end", rebuild=True),
+        unsure("commit", "fatal", "_FENCED"),
+        recovery("unsure end", rebuild=True),
+        {"event": "work.failed", "failure": "connection"},
+        {"event": "work.failed", "failure": "contention"},
+        {"event": "record.dead_lettered", "error_class": "database"},
+        {"event": "record.dead_lettered", "error_class": "decode"},
+    ]
+    assert Counter(paths_in(lines)) == dict.fromkeys(
+        (RESUMED, TAINTED, REBALANCED, ABORTABLE, FENCED, RECONNECTED, BISECTED), 1
+    )
+
+
+def test_a_commit_that_stays_unsure_was_not_resumed() -> None:
+    lines: list[dict[str, object]] = [
+        {"event": "transaction.unsure", "call": "commit", "kind": "retriable", "error": "_TIMED_OUT"},
+        {"event": "recovery.started", "cause": "unsure end", "rebuild": True},
+        {"event": "batch.committed"},
+    ]
+    assert not list(paths_in(lines))
+
+
+def test_the_first_share_after_a_start_is_no_rebalance() -> None:
+    start: list[dict[str, object]] = [
+        {"event": "recovery.started", "cause": "start", "rebuild": True},
+        {"event": "recovery.started", "cause": "assignment", "rebuild": False},
+    ]
+    assert not list(paths_in([*start, *start]))

@@ -108,8 +108,7 @@ class Kafka:
 def _coordinates(bootstrap: str, group: str) -> bool:
     """Ask for a group's offsets, and so let the broker make or load what it keeps them in.
 
-    Whoever comes next meets a coordinator that is there: librdkafka's admin client crashes on one that is not yet
-    (its issue 5040).
+    Whoever comes next meets a coordinator that is there and does not wait for it.
     """
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 

@@ -4,7 +4,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo test check format unit bench lock lock-jars clean
+.PHONY: help setup up down demo test chaos check format unit bench lock lock-jars clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: setup ## start, post 20 orders, kill a worker in between, prove the books,
 
 test: setup ## prove it: unit, integration and system tests on servers of their own
 	@$(BIN)/pytest -n 3 --dist loadgroup
+
+chaos: setup ## prove it under faults: 43 kills, 11 zombies, mixed faults, a model; about five minutes
+	@$(BIN)/pipeline chaos
 
 check: setup ## format, lint, types, import contracts, unit tests: under a minute
 	@$(BIN)/ruff format --check --quiet

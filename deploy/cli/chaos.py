@@ -1,7 +1,9 @@
-"""`pipeline chaos`: hurt a pipeline of its own in every way we know, and prove the books after each."""
+"""`pipeline chaos`: hurt a pipeline of its own in every way we know, and prove the books after each fault."""
 
+import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -10,27 +12,62 @@ import typer
 from rich.console import Console
 
 from benchmarks import results
-from chaos import crash_matrix
+from chaos import crash_matrix, nemesis, report, takeover
+from chaos import mutants as planted
 from chaos.crash_matrix import Kind
-from chaos.history import Conditions, Result, Run, append
+from chaos.history import Conditions, Result, Run, append, read
+from chaos.model import tier as model
 from chaos.points import named
-from common.errors import ExitCode
+from common.errors import ConfigError, ExitCode
 from deploy.cli.options import TYPER_OPTIONS, example
 from deploy.cli.proving import ProvingGround, proving_ground
+from deploy.cli.showing import show_a_kill
 
 HISTORY = Path("chaos/history/local")
+REPORT = Path("chaos/REPORT.md")
 
-app = typer.Typer(help=__doc__, **TYPER_OPTIONS)
+app = typer.Typer(**TYPER_OPTIONS)
 
 SeedOption = Annotated[int, typer.Option(min=0, help="What is ordered, hurt and when follows from it.")]
 HistoryOption = Annotated[
-    Path, typer.Option("--history", metavar="DIR", help="Where the runs are kept, one JSON line each.")
+    Path,
+    typer.Option("--history", metavar="DIR", help="Where the runs are kept: one JSON line each, a file per tier."),
 ]
+MinutesOption = Annotated[float, typer.Option(min=1.5, max=60, help="How long orders come in and faults happen.")]
+OrdersOption = Annotated[int, typer.Option(min=2_000, max=500_000, help="How many orders come in meanwhile.")]
 
 
 @app.callback(invoke_without_command=True)
-def _root() -> None:
-    """Be a group."""
+def every_change(
+    context: typer.Context,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="One kill, for the eyes: 40 s.")] = False,
+    seed: SeedOption = 1,
+    history: HistoryOption = HISTORY,
+) -> None:
+    """Hurt a pipeline of its own in every way we know; prove the books after each fault.
+
+    Without a subcommand: what every change must pass, about five minutes on two cores. 5,000 interleavings on a model
+    of Kafka; 43 kills and 11 zombies at named points, one at a time; mixed faults over 20,000 orders. Servers of its
+    own are started, and nothing of them is left. The exit code is 1 if a rule broke, 75 if a run is void.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    if quick:
+        with proving_ground(_progress()) as ground:
+            raise typer.Exit(show_a_kill(ground, Console(highlight=False, soft_wrap=True, emoji=False), seed=seed))
+    with _told(history) as (tell, conditions), _beside() as beside:
+        explored = beside.submit(model.run, seed, model.INTERLEAVINGS, conditions)
+        with proving_ground(_progress()) as ground:
+            found = [explored.result()]
+            tell(found[0])
+            found += crash_matrix.run(ground, crash_matrix.jobs(), seed=seed, report=tell, conditions=conditions)
+            found.append(takeover.run(ground, seed=seed, conditions=conditions))
+            tell(found[-1])
+            found.append(nemesis.run(ground, seed=seed, report=tell.say, conditions=conditions))
+            tell(found[-1])
+    tell.say(report.verdict(found))
+    conclude(found)
 
 
 @app.command(**example("one point", "pipeline chaos matrix --point inventory:db.committed --action kill"))
@@ -41,12 +78,103 @@ def matrix(
     seed: SeedOption = 1,
     history: HistoryOption = HISTORY,
 ) -> None:
-    """Kill at every named point, freeze at some past all time-outs; audit everything after each."""
-    if point:
-        named(point)
-    wanted = crash_matrix.jobs(point=point, kind=action)
-    with _told(history) as (ground, tell, conditions):
-        conclude(crash_matrix.run(ground, wanted, seed=seed, report=tell, conditions=conditions))
+    """Kill, or freeze, at every named point; audit after each."""
+    wanted = crash_matrix.jobs(point=str(named(point)) if point else "", kind=action)
+    if not wanted:
+        raise ConfigError(f"{point} is no point for a {action}", cure="leave --action out")
+    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+        found = crash_matrix.run(ground, wanted, seed=seed, report=tell, conditions=conditions)
+        if not point and action is None:
+            found.append(takeover.run(ground, seed=seed, conditions=conditions))
+            tell(found[-1])
+    conclude(found)
+
+
+@app.command("nemesis", **example("the same faults again", "pipeline chaos nemesis --seed 42 --minutes 2"))
+def mixed(
+    *,
+    seed: SeedOption = 1,
+    minutes: MinutesOption = 1.5,
+    orders: OrdersOption = 20_000,
+    history: HistoryOption = HISTORY,
+) -> None:
+    """Mixed faults, by a schedule that follows from the seed."""
+    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+        run = nemesis.run(ground, seed=seed, minutes=minutes, orders=orders, report=tell.say, conditions=conditions)
+        tell(run)
+    conclude([run])
+
+
+@app.command(**example("one bug", "pipeline chaos mutants --only event-built-anew"))
+def mutants(
+    *,
+    only: Annotated[list[str] | None, typer.Option(metavar="BUG", help="This one alone; may be repeated.")] = None,
+    seed: SeedOption = 1,
+    history: HistoryOption = HISTORY,
+) -> None:
+    """Plant known bugs: each is caught by its own rule.
+
+    The unchanged product passes the same runs.
+    """
+    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+        found = planted.prove(ground, seed=seed, only=only or (), report=tell, conditions=conditions)
+    conclude(found)
+
+
+@app.command(**example("over night", "pipeline chaos soak --hours 8"))
+def soak(
+    *,
+    hours: Annotated[float, typer.Option(min=0.05, max=48, help="How long.")] = 8.0,
+    seed: SeedOption = 1,
+    history: HistoryOption = HISTORY,
+) -> None:
+    """Mixed faults for hours; memory must stay flat.
+
+    So must descriptors, and connections to the database.
+    """
+    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+        run = nemesis.soak(ground, seed=seed, hours=hours, report=tell.say, conditions=conditions)
+        tell(run)
+    conclude([run])
+
+
+@app.command(**example("what failed last night", "pipeline chaos replay nemesis-42"))
+def replay(
+    run_id: Annotated[str, typer.Argument(metavar="RUN_ID", help="As the report and the history name it.")],
+    *,
+    history: HistoryOption = HISTORY,
+) -> None:
+    """Do a run again: same seed, same schedule."""
+    known = {run.id: run for run in (*read(history.parent), *read(history))}
+    if run_id not in known:
+        raise ConfigError(f"no run {run_id} in {history}", cure="pipeline chaos report names them")
+    again = known[run_id]
+    with _told(history) as (tell, conditions):
+        if again.tier == "model":
+            found = [model.run(again.seed, int(again.settings["interleavings"]), conditions)]
+            tell(found[0])
+        else:
+            with proving_ground(_progress()) as ground:
+                found = _again(again, ground, tell, conditions)
+    conclude(found)
+
+
+@app.command("report", **example("into the repository", "pipeline chaos report --history chaos/history"))
+def write_report(
+    *,
+    history: HistoryOption = HISTORY,
+    out: Annotated[Path, typer.Option(metavar="FILE", help="Where it goes; - for the standard output.")] = REPORT,
+) -> None:
+    """Write what the kept runs found, as Markdown.
+
+    Fault, what must hold, measured recovery, proof.
+    """
+    text = report.render(read(history))
+    if str(out) == "-":
+        typer.echo(text, nl=False)
+        return
+    out.write_text(text, encoding="utf-8")
+    typer.echo(f"written to {out}")
 
 
 class Teller:
@@ -59,27 +187,16 @@ class Teller:
         """Tell of a run that has ended."""
         append(self._history, run)
         style = {Result.PASSED: "green", Result.FAILED: "bold red", Result.VOID: "yellow"}[run.result]
-        facts = [f"{run.seconds:5.1f} s", f"{run.orders.get('orders', 0):6,} orders"]
-        if run.txn_open is not None:
-            facts.append(f"transaction {'open' if run.txn_open else 'closed'}")
-        if run.recovery_seconds is not None:
-            facts.append(f"next outcome after {run.recovery_seconds:.2f} s")
-        if run.stall_seconds:
-            facts.append(f"readers held {run.stall_seconds:.2f} s")
         self._console.print(f"{run.result:<7}", style=style, end="")
-        self._console.print(f"{run.subject:<38}{', '.join(facts)}", markup=False)
-        for line in (run.why, *run.culprits[1:]) if run.result is not Result.PASSED else ():
-            self._console.print(f"       {line}", style=style, markup=False, soft_wrap=True)
+        self._console.print(f"{run.subject:<40}{', '.join(_facts(run))}", markup=False)
+        if run.result is not Result.PASSED:
+            for line in dict.fromkeys((run.why, *run.culprits)):
+                self._console.print(f"       {line}", style=style, markup=False)
+            self._console.print(f"       again: pipeline chaos replay {run.id}", markup=False)
 
-
-@contextmanager
-def _told(history: Path) -> Iterator[tuple[ProvingGround, Teller, Conditions]]:
-    console = Console(highlight=False, soft_wrap=True)
-    conditions = Conditions(
-        commit=results.commit(), cores=os.cpu_count() or 1, versions=dict(results.client_versions())
-    )
-    with proving_ground(Console(stderr=True, highlight=False, soft_wrap=True)) as ground:
-        yield ground, Teller(console, history), conditions
+    def say(self, line: str) -> None:
+        """Tell of something on the way."""
+        self._console.print(line, style="dim", markup=False)
 
 
 def conclude(runs: Sequence[Run]) -> None:
@@ -88,3 +205,61 @@ def conclude(runs: Sequence[Run]) -> None:
         raise typer.Exit(ExitCode.VIOLATION)
     if any(run.result is Result.VOID for run in runs):
         raise typer.Exit(ExitCode.UNAVAILABLE)
+
+
+def _facts(run: Run) -> Iterator[str]:
+    yield f"{run.seconds:5.1f} s"
+    if run.orders.get("orders"):
+        yield f"{run.orders['orders']:6,} orders"
+    if run.faults and run.tier != "matrix":
+        yield f"{len(run.faults)} faults of {len({str(fault['kind']) for fault in run.faults})} kinds"
+    if run.txn_open is not None:
+        yield f"transaction {'open' if run.txn_open else 'closed'}"
+    if run.recovery_seconds is not None:
+        yield f"next outcome after {run.recovery_seconds:.2f} s"
+    if run.stall_seconds:
+        yield f"readers held {run.stall_seconds:.2f} s"
+
+
+def _again(run: Run, ground: ProvingGround, tell: Teller, conditions: Conditions) -> list[Run]:
+    match run.tier:
+        case "matrix" if run.subject == takeover.SUBJECT:
+            found = [takeover.run(ground, seed=run.seed, conditions=conditions)]
+        case "matrix":
+            point, _, kind = run.subject.rpartition(" ")
+            wanted = crash_matrix.jobs(point=point, kind=Kind(kind)) if kind in set(Kind) else crash_matrix.jobs()
+            return crash_matrix.run(ground, wanted, seed=run.seed, report=tell, conditions=conditions)
+        case "mutants":
+            only = [run.subject.rpartition(" ")[0]]
+            return planted.prove(ground, seed=run.seed, only=only, report=tell, conditions=conditions)
+        case "soak":
+            hours = float(run.settings["hours"])
+            found = [nemesis.soak(ground, seed=run.seed, hours=hours, report=tell.say, conditions=conditions)]
+        case _:
+            minutes, orders = float(run.settings["minutes"]), int(run.settings["orders"])
+            found = [
+                nemesis.run(
+                    ground, seed=run.seed, minutes=minutes, orders=orders, report=tell.say, conditions=conditions
+                )
+            ]
+    tell(found[0])
+    return found
+
+
+@contextmanager
+def _told(history: Path) -> Iterator[tuple[Teller, Conditions]]:
+    conditions = Conditions(
+        commit=results.commit(), cores=os.cpu_count() or 1, versions=dict(results.client_versions())
+    )
+    yield Teller(Console(highlight=False, soft_wrap=True, emoji=False), history), conditions
+
+
+@contextmanager
+def _beside() -> Iterator[ProcessPoolExecutor]:
+    """Yield a process for what needs a core of its own; it has none of our clients and threads."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield pool
+
+
+def _progress() -> Console:
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)

@@ -73,7 +73,8 @@ def _play(ground: Ground, bug: Bug, *, planted: bool, seed: int, conditions: Con
                 culprits = [f"L1 ({scene.late}x) no outcome within {OUTCOME_SECONDS_MAX:.0f} s"]
             else:
                 judgement = scene.audit(followers=trial.followers)
-                rules, culprits, orders = rules_of(judgement), culprits_of(judgement), dict(judgement.counts)
+                rules, orders = rules_of(judgement), dict(judgement.counts)
+                culprits = culprits_of(judgement) + ([] if planted else scene.unasked_deaths())
         except (VoidRunError, StoreDownError) as error:
             void = error.message
     why = void or verdict(bug, rules, culprits, planted=planted)

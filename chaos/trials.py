@@ -15,7 +15,7 @@ from chaos.checker.topics import TopicReader
 from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.load import DirectLoad, HttpLoad, Mix
 from chaos.plan import Action as Act
-from chaos.plan import Arm
+from chaos.plan import Arm, Fired
 from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
 from chaos.relay import Action, Direction, Frame
 from chaos.scene import Server
@@ -25,7 +25,7 @@ ORDERS = 200
 BATCH = "25"
 CAME_THROUGH_SECONDS_MAX = 12.0
 OUTCOME_SECONDS_MAX = 15.0
-SLEEP_SECONDS = 2.0
+SLEEP_SECONDS = 3.0
 FROZEN_SECONDS = 1.5
 TURN_SECONDS = 0.25
 LONG_TRANSACTIONS = {
@@ -65,13 +65,14 @@ class Scene:
         mix = self.mix(direct_orders=orders, poison=poison, **more)
         DirectLoad(self.lane.site.settings, self._written).run(mix)
 
-    def load_until_fired(self, arm: Arm, load: Callable[[], None]) -> None:
-        """Arm, load, and see that it fired."""
+    def load_until_fired(self, arm: Arm, load: Callable[[], None]) -> Fired:
+        """Arm, load, and return the evidence that it fired."""
         self.lane.arm(arm)
         load()
         fired = self.lane.wait_fired(arm)
         self.txn_open = fired.txn_open
         self.note(arm.action.value, point=arm.point, pid=fired.pid, fired=fired.monotonic)
+        return fired
 
     def http_load(self, api: Kept) -> HttpLoad:
         """Return what places orders over HTTP."""
@@ -80,6 +81,16 @@ class Scene:
     def note(self, kind: str, **what: Any) -> None:
         """Keep what was done, and when."""
         self.faults.append({"at": time.monotonic(), "kind": kind, **what})
+
+    def unasked_deaths(self) -> list[str]:
+        """Return who died without having been killed: the product loses nobody to the fault of another."""
+        killed = {fault["pid"] for fault in self.faults if "kill" in fault["kind"]}
+        return [
+            f"L3: {kept.name}-{kept.slot} ended with {death.code} without a fault"
+            for kept in self.lane.processes()
+            for death in kept.deaths
+            if death.pid not in killed
+        ]
 
     def audit(self, *, followers: bool) -> Judgement:
         """Judge the pipeline; what does not come through soon is judged as it stands."""
@@ -181,12 +192,21 @@ def _ask_twice_at_once(scene: Scene) -> None:
 
 
 def _sleep_on_what_was_read(scene: Scene) -> None:
-    """Let one of two workers sleep on what it read, while the other takes the same scarce stock."""
+    """Let one of two workers sleep on the stock that it read, while the other takes all of it."""
     for slot in range(2):
         scene.start("inventory", slot)
     scene.lane.wait_ready()
     arm = Arm(point="inventory:db.read", action=Act.SLEEP, seconds=SLEEP_SECONDS)
-    scene.load_until_fired(arm, scene.load)
+    # Every order wants one unit of one thing, so that nothing is left, and a single order in the sleeper's hands tells.
+    # No copies: one that the other worker decides has the sleeper's whole batch decided anew.
+    fired = scene.load_until_fired(arm, lambda: scene.load(quantity_max=1, unknown=0.0, duplicates=0.0))
+    awake_at = fired.monotonic + SLEEP_SECONDS
+    left = "SELECT 1 FROM inventory.stock WHERE available > 0"
+    scene.lane.wait(
+        lambda: not scene.lane.site.administer(left), "all stock taken", seconds=awake_at - time.monotonic()
+    )
+    if time.monotonic() > awake_at:
+        raise VoidRunError("the sleeper woke before the other worker had taken all stock")
 
 
 def _freeze_the_broker(scene: Scene) -> None:
@@ -217,7 +237,7 @@ TRIALS: Mapping[str, Trial] = {
     "event-built-anew": _kill("inventory:db.committed"),
     "no-taint": Trial(hurt=_repeat_a_commit_late),
     "key-checked-then-stored": Trial(hurt=_ask_twice_at_once),
-    "blind-decrement": Trial(hurt=_sleep_on_what_was_read, skus=4, units=40),
+    "blind-decrement": Trial(hurt=_sleep_on_what_was_read, skus=1, units=20),
     "dead-letter-outside": _kill("inventory:dlq.produced", poison=0.05),
     "accepted-too-early": Trial(hurt=_freeze_the_broker, alone=True),
 }

@@ -36,7 +36,7 @@ log = get_logger()
 
 
 class InventoryStep:
-    """Reserve stock for orders, once each. `batch_records_max`: the largest batch, narrowed while one is poison."""
+    """Reserve stock for orders, once each. `batch_records_max`: the largest batch, narrowed after doubtful starts."""
 
     def __init__(self, *, connection: HotConnection, codec: Codec, namespace: str, batch_records_max: int) -> None:
         self._connection = connection
@@ -46,7 +46,6 @@ class InventoryStep:
         self._failed_topic = INVENTORY_FAILED.within(namespace)
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
         self._begun: set[Partition] = set()
-        self._suspect: Coordinate | None = None
         self._tally: Counter[str] = Counter()
 
     @property
@@ -59,15 +58,15 @@ class InventoryStep:
         self._guard_starts(batch)
         arrivals, letters = self._decode(batch)
         self._point("decoded")
-        try:
-            events = rerun(lambda connection: self._decide(connection, arrivals), self._connection) if arrivals else []
-        except Poison as poison:
-            return self._isolate(batch, poison)
+        events, rejected = self._answer(arrivals)
+        if rejected:
+            records = {Coordinate(record.partition, record.offset): record for record in batch}
+            letters += [self._letter(records[at], Undecodable("database", str(poison))) for at, poison in rejected]
         self._point("db.committed")
         return Plan(records=events, offsets=next_offsets(batch), dead_letters=letters)
 
     def settled(self, plan: Plan) -> None:
-        """Count what is now visible; take more again after poison."""
+        """Count what is now visible; take more again."""
         for verdict, orders in self._tally.items():
             metrics.INVENTORY_DECISIONS.labels(verdict).inc(orders)
         self._tally.clear()
@@ -76,7 +75,7 @@ class InventoryStep:
         self._limit = min(2 * self._limit, self._limit_max)
 
     def narrow(self) -> None:
-        """Halve the limit: somewhere in the batch is a record that the database rejects."""
+        """Halve the limit: somewhere in the batch may be a record that ends processes."""
         self._limit = max(1, self._limit // 2)
 
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:  # noqa: ARG002 - nothing is kept per partition
@@ -125,6 +124,31 @@ class InventoryStep:
                 arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
         return arrivals, letters
 
+    def _answer(self, arrivals: Sequence[Arrival]) -> tuple[list[OutputRecord], list[tuple[Coordinate, Poison]]]:
+        """Return the events of these orders, and which ones the database rejects, each alone and twice.
+
+        A part that is rejected is halved and tried again at once, in transactions of their own, so that the good halves
+        commit. Taking less from the topic instead finds no end under load: what comes next is mostly of another
+        partition, succeeds, and lets the batch grow again. No decision stands for what is rejected: it holds no stock.
+        """
+        if not arrivals:
+            return [], []
+        try:
+            return self._decided(arrivals), []
+        except Poison as poison:
+            log.warning("orders.rejected", orders=len(arrivals), cause=str(poison))
+        if len(arrivals) == 1:
+            try:
+                return self._decided(arrivals), []
+            except Poison as poison:
+                return [], [(arrivals[0].coordinate, poison)]
+        half = len(arrivals) // 2
+        parts = [self._answer(part) for part in (arrivals[:half], arrivals[half:])]
+        return [event for events, _ in parts for event in events], [each for _, rejected in parts for each in rejected]
+
+    def _decided(self, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
+        return rerun(lambda connection: self._decide(connection, arrivals), self._connection)
+
     def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
         """Return the events of the batch; the decisions that they tell are committed."""
         snapshot = decision_store.read(
@@ -141,7 +165,7 @@ class InventoryStep:
         decisions = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
         with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
             events = [self._event(arrival, decision) for arrival, decision in owners(arrivals, decisions)]
-        self._tally = Counter("reserved" if row.decision.reserved else "failed" for row in new)
+        self._tally.update("reserved" if row.decision.reserved else "failed" for row in new)
         metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
         return events
 
@@ -198,20 +222,6 @@ class InventoryStep:
                 ),
             ),
         )
-
-    def _isolate(self, batch: Sequence[InputRecord], poison: Poison) -> Plan:
-        """Dead-letter a record that stands alone and was rejected twice; before that, raise to have less taken.
-
-        The database rejected the row, so there is no decision: no stock is held for what goes to the dead letters.
-        """
-        first = batch[0]
-        coordinate = Coordinate(first.partition, first.offset)
-        if len(batch) > 1 or self._suspect != coordinate:
-            self._suspect = coordinate if len(batch) == 1 else None
-            raise poison
-        self._suspect = None
-        letter = self._letter(first, Undecodable("database", str(poison)))
-        return Plan(records=[], offsets=next_offsets(batch), dead_letters=[letter])
 
     def _letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
         log.warning(

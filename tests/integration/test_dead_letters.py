@@ -295,6 +295,34 @@ def write_with_header(pipeline: Pipeline, name: bytes, value: bytes) -> None:
     assert producer.flush(20) == 0
 
 
+def test_order_that_the_database_rejects_costs_no_rewind_and_holds_up_nobody(shop: Shop) -> None:
+    """Rejected orders among good ones: one dead letter each, and the batch is not taken from the topic again."""
+    with shop.pipeline.administer() as connection:
+        connection.exec_driver_sql(
+            """
+            CREATE FUNCTION inventory.refuse_marked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                IF 'marked' = ANY(NEW.skus) THEN RAISE EXCEPTION 'refused' USING ERRCODE = '22023'; END IF;
+                RETURN NEW;
+            END $$
+            """
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER refuse_marked BEFORE INSERT ON inventory.decision"
+            " FOR EACH ROW EXECUTE FUNCTION inventory.refuse_marked()"
+        )
+    marked = shop.codec.encode(make_order(lines=[("marked", 1)]))
+    good, offsets = [], []
+    for _ in range(3):
+        good += [shop.order().order_id for _ in range(20)]
+        offsets.append(shop.write(marked))
+    good.append(shop.order().order_id)
+    wait_for(lambda: set(good) <= set(shop.outcomes()), what="the outcomes of the good orders")
+    letters = [shop.letters(offset) for offset in offsets]
+    assert [[letter.told("dlq_error_class") for letter in each] for each in letters] == [["database"]] * 3
+    assert '"cause": "poison"' not in shop.worker.output()
+    assert shop.worker.exit_code is None
+
+
 def test_worker_lived_through_all_of_it__and_its_log_holds_no_value(shop: Shop) -> None:
     shop.write(b"\x07 jane.roe@example.org pays with 4111111111111111")
     last = shop.order()

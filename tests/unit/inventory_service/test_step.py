@@ -1,4 +1,4 @@
-"""How the step takes less while a batch is poison, and when a record alone becomes a dead letter."""
+"""How the step takes apart what the database rejects, and takes less after doubtful starts."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,6 +10,7 @@ from common.config import PostgresSettings
 from common.errors import Poison
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
 from common.postgres.connection import hot_connection
+from inventory_service.core.replay import Arrival
 from inventory_service.io.step import InventoryStep
 from tests.factories import make_codec, make_order
 
@@ -34,7 +35,7 @@ def committed(letters: Sequence[OutputRecord] = ()) -> Plan:
     return Plan(records=[], offsets={INPUT: CommitPoint(1)}, dead_letters=letters)
 
 
-def test_limit_halves_while_a_batch_is_poison_and_never_falls_below_one(step: InventoryStep) -> None:
+def test_limit_halves_after_doubtful_starts_and_never_falls_below_one(step: InventoryStep) -> None:
     limits = []
     for _ in range(11):
         limits.append(step.limit)
@@ -52,28 +53,57 @@ def test_each_success_doubles_the_limit_up_to_its_setting(step: InventoryStep) -
     assert limits == [1, 2, 4, 8, 16, 32, 64, 128, 256, 500, 500]
 
 
-def test_poison_among_others_is_never_a_dead_letter__less_is_taken(step: InventoryStep) -> None:
-    for _ in range(3):
-        with pytest.raises(Poison):
-            step._isolate(records(b"a", b"b"), POISON)
+class Rejecting(InventoryStep):
+    """A step whose database rejects certain orders; `tried` holds the sizes of what it was given."""
+
+    bad: frozenset[str] = frozenset()
+    failures = 1_000
+
+    def _decided(self, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
+        self.tried = [*getattr(self, "tried", []), len(arrivals)]
+        if self.failures and any(arrival.order.order_id in self.bad for arrival in arrivals):
+            self.failures -= 1
+            raise POISON
+        return [OutputRecord("blue.inventory.reserved", b"ada", arrival.value, ()) for arrival in arrivals]
 
 
-def test_record_that_stands_alone_is_a_dead_letter_when_it_fails_the_second_time(step: InventoryStep) -> None:
-    (alone,) = records(b"a")
-    with pytest.raises(Poison):
-        step._isolate([alone], POISON)
-    plan = step._isolate([alone], POISON)
-    (letter,) = plan.dead_letters
-    assert (letter.topic, letter.key, letter.value) == (DEAD_LETTERS, b"ada", b"a")
-    assert dict(letter.headers)["dlq_error_class"] == b"database"
-    assert (plan.records, plan.offsets) == ([], {INPUT: CommitPoint(8)})
+@pytest.fixture
+def rejecting() -> Iterator[Rejecting]:
+    nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
+    with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
+        step = Rejecting(connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500)
+        step._begun.add(INPUT)
+        yield step
 
 
-def test_two_records_that_fail_once_each_are_no_dead_letters(step: InventoryStep) -> None:
-    one, other = records(b"a", b"b")
-    for record in (one, other, one, other):
-        with pytest.raises(Poison):
-            step._isolate([record], POISON)
+@pytest.mark.parametrize("bad", [{0}, {99}, {37}, {0, 99}, {10, 11, 12}, set(range(100))])
+def test_what_the_database_rejects_is_a_dead_letter_and_all_around_it_is_answered_in_order(
+    rejecting: Rejecting, bad: set[int]
+) -> None:
+    codec = make_codec()
+    orders = [make_order() for _ in range(100)]
+    values = [codec.encode(order) for order in orders]
+    rejecting.bad = frozenset(orders[number].order_id for number in bad)
+    plan = rejecting.decide(records(*values))
+    assert [record.value for record in plan.records] == [values[n] for n in range(100) if n not in bad]
+    assert [letter.value for letter in plan.dead_letters] == [values[n] for n in sorted(bad)]
+    assert {dict(letter.headers)["dlq_error_class"] for letter in plan.dead_letters} == {b"database"}
+    assert plan.offsets == {INPUT: CommitPoint(107)}
+
+
+def test_one_rejected_order_among_500_costs_few_transactions(rejecting: Rejecting) -> None:
+    codec = make_codec()
+    orders = [make_order() for _ in range(500)]
+    rejecting.bad = frozenset({orders[123].order_id})
+    rejecting.decide(records(*map(codec.encode, orders)))
+    assert len(rejecting.tried) <= 2 * 10 + 1
+
+
+def test_record_that_stands_alone_is_no_dead_letter_when_it_fails_only_once(rejecting: Rejecting) -> None:
+    order = make_order()
+    rejecting.bad, rejecting.failures = frozenset({order.order_id}), 1
+    plan = rejecting.decide(records(make_codec().encode(order)))
+    assert (len(plan.records), len(plan.dead_letters)) == (1, 0)
 
 
 def test_undecodable_records_are_letters_and_the_rest_are_arrivals_in_order(step: InventoryStep) -> None:

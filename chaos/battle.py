@@ -17,12 +17,13 @@ from urllib.parse import urlsplit
 
 from chaos import paths
 from chaos.checker.audit import Auditor
-from chaos.checker.evidence import Evidence
+from chaos.checker.evidence import Evidence as Testimonies
+from chaos.checker.http_history import read_history
 from chaos.checker.judge import Judgement
 from chaos.checker.snapshots import StockSampler
-from chaos.checker.testimony import Kind
+from chaos.checker.testimony import Kind, Request
 from chaos.checker.written import read_written
-from chaos.faults import FAULTS, Field, Hurts
+from chaos.faults import FAULTS, Evidence, Field, Hurts
 from chaos.faults.topic import have_marked_orders_refused
 from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.load import DirectLoad, HttpLoad, Mix
@@ -31,6 +32,8 @@ from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
 from chaos.schedule import Planned
 from common.errors import ExitCode, PipelineError
+from common.kafka.schema_registry import open_codec
+from common.topics import ORDERS_CREATED
 
 PARTITIONS = 8
 CAME_THROUGH_SECONDS_MAX = 60.0
@@ -51,7 +54,6 @@ WORKER_OPTIONS = {
     "PIPELINE_BATCH_RECORDS_MAX": "100",
 }
 """A batch may take 6 s, and a backlog takes many."""
-BY_LOAD = ("duplicates", "late and early orders", "same key at once")
 Spared = frozenset[tuple[str, int]]
 DISRUPTIVE = frozenset({Hurts.WORKERS, Hurts.WIRE, Hurts.BROKER, Hurts.DATABASE})
 
@@ -111,6 +113,7 @@ def open_battle(ground: Ground, name: str, *, seed: int, spared: Spared = frozen
                 lane=lane,
                 kafka=kafka,
                 postgres=postgres,
+                codec=open_codec(site.settings, (ORDERS_CREATED,)),
                 spared=spared,
                 hot_sku=skus[LOCKED_SKU],
                 worker_options=WORKER_OPTIONS,
@@ -264,15 +267,17 @@ class Battle:
     def _count_faults_of_the_load(self, mix: Mix) -> None:
         """Name what the load itself does wrong on purpose, as faults with their number."""
         written = read_written([self._folder / "written.jsonl"])
-        counts = {
-            "duplicates": sum(each.kind is Kind.COPY and each.at is not None for each in written),
-            "late and early orders": round(mix.late * sum(each.kind is Kind.ORDER for each in written)),
-            "same key at once": round(mix.http_orders * mix.keyed * mix.paired),
+        copies = Counter(each.what for each in written if each.kind is Kind.COPY and each.at is not None)
+        at_once = _at_once(read_history([self._folder / "history.jsonl"]))
+        evidence: dict[str, Evidence] = {
+            "duplicates": dict(copies),
+            "late and early orders": {"share": mix.late} if written else {},
+            "same key at once": {"pairs": at_once} if at_once else {},
         }
-        self.course.faults += [{"at": 0.0, "kind": kind, "records": counts[kind]} for kind in BY_LOAD if counts[kind]]
+        self.course.faults += [{"at": 0.0, "kind": kind, **seen} for kind, seen in evidence.items() if seen]
 
-    def _evidence(self) -> Evidence:
-        return Evidence(
+    def _evidence(self) -> Testimonies:
+        return Testimonies(
             history=self._folder / "history.jsonl",
             written=[self._folder / "written.jsonl", self.field.planted],
             snapshots=self._folder / "stock.jsonl",
@@ -287,7 +292,7 @@ class Battle:
     def _unasked_ends(self) -> list[str]:
         """Return the ends that no fault brought about and that no process meant."""
         wanted = {fired.pid for fired in read_evidence(self.field.lane.evidence) if fired.action in _ENDED_BY_ARM}
-        wanted |= {fault["pid"] for fault in self.course.faults if "pid" in fault}
+        wanted |= self.field.killed
         return [
             f"{kept.name} {kept.slot} ended with {death.code}, which no fault asked for"
             for kept in self._everyone()
@@ -334,3 +339,15 @@ class Battle:
         for thread in ends:
             thread.join()
         return found
+
+
+def _at_once(requests: Sequence[Request]) -> int:
+    """Return how many requests began while another one under the same key was under way."""
+    busy: dict[tuple[str, str], float] = {}
+    found = 0
+    for request in requests:
+        if request.key is not None:
+            holder = (request.user, request.key)
+            found += request.began < busy.get(holder, 0.0)
+            busy[holder] = max(busy.get(holder, 0.0), request.ended or request.began)
+    return found

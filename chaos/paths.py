@@ -31,6 +31,11 @@ def taken(logs: Iterable[Path], *, replays: int) -> dict[str, int]:
     return dict(found)
 
 
+def since(marks: Mapping[Path, int]) -> Counter[str]:
+    """Return the paths that logs tell of behind these positions in bytes."""
+    return Counter(path for log, mark in marks.items() for path in paths_in(_lines(log, mark)))
+
+
 def paths_in(lines: Iterable[Line]) -> Iterator[str]:
     """Yield the paths that the lines of one slot's log tell of, in order.
 
@@ -70,11 +75,13 @@ def _paths_of(line: Line) -> Iterator[str]:
             yield PAUSED
 
 
-def _lines(log: Path) -> Iterator[Line]:
-    for text in log.read_text(encoding="utf-8", errors="replace").splitlines():
-        if text.startswith("{"):
-            try:
-                line = json.loads(text)
-            except ValueError:  # its process died while it wrote
-                continue
-            yield line
+def _lines(log: Path, mark: int = 0) -> Iterator[Line]:
+    with log.open("rb") as file:
+        file.seek(mark)
+        for text in file:
+            if text.startswith(b"{"):
+                try:
+                    line = json.loads(text)
+                except ValueError:  # its process died while it wrote, or writes still
+                    continue
+                yield line

@@ -7,7 +7,7 @@ import time
 from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 
-from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts, told
+from chaos.faults.field import FIRED_SECONDS_MAX, READY_SECONDS_MAX, Evidence, Fault, Field, Hurts, told
 from chaos.lane import Kept, VoidRunError
 from chaos.plan import Action, Arm
 from chaos.points import POINTS, Way
@@ -34,8 +34,9 @@ def kill_api(field: Field, _chance: random.Random) -> Evidence:
     child, pid = kept.child, kept.pid
     if child is None:
         raise VoidRunError("the API was gone before it could be killed")
+    field.killed.add(pid)
     child.kill()
-    field.lane.wait(lambda: kept.ready and kept.pid != pid, "the API ready again")
+    field.lane.wait(lambda: kept.pid not in {0, pid} and kept.ready, "the API ready again", seconds=READY_SECONDS_MAX)
     return {"pid": pid}
 
 

@@ -11,14 +11,19 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from chaos import paths
 from chaos.lane import Kept, Lane, VoidRunError
 from chaos.plan import Arm, Fired
 from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
+from common.events.codec import Codec
 
 FIRED_SECONDS_MAX = 60.0
 """How long a fault waits for its moment: another one may have its victim down."""
 READY_SECONDS_MAX = 60.0
+TRIES_MAX = 3
+TAKEN_SECONDS_MAX = 4.0
+LOOK_SECONDS = 0.1
 
 Evidence = dict[str, Any]
 
@@ -53,11 +58,14 @@ class Field:
     lane: Lane
     kafka: KafkaProxy
     postgres: PostgresProxy
+    codec: Codec
     spared: frozenset[tuple[str, int]] = frozenset()
     """Services and slots that no fault ends."""
     hot_sku: str
     worker_options: Mapping[str, str]
     """What the environment of each inventory worker has besides."""
+    killed: set[int] = field(default_factory=set)
+    """Processes that a fault ended from outside."""
     stops: list[Stopped] = field(default_factory=list)
     others: list[Kept] = field(default_factory=list)
     """Processes that came and went."""
@@ -80,6 +88,21 @@ class Field:
             with self._lock:
                 del self._arms[arm.id]
                 self.lane.arm(*self._arms.values())
+
+    def provoke(self, path: str, act: Callable[[], Evidence]) -> Evidence:
+        """Do it until a worker takes this recovery path, a few times at most: another fault may have come between.
+
+        Raises VoidRunError if none did.
+        """
+        for tries in range(1, TRIES_MAX + 1):
+            marks = {log: log.stat().st_size for log in self.lane.site.folder.glob("inventory-*.log")}
+            seen = act()
+            deadline = time.monotonic() + TAKEN_SECONDS_MAX
+            while time.monotonic() < deadline:
+                if paths.since(marks)[path]:
+                    return {**seen, "tries": tries}
+                time.sleep(LOOK_SECONDS)
+        raise VoidRunError(f"no worker took the recovery path '{path}' in {TRIES_MAX} tries")
 
     def worker_of(self, pid: int) -> Kept | None:
         """Return the kept process with this id, if it still lives."""
@@ -106,6 +129,7 @@ class Field:
             code = child.wait(8.0)
             if code is None:
                 child.kill()
+            self.lane.wait(lambda: kept.child is not child, "the keeper seeing the end")  # or it would be a death
         stopped = Stopped(f"{kept.name} {kept.slot}", began, time.monotonic() - began, code)
         self.stops.append(stopped)
         return stopped

@@ -19,9 +19,7 @@ from chaos.lane import VoidRunError
 from chaos.load.poison import POISON
 from chaos.scene import Site
 from common.events import envelope
-from common.events.codec import Codec
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.schema_registry import open_codec
 from common.topics import MESSAGE_BYTES_MAX, ORDERS_CREATED
 
 REFUSED_SKU = "refused-by-the-database"
@@ -47,21 +45,20 @@ def have_marked_orders_refused(site: Site) -> None:
 
 def poison(field: Field, chance: random.Random) -> Evidence:
     """Write one record of every form that holds no order, and one order that the database rejects."""
-    codec = open_codec(field.lane.site.settings, (ORDERS_CREATED,))
     records: list[tuple[str, OrderCreated, bytes | None]] = []
     for what, spoil in POISON.items():
         order = _order("tea")
-        records.append((what, order, spoil(codec, order)))
-    records += [(REFUSED, order, codec.encode(order)) for order in (_order(REFUSED_SKU),)]
+        records.append((what, order, spoil(field.codec, order)))
+    refused = _order(REFUSED_SKU)
+    records.append((REFUSED, refused, field.codec.encode(refused)))
     chance.shuffle(records)
     return {"records": _plant(field, records, chance), "forms": len(records)}
 
 
 def reject(field: Field, chance: random.Random) -> Evidence:
     """Write a few orders that the database rejects: the batches with them must be taken apart."""
-    codec: Codec = open_codec(field.lane.site.settings, (ORDERS_CREATED,))
     orders = [_order(REFUSED_SKU) for _ in range(chance.randint(1, 3))]
-    return {"records": _plant(field, [(REFUSED, order, codec.encode(order)) for order in orders], chance)}
+    return {"records": _plant(field, [(REFUSED, order, field.codec.encode(order)) for order in orders], chance)}
 
 
 def _order(sku: str) -> OrderCreated:

@@ -8,6 +8,7 @@ from typing import Any
 
 from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
+from chaos.paths import RESUMED
 from chaos.proxy import COMMIT, END_TXN, FETCH, PRODUCE, TXN_OFFSET_COMMIT
 from chaos.relay import Action, Direction, Relay, Rule
 
@@ -49,7 +50,10 @@ def lose_commit_answer(field: Field, chance: random.Random) -> Evidence:
 
 def hold_commit(field: Field, _chance: random.Random) -> Evidence:
     """Hold an EndTxn back for longer than one call to commit waits."""
-    return _meet(field.kafka, END_TXN, direction=REQUEST, action=Action.HOLD, seconds=HELD_COMMIT_SECONDS)
+    return field.provoke(
+        RESUMED,
+        lambda: _meet(field.kafka, END_TXN, direction=REQUEST, action=Action.HOLD, seconds=HELD_COMMIT_SECONDS),
+    )
 
 
 def disturb_offsets(field: Field, chance: random.Random) -> Evidence:

@@ -5,6 +5,7 @@ import time
 
 from chaos.faults.field import Evidence, Fault, Field, Hurts, told
 from chaos.lane import Kept
+from chaos.paths import ABORTABLE, FENCED
 from chaos.plan import Action, Arm
 from chaos.points import POINTS, ZOMBIES, Way
 from common.errors import ExitCode
@@ -48,12 +49,17 @@ def zombie(field: Field, chance: random.Random) -> Evidence:
 
 def zombie_in_transaction(field: Field, _chance: random.Random) -> Evidence:
     """Stop before the commit of an open transaction until the broker has ended it: the sleeper is fenced."""
-    return _sleep(field, Arm(point="inventory:offsets_sent", action=Action.STOP, flush=True), ZOMBIE_SECONDS)
+    return field.provoke(
+        FENCED,
+        lambda: _sleep(field, Arm(point="inventory:offsets_sent", action=Action.STOP, flush=True), ZOMBIE_SECONDS),
+    )
 
 
 def zombie_of_a_session(field: Field, _chance: random.Random) -> Evidence:
     """Stop in a transaction for longer than the session alone: its offsets are refused."""
-    return _sleep(field, Arm(point="inventory:produced", action=Action.STOP), SHORT_SECONDS)
+    return field.provoke(
+        ABORTABLE, lambda: _sleep(field, Arm(point="inventory:produced", action=Action.STOP), SHORT_SECONDS)
+    )
 
 
 def _sleep(field: Field, arm: Arm, seconds: float) -> Evidence:

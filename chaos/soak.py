@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from chaos.battle import Battle, open_battle
 from chaos.checker.errors import StoreDownError
 from chaos.faults import FAULTS
-from chaos.growth import Growth, Life, grown, long_lived
+from chaos.growth import EVERY_SECONDS, Growth, Life, grown, long_lived
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import VoidRunError
 from chaos.paths import REQUIRED
@@ -31,6 +31,7 @@ ORDERS_PER_SECOND = 175
 FAULTS_PER_WINDOW = 2
 SPARED = frozenset({("inventory", 1), ("order-projection", 0)})
 SEEDS_PER_SOAK = 1000
+SAMPLES_OF_A_SHORT_ROUND = 12
 VOIDS_MAX = 0.1
 """Of a soak's faults so many may not have found their moment; they do not count."""
 
@@ -98,7 +99,8 @@ def _round(ground: Ground, seed: int, number: int, seconds: float, total: _Sum, 
     plan = schedule(seed, seconds, tuple(FAULTS), per_window=FAULTS_PER_WINDOW)
     with ExitStack() as opened:
         battle = opened.enter_context(open_battle(ground, f"soak-{seed}", seed=seed, spared=SPARED))
-        with Growth(lambda: _lives(battle), lambda: _sessions(battle)) as growth:
+        every_seconds = min(EVERY_SECONDS, seconds / SAMPLES_OF_A_SHORT_ROUND)
+        with Growth(lambda: _lives(battle), lambda: _sessions(battle), every_seconds=every_seconds) as growth:
             told = battle.fight(plan, seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report)
         judgement, complaints = battle.judge(report=report)
         found = [*culprits_of(judgement), *complaints, *grown(growth.samples)]

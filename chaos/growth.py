@@ -15,9 +15,9 @@ MEGABYTE = 1 << 20
 ALLOWED: Mapping[str, tuple[float, float]] = {
     "megabytes": (1.15, 16.0),
     "descriptors": (1.0, 8.0),
-    "connections": (1.0, 3.0),
+    "connections": (1.0, 10.0),
 }
-"""By how much the last third may exceed the first: a factor, and then so many."""
+"""By how much the last third may exceed the first: a factor, and then so many. A pool of a killed API fills anew."""
 
 
 class Life(NamedTuple):

@@ -12,7 +12,7 @@ WORKER = Life("inventory 1", 42)
     [
         ("megabytes", [100 + 2.0 * minute for minute in range(30)]),
         ("descriptors", [20 + 1.0 * minute for minute in range(30)]),
-        ("connections", [10.0] * 10 + [12.0] * 10 + [15.0] * 10),
+        ("connections", [10.0] * 10 + [15.0] * 10 + [21.0] * 10),
     ],
 )
 def test_what_grows_is_named(what: str, series: list[float]) -> None:

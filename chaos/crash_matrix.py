@@ -220,7 +220,7 @@ class Scene:
             started=started,
             seconds=round(time.monotonic() - began, 2),
             txn_open=found.txn_open,
-            faults=found.faults,
+            faults=[{**fault, "at": round(fault["at"] - began, 2)} for fault in found.faults],
             orders=dict(judgement.counts) if judgement else {},
             rules=rules_of(judgement) if judgement else {},
             culprits=culprits,

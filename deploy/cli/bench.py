@@ -36,7 +36,7 @@ def reserve(
     seconds: Annotated[float, typer.Option(min=1, max=60, help="Length of a turn, after 3 s of warm-up.")] = 4.0,
     orders_ahead: Annotated[
         int, typer.Option(min=10_000, max=2_000_000, help="Unread orders before the first turn; later ones adapt.")
-    ] = 150_000,
+    ] = 300_000,
     seed: Annotated[int, typer.Option(min=0, help="What is ordered follows from it.")] = 1,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Where the JSON file goes.", show_default="benchmarks/results")

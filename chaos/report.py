@@ -142,7 +142,7 @@ def _mutants(runs: Sequence[Run]) -> str:
         return ""
     planted = [run for run in mine if run.subject.endswith(" planted")]
     caught = sum(run.result is Result.PASSED for run in planted)
-    rows = [(run.subject, _must_hold(run.subject), f"{run.seconds:.0f} s", _proof(run)) for run in mine]
+    rows = [(run.subject, _expected(run), f"{run.seconds:.0f} s", _proof(run)) for run in mine]
     return "\n".join(
         [
             f"## Planted bugs: {caught} of {len(planted)} caught by their own rule",
@@ -163,6 +163,13 @@ def _trend(runs: Sequence[Run]) -> str:
     return "\n".join(
         ["## The last runs of mixed faults", "", *_table(("when", "seed", "result", "orders", "took"), rows)]
     )
+
+
+def _expected(run: Run) -> str:
+    """Say what the bug does and which rule must catch it, or that nothing may break."""
+    if run.subject.endswith(" planted") and "rule" in run.settings:
+        return f"{run.settings.get('wrong', '')}: caught by {run.settings['rule']}"
+    return _must_hold(run.subject)
 
 
 def _must_hold(subject: str) -> str:

@@ -164,8 +164,10 @@ class Battle:
             with lock:
                 told.update(http=tally.orders, ok=tally.ok, fail=tally.fail, info=tally.info)
 
+        direct = DirectLoad(site.settings, self._folder / "written.jsonl")
+
         def write() -> None:
-            tally = DirectLoad(site.settings, self._folder / "written.jsonl").run(mix)
+            tally = direct.run(mix)
             with lock:
                 told.update(direct=tally.orders, written=tally.ok, unsure=tally.info)
 
@@ -175,7 +177,11 @@ class Battle:
             for hurts in Hurts
             if (mine := [each for each in plan if FAULTS[each.kind].hurts is hurts])
         ]
-        self._join(direct_load, web_load, attacks, seconds=seconds, orders=orders, web=web, told=told)
+        try:
+            self._join(direct_load, web_load, attacks, seconds=seconds, orders=orders, web=web, told=told)
+        finally:
+            web.stop.set()  # also when a signal ends the run: nobody goes on at servers that are gone
+            direct.stop.set()
         if self._failures:
             raise self._failures[0]
         self._count_faults_of_the_load(mix)

@@ -46,7 +46,7 @@ class InventoryStep:
         self._failed_topic = INVENTORY_FAILED.within(namespace)
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
         self._begun: set[Partition] = set()
-        self._tally: Counter[str] = Counter()
+        self._tally: Counter[str | None] = Counter()  # orders decided now, by reason
 
     @property
     def limit(self) -> int:
@@ -67,8 +67,9 @@ class InventoryStep:
 
     def settled(self, plan: Plan) -> None:
         """Count what is now visible; take more again."""
-        for verdict, orders in self._tally.items():
-            metrics.INVENTORY_DECISIONS.labels(verdict).inc(orders)
+        for reason, orders in self._tally.items():
+            verdict, told = ("reserved", metrics.NO_REASON) if reason is None else ("failed", reason)
+            metrics.INVENTORY_DECISIONS.labels(verdict, told).inc(orders)
         self._tally.clear()
         for _ in plan.dead_letters:
             metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc()
@@ -165,7 +166,7 @@ class InventoryStep:
         decisions = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
         with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
             events = [self._event(arrival, decision) for arrival, decision in owners(arrivals, decisions)]
-        self._tally.update("reserved" if row.decision.reserved else "failed" for row in new)
+        self._tally.update(row.reason for row in new)
         metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
         return events
 

@@ -90,7 +90,26 @@ def _parse_options(value: Any) -> Any:
 ClientOptions = Annotated[Mapping[str, str | int | float | bool], NoDecode, BeforeValidator(_parse_options)]
 
 
-class KafkaSettings(Settings):
+class RegistrySettings(Settings):
+    """Where the schema registry is, and what is kept for the time when it is away."""
+
+    registry_url: str = Field(
+        pattern=r"^https?://",
+        description="Schema Registry with the Confluent API.",
+        examples=["http://127.0.0.1:8081/apis/ccompat/v7"],
+    )
+    schema_cache_dir: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        default=None,
+        description="Folder for what the registry confirmed: with it a process starts while the registry is away."
+        " It belongs to the registry's data and is emptied with it. Without one, such a process waits.",
+        examples=["/var/cache/order-pipeline"],
+    )
+    schema_cache_days: int = Field(
+        default=7, ge=1, le=365, description="So long what stands there is believed.", examples=[7]
+    )
+
+
+class KafkaSettings(RegistrySettings):
     """Where the broker and the registry are."""
 
     kafka_bootstrap: str = Field(
@@ -115,11 +134,6 @@ class KafkaSettings(Settings):
         repr=False,  # may hold sasl.password
         description="librdkafka options for producers alone, as JSON.",
         examples=['{"transaction.timeout.ms": 10000}'],
-    )
-    registry_url: str = Field(
-        pattern=r"^https?://",
-        description="Schema Registry with the Confluent API.",
-        examples=["http://127.0.0.1:8081/apis/ccompat/v7"],
     )
 
 

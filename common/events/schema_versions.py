@@ -42,8 +42,8 @@ class SchemaVersion:
 
     @property
     def sha256(self) -> str:
-        """Return a fingerprint of all that the schema says; spacing and the order of members say nothing."""
-        return hashlib.sha256(json.dumps(json.loads(self.text), sort_keys=True).encode()).hexdigest()
+        """Return the fingerprint of the schema."""
+        return fingerprint(self.text)
 
     def __str__(self) -> str:
         return f"{self.event} v{self.number}"
@@ -67,6 +67,15 @@ def events(schemas: Traversable = PACKAGED) -> tuple[str, ...]:
 def newest(event: str) -> SchemaVersion:
     """Return the version that this code writes."""
     return versions(event)[-1]
+
+
+def fingerprint(text: str) -> str:
+    """Return the SHA-256 of all that a schema says; JSON's spacing and order of members say nothing."""
+    try:
+        form = json.dumps(json.loads(text), sort_keys=True)
+    except ValueError:  # Protobuf, for example
+        form = text
+    return hashlib.sha256(form.encode()).hexdigest()
 
 
 def parse(text: str) -> Any:

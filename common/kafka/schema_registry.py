@@ -1,48 +1,74 @@
 """Schemas and their ids: services look up what is packaged with them, provisioning alone registers.
 
 The registry answers within seconds or not at all: `Busy` says so, and whoever asked tries again. After start a service
-needs it only for a schema that another writer used; its own are known by then.
+needs it only for a schema that another release used; its own versions, old ones included, are known by then. A start
+while the registry is away lives on what it confirmed before (`schema_cache`), and has that confirmed once it is back.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
-from common.config import KafkaSettings
+from common.config import RegistrySettings
 from common.errors import Busy, FatalError, PipelineError, Undecodable
-from common.events.codec import Codec, schema_text
+from common.events.codec import Codec
+from common.events.schema_versions import fingerprint, newest, versions
+from common.kafka.schema_cache import SchemaCache
+from common.log import get_logger
 from common.topics import EVENT_TOPICS, Topic
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 """A new schema reads what every older one wrote, and the other way round."""
+CONFIRM_SECONDS = 5.0
+"""Between two looks for a registry that was away at the start."""
 
 _TIMEOUT_SECONDS = 3
+_SCHEMA_NOT_FOUND = 40403
+_NOTHING_OF_THAT_NAME = {40401, 40402, _SCHEMA_NOT_FOUND}
+
+log = get_logger()
 
 
-def open_codec(settings: KafkaSettings, topics: Sequence[Topic]) -> Codec:
+class UnregisteredError(PipelineError):
+    """The registry has no such schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of the packaged schemas: event -> id of its newest one, id -> text of every version."""
+
+    ids: dict[str, int] = field(default_factory=dict)
+    texts: dict[int, str] = field(default_factory=dict)
+
+
+def open_codec(settings: RegistrySettings, topics: Sequence[Topic]) -> Codec:
     """Return a codec that writes the packaged schemas of these topics and reads any registered one.
 
     Raises PipelineError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
-    does not answer now. The codec raises Undecodable for an id nobody registered, Busy while the registry is away.
+    does not answer now and did not confirm the schemas lately. The codec raises Undecodable for an id nobody
+    registered, Busy while the registry is away.
     """
+    events = [topic for topic in topics if topic.value is not None]
+    cache = SchemaCache.of(settings)
     try:
-        with _registry(settings) as client:
-            ids = {topic.value: _own_id(client, topic) for topic in topics if topic.value is not None}
+        known = _look_up_all(settings, events)
     except Busy as error:
-        raise FatalError(
-            f"the schema registry does not answer at {settings.registry_url}: {error}",
-            cure="start it, or correct PIPELINE_REGISTRY_URL",
-        ) from error
+        known = _recalled(cache, settings, events, error)
+        threading.Thread(target=_confirm, args=(settings, events, known), name="schemas", daemon=True).start()
+    else:
+        cache.remember(known.texts)
 
     def writer_schema(schema_id: int) -> str:
-        with _registry(settings) as client:
-            return _fetch(client, schema_id)
+        return known.texts.get(schema_id) or _foreign(settings, cache, schema_id)
 
-    return Codec(ids, writer_schema)
+    return Codec(known.ids, writer_schema)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,19 +79,20 @@ class Subjects:
     new: tuple[str, ...]
 
 
-def register_all(settings: KafkaSettings) -> Subjects:
-    """Register the newest schema of every event topic; repeating it changes nothing.
+def register_all(settings: RegistrySettings) -> Subjects:
+    """Register every packaged version of every event topic, oldest first; repeating it changes nothing.
 
     Raises PipelineError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
     """
     ids, new = {}, []
-    with _registry(settings) as client:
+    with registry(settings) as client:
         for topic in EVENT_TOPICS:
-            text = schema_text(str(topic.value))
-            if _look_up(client, topic.subject, text) is None:
-                new.append(topic.subject)
-            ids[topic.subject] = register(client, topic.subject, text)
-    return Subjects(ids, tuple(new))
+            for version in versions(str(topic.value)):
+                found = look_up(client, topic.subject, version.text)
+                if found is None:
+                    new.append(topic.subject)
+                ids[topic.subject] = register(client, topic.subject, version.text)
+    return Subjects(ids, tuple(dict.fromkeys(new)))
 
 
 def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
@@ -82,40 +109,18 @@ def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
         ) from error
 
 
-def _own_id(client: SchemaRegistryClient, topic: Topic) -> int:
-    found = _look_up(client, topic.subject, schema_text(str(topic.value)))
-    if found is None:
-        raise PipelineError(
-            f"the registry does not know this version's schema of {topic.subject}", cure="run `pipeline provision`"
-        )
-    return found
-
-
-def _look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None:
+def look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None:
     """Return the id under which the subject has exactly this schema, or None."""
     try:
         return client.lookup_schema(subject, Schema(text, "AVRO")).schema_id
     except SchemaRegistryError as error:
-        if error.http_status_code == HTTPStatus.NOT_FOUND:
+        if error.error_code in _NOTHING_OF_THAT_NAME:
             return None
         raise
 
 
-def _fetch(client: SchemaRegistryClient, schema_id: int) -> str:
-    """Return the schema with this id as JSON text."""
-    try:
-        text = client.get_schema(schema_id).schema_str
-    except SchemaRegistryError as error:
-        if error.http_status_code != HTTPStatus.NOT_FOUND:
-            raise
-        raise Undecodable("schema", f"nobody registered schema id {schema_id}") from error
-    if text is None:
-        raise Undecodable("schema", f"schema id {schema_id} has no text")
-    return text
-
-
 @contextmanager
-def _registry(settings: KafkaSettings) -> Iterator[SchemaRegistryClient]:
+def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
     """Yield a client; while the registry is away what it raises becomes Busy, any other complaint PipelineError."""
     try:
         with SchemaRegistryClient(
@@ -128,3 +133,83 @@ def _registry(settings: KafkaSettings) -> Iterator[SchemaRegistryClient]:
         if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Busy(f"schema registry: HTTP {error.http_status_code}") from error
         raise PipelineError(f"the schema registry refuses: {error}", cure="look at its log") from error
+
+
+def _look_up_all(settings: RegistrySettings, topics: Sequence[Topic]) -> Known:
+    known = Known()
+    with registry(settings) as client:
+        for topic in topics:
+            for version in versions(str(topic.value)):
+                found = look_up(client, topic.subject, version.text)
+                if found is not None:
+                    known.ids[version.event] = found
+                    known.texts[found] = version.text
+            if found is None:  # the newest one, which this process would write
+                raise UnregisteredError(
+                    f"the registry does not know this version's schema of {topic.subject}",
+                    cure="run `pipeline provision`",
+                )
+    return known
+
+
+def _recalled(cache: SchemaCache, settings: RegistrySettings, topics: Sequence[Topic], why: Busy) -> Known:
+    """Return what the registry confirmed before. Raises FatalError if the newest schema of a topic is not among it."""
+    texts = cache.recall()
+    ids_by_schema = {fingerprint(text): schema_id for schema_id, text in texts.items()}
+    ids = {str(topic.value): ids_by_schema.get(newest(str(topic.value)).sha256) for topic in topics}
+    unknown = [event for event, schema_id in ids.items() if schema_id is None]
+    if unknown:
+        raise FatalError(
+            f"the schema registry does not answer at {settings.registry_url}: {why}",
+            cure="start it, or correct PIPELINE_REGISTRY_URL",
+        ) from why
+    log.warning("schemas.recalled", events=list(ids), cause=str(why))
+    return Known({event: schema_id for event, schema_id in ids.items() if schema_id is not None}, texts)
+
+
+def _confirm(settings: RegistrySettings, topics: Sequence[Topic], recalled: Known) -> None:
+    """Wait for the registry; end this process in order if it gives our schemas other ids, so that the next one asks.
+
+    A registry that came back without its data hands out the same numbers anew: written on, they would name others.
+    """
+    waiting = threading.Event()
+    while not waiting.wait(CONFIRM_SECONDS):
+        try:
+            confirmed = _look_up_all(settings, topics).ids == recalled.ids
+        except UnregisteredError:
+            confirmed = False
+        except (Busy, PipelineError):  # away, or something else answers at its address
+            continue
+        if confirmed:
+            log.info("schemas.confirmed", events=list(recalled.ids))
+        else:
+            log.error("schemas.changed", events=list(recalled.ids), cure="the process ends; the next one asks anew")
+            os.kill(os.getpid(), signal.SIGTERM)
+        return
+
+
+def _foreign(settings: RegistrySettings, cache: SchemaCache, schema_id: int) -> str:
+    """Return the schema of another release: from the registry, or while it is away as it told it before."""
+    try:
+        with registry(settings) as client:
+            text = _fetch(client, schema_id)
+    except Busy:
+        recalled = cache.recall().get(schema_id)
+        if recalled is None:
+            raise
+        return recalled
+    cache.remember({schema_id: text})
+    return text
+
+
+def _fetch(client: SchemaRegistryClient, schema_id: int) -> str:
+    """Return the schema with this id as JSON text."""
+    try:
+        text = client.get_schema(schema_id).schema_str
+    except SchemaRegistryError as error:
+        if error.error_code != _SCHEMA_NOT_FOUND:  # a wrong address is answered by 404 too: no record's fault
+            raise
+        raise Undecodable("schema", f"nobody registered schema id {schema_id}") from error
+    if text is None:
+        raise Undecodable("schema", f"schema id {schema_id} has no text")
+    return text

@@ -12,7 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 from chaos.model.world import World
-from common import failpoints
+from common import failpoints, metrics
 from common.kafka import consumer, producer, transactional_loop
 from common.postgres import retry
 from inventory_service.io import step
@@ -112,7 +112,9 @@ class _Meters:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
 
-    def __getattr__(self, name: str) -> "_Meter":
+    def __getattr__(self, name: str) -> "_Meter | str":
+        if isinstance(said := getattr(metrics, name), str):
+            return said  # the value of a label
         meter = _Meter(self._stage, name.lower())
         setattr(self, name, meter)
         return meter

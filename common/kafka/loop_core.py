@@ -5,16 +5,10 @@ Guards against rewinds that got lost (a gap), records of partitions that moved a
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from common.kafka.records import CommitPoint, InputRecord, Partition
-
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """Records to process, in order of arrival."""
-
-    records: Sequence[InputRecord]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,30 +20,54 @@ class Gap:
     found: int
 
 
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """Records to process, in order of arrival. `doubtful`: partitions to be read once more from where they were due."""
+
+    records: Sequence[InputRecord]
+    doubtful: Mapping[Partition, Gap] = field(default_factory=dict)
+
+
+_NOWHERE: Mapping[Partition, int] = MappingProxyType({})
+_NONE: Mapping[Partition, Gap] = MappingProxyType({})
+
+
 def accept(
     records: Sequence[InputRecord],
     *,
     owned: frozenset[Partition],
     due: Mapping[Partition, int],
     holes: frozenset[tuple[Partition, int]] = frozenset(),
+    sought: Mapping[Partition, int] = _NOWHERE,
+    known: Mapping[Partition, Gap] = _NONE,
 ) -> Accepted | Gap:
     """Return what of a fetch may be processed.
 
     `due` names the next offset per owned partition. What lies below it was processed; what belongs to a partition
     that is not owned came with a revocation: both are dropped. `holes` are (partition, due offset) that were read
     again from there and are known to be empty, such as commit markers of a foreign transactional writer.
+
+    `sought` names the partitions whose topic has transactional writers, and where each was last sought to. Markers lie
+    between all their records, so only the first record behind a seek tells anything: one that is not the due one makes
+    its partition doubtful, unless it is the `known` one, which was met when the partition was last read from there.
     """
     accepted = []
     expected = dict(due)
+    doubtful: dict[Partition, Gap] = {}
     for record in records:
         partition = record.partition
-        if partition not in owned or record.offset < expected[partition]:
+        if partition not in owned or record.offset < expected[partition] or partition in doubtful:
             continue
         if record.offset > expected[partition] and (partition, expected[partition]) not in holes:
-            return Gap(partition, expected[partition], record.offset)
+            gap = Gap(partition, expected[partition], record.offset)
+            if partition not in sought:
+                return gap
+            if sought[partition] == expected[partition] and gap != known.get(partition):
+                doubtful[partition] = gap
+                continue
         expected[partition] = record.offset + 1
         accepted.append(record)
-    return Accepted(accepted)
+    return Accepted(accepted, doubtful)
 
 
 def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, CommitPoint]:

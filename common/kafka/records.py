@@ -4,7 +4,7 @@ What there is one of per record is a named tuple: it takes half the time to make
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -48,11 +48,16 @@ class OutputRecord(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata."""
+    """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata.
 
-    records: Sequence[OutputRecord]
-    offsets: Mapping[Partition, CommitPoint]
+    Without offsets, and then without records too, nothing is to be committed yet: the step keeps the batch in memory,
+    and a later plan's offsets cover it. `marked`: the name under which its transaction passes failpoints of its own.
+    """
+
+    records: Sequence[OutputRecord] = ()
+    offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
     dead_letters: Sequence[OutputRecord] = ()
+    marked: str = ""
 
 
 class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error of this process
@@ -73,9 +78,12 @@ class Step(Protocol):
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return what the batch leads to, durable in the database before this returns; same records, same bytes.
 
-        Raises Busy (nothing is wrong with the records: pause, then the same again), Poison (take less) or Quarantine
-        (take nothing from these partitions).
+        An empty batch comes in an idle turn, if something is `pending`. Raises Busy (nothing is wrong with the records:
+        pause, then the same again), Poison (take less) or Quarantine (take nothing from these partitions).
         """
+
+    def pending(self) -> bool:
+        """Return True if time alone has made something ready to be published; asked when no record came."""
 
     def settled(self, plan: Plan) -> None:
         """Learn that the plan is committed in Kafka."""

@@ -5,14 +5,18 @@ transaction carry the events and the offsets. Whatever goes wrong leaves by one 
 it is tainted, read the committed offsets from the broker, seek every owned partition there. The same records come
 again and lead to the same bytes, so it never matters what the failed attempt achieved.
 
+A step may keep batches in memory and commit them with a later one; what is due next is known from the batches, never
+from the committed offsets, which may lie far below.
+
     IDLE -> taken -> decided -> open -> ending -> IDLE        and from everywhere -> RECOVER -> IDLE | PAUSED
 """
 
 import gc
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
+from typing import Any
 
 from confluent_kafka import KafkaException
 
@@ -51,13 +55,15 @@ def run(
     health: Health,
     service: str,
     watch: Callable[[], None] = _watch_nothing,
+    sparse_topics: frozenset[str] = frozenset(),
 ) -> None:
     """Process until a stop is asked for; the batch in hand is finished, no other is taken.
 
-    `watch` is called in every turn, idle or not; it must not wait. Raises FatalError if this process must not go on:
-    fenced by a twin, an offset gone, the same failure for ever, whatever `watch` finds.
+    `watch` is called in every turn, idle or not; it must not wait. `sparse_topics` are the inputs whose writers commit
+    transactions, so that offsets without a record are nothing special there. Raises FatalError if this process must
+    not go on: fenced by a twin, an offset gone, the same failure for ever, whatever `watch` finds.
     """
-    loop = _Loop(step, consumer, build_producer, stop, health, service)
+    loop = _Loop(step, consumer, build_producer, stop, health, service, sparse_topics)
     _spare_the_collector()
     try:
         loop.recover("start", rebuild=True)
@@ -92,6 +98,7 @@ class _Loop:
         stop: Stop,
         health: Health,
         service: str,
+        sparse_topics: frozenset[str],
     ) -> None:
         self.producer: TransactionalProducer | None = None
         self._step = step
@@ -103,6 +110,9 @@ class _Loop:
         self._due: dict[Partition, int] = {}
         self._gap: Gap | None = None
         self._holes: frozenset[tuple[Partition, int]] = frozenset()
+        self._sparse_topics = sparse_topics
+        self._sought: dict[Partition, int] = {}
+        self._known: dict[Partition, Gap] = {}
         self._fences: deque[float] = deque(maxlen=FENCES_MAX + 1)
         self._unsure_ends = 0
 
@@ -114,14 +124,23 @@ class _Loop:
         if self._consumer.moved:
             self.recover("assignment")
         elif taint := self.producer.tainted():
-            self.recover(taint, rebuild=True)
+            self._recover_tainted(taint)
         elif records:
             self._point("taken")
-            match accept(records, owned=self._consumer.owned, due=self._due, holes=self._holes):
+            match accept(
+                records,
+                owned=self._consumer.owned,
+                due=self._due,
+                holes=self._holes,
+                sought=self._sought,
+                known=self._known,
+            ):
                 case Gap() as gap:
                     self._meet(gap)
-                case accepted if accepted.records:
+                case accepted if self._sure_of(accepted.doubtful) and accepted.records:
                     self._process(accepted.records, self.producer)
+        elif self._step.pending():
+            self._process((), self.producer)
 
     def _process(self, batch: Sequence[InputRecord], producer: TransactionalProducer) -> None:
         started = time.perf_counter()
@@ -132,46 +151,69 @@ class _Loop:
             self.recover("not a member")
             return
         self._point("metadata")
+        plan = self._decided(batch)
+        if plan is None:
+            return
+        decided = time.perf_counter()
+        if plan.offsets and not self._committed(plan, group_metadata, producer):
+            return
+        self._advance(batch)
+        self._observe(batch, plan, started, decided)
+
+    def _decided(self, batch: Sequence[InputRecord]) -> Plan | None:
+        """Return the step's plan, or None once recovered from a step that has none."""
         try:
-            plan = self._step.decide(batch)
+            return self._step.decide(batch)
         except Busy as busy:
             log.warning("batch.postponed", records=len(batch), cause=str(busy))
             self.recover("busy", pause=True)
-            return
         except Quarantine as quarantine:
             log.exception(
                 "partition.quarantined", partitions=[str(p) for p in quarantine.partitions], cause=str(quarantine)
             )
             self._consumer.hold(quarantine.partitions)
+            metrics.QUARANTINED.set(len(self._consumer.held))
             self.recover("quarantine")
-            return
         except Poison as poison:
             log.warning("batch.poisoned", records=len(batch), cause=str(poison))
             self._step.narrow()
             self.recover("poison")
-            return
-        decided = time.perf_counter()
+        return None
+
+    def _committed(self, plan: Plan, group_metadata: Any, producer: TransactionalProducer) -> bool:
+        """Publish the plan; return False once recovered from an end that is not known to be a commit."""
         if taint := producer.tainted():
-            self.recover(taint, rebuild=True)
-            return
+            self._recover_tainted(taint)
+            return False
         self._point("before_begin")
         end = producer.publish(plan, group_metadata, stopping=self._stop)
         metrics.TRANSACTIONS.labels(end.name.lower()).inc()
         if end is not End.COMMITTED:
             self._count_unsure_end(producer)
             self.recover("unsure end", rebuild=True)
-            return
+            return False
         self._point("committed")
         self._settle(plan)
-        self._observe(batch, plan, started, decided)
+        return True
 
     def _settle(self, plan: Plan) -> None:
         self._unsure_ends = 0
-        self._due.update({partition: point.offset for partition, point in plan.offsets.items()})
-        self._holes = frozenset(hole for hole in self._holes if hole[1] >= self._due.get(hole[0], 0))
         self._step.settled(plan)
-        metrics.LAG.labels(self._service).set(self._consumer.lag(self._due))
+
+    def _advance(self, batch: Sequence[InputRecord]) -> None:
+        """Go on behind the batch: it is committed, or the step keeps it."""
+        for record in batch:
+            self._due[record.partition] = record.offset + 1
+        if self._holes:
+            self._holes = frozenset(hole for hole in self._holes if hole[1] >= self._due.get(hole[0], 0))
+        if self._known:
+            self._known = {at: gap for at, gap in self._known.items() if gap.due >= self._due.get(at, 0)}
+        self._consumer.tell_lag(self._due)
         self._point("advanced")
+
+    def _recover_tainted(self, taint: str) -> None:
+        metrics.TAINTS.labels(taint).inc()
+        self.recover(taint, rebuild=True)
 
     def recover(self, cause: str, *, rebuild: bool = False, pause: bool = False) -> None:
         """Go back to what the broker says is committed: the only way out of a failed batch.
@@ -252,7 +294,9 @@ class _Loop:
                 break
             self._consumer.take(1)
         self._due = {partition: point.offset for partition, point in stable.items()}
+        self._sought = {partition: at for partition, at in self._due.items() if partition.topic in self._sparse_topics}
         self._step.reset(stable)
+        self._consumer.tell_lag(self._due)
         self._point("seeked")
 
     def _report_unstable(self, busy: Busy, seconds: float) -> None:
@@ -278,6 +322,20 @@ class _Loop:
         self._gap = gap
         self.recover("gap")
 
+    def _sure_of(self, doubtful: Mapping[Partition, Gap]) -> bool:
+        """Read doubtful partitions once more from where they were due; return False once recovered instead.
+
+        Nothing of them was given to the step since the rewind, so a seek of theirs alone is enough.
+        """
+        if not doubtful:
+            return True
+        self._known.update(doubtful)
+        log.debug("offsets.doubted", partitions=[str(partition) for partition in doubtful])
+        if self._consumer.seek({partition: gap.due for partition, gap in doubtful.items()}):
+            return True
+        self.recover("assignment")
+        return False
+
     def _count_unsure_end(self, producer: TransactionalProducer) -> None:
         self._unsure_ends += 1
         if producer.fenced:
@@ -290,6 +348,7 @@ class _Loop:
 
     def _count_fence(self) -> None:
         """End this process if it is fenced again and again: a twin lives in its slot, and both would go on for ever."""
+        metrics.FENCES.inc()
         now = time.monotonic()
         self._fences.append(now)
         if len(self._fences) > FENCES_MAX and now - self._fences[0] < FENCES_WITHIN_SECONDS:
@@ -305,8 +364,12 @@ class _Loop:
 
     def _observe(self, batch: Sequence[InputRecord], plan: Plan, started: float, decided: float) -> None:
         published = time.perf_counter()
-        metrics.BATCH_RECORDS.observe(len(batch))
+        if batch:
+            metrics.BATCH_RECORDS.observe(len(batch))
         metrics.BATCH_SECONDS.labels("decide").observe(decided - started)
+        if not plan.offsets:
+            log.debug("batch.kept", records=len(batch))
+            return
         metrics.BATCH_SECONDS.labels("publish").observe(published - decided)
         log.info(
             "batch.committed",

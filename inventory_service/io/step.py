@@ -65,6 +65,10 @@ class InventoryStep:
         self._point("db.committed")
         return Plan(records=events, offsets=next_offsets(batch), dead_letters=letters)
 
+    def pending(self) -> bool:
+        """Return False: orders alone lead to events."""
+        return False
+
     def settled(self, plan: Plan) -> None:
         """Count what is now visible; take more again."""
         for reason, orders in self._tally.items():

@@ -44,6 +44,9 @@ class Repeat:
         records = [OutputRecord(self._topic, record.key, record.value) for record in batch]
         return Plan(records=records, offsets=next_offsets(batch))
 
+    def pending(self) -> bool:
+        return False
+
     def settled(self, plan: Plan) -> None: ...
 
     def narrow(self) -> None: ...

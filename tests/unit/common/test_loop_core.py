@@ -61,6 +61,63 @@ def test_known_hole_is_passed__and_only_that_one() -> None:
     assert accept([record(B, 6)], owned=OWNED, due={A: 4, B: 5}, holes=holes) == Gap(B, due=5, found=6)
 
 
+# --- topics whose writers commit transactions -------------------------------------------------------------------------
+
+SOUGHT = {A: 4}
+"""A belongs to such a topic and was last sought to 4; B belongs to none."""
+
+
+def test_markers_between_records_are_passed_without_a_doubt() -> None:
+    found = accept([record(A, 4), record(A, 6), record(A, 9)], owned=OWNED, due={A: 4, B: 0}, sought=SOUGHT)
+    assert accepted(found) == [(A, 4), (A, 6), (A, 9)]
+    assert isinstance(found, Accepted)
+    assert not found.doubtful
+    assert accepted(accept([record(A, 9)], owned=OWNED, due={A: 7, B: 0}, sought=SOUGHT)) == [(A, 9)]
+
+
+def test_first_record_behind_a_seek_that_is_not_the_due_one_makes_its_partition_doubtful__and_no_other() -> None:
+    batch = [record(A, 6), record(B, 0), record(A, 7)]
+    found = accept(batch, owned=OWNED, due={A: 4, B: 0}, sought=SOUGHT)
+    assert accepted(found) == [(B, 0)]
+    assert isinstance(found, Accepted)
+    assert found.doubtful == {A: Gap(A, due=4, found=6)}
+
+
+def test_doubt_that_is_met_again_is_a_marker__and_another_one_a_new_doubt() -> None:
+    known = {A: Gap(A, due=4, found=6)}
+    found = accept([record(A, 6), record(A, 8)], owned=OWNED, due={A: 4, B: 0}, sought=SOUGHT, known=known)
+    assert accepted(found) == [(A, 6), (A, 8)]
+    found = accept([record(A, 7)], owned=OWNED, due={A: 4, B: 0}, sought=SOUGHT, known=known)
+    assert isinstance(found, Accepted)
+    assert found.doubtful == {A: Gap(A, due=4, found=7)}
+
+
+def test_missing_record_of_a_dense_topic_is_a_gap__beside_a_sparse_one_too() -> None:
+    assert accept([record(A, 6), record(B, 2)], owned=OWNED, due={A: 4, B: 1}, sought=SOUGHT) == Gap(B, 1, 2)
+
+
+@given(st.sets(st.integers(0, 30), min_size=1), st.integers(0, 30), st.integers(1, 5), lost=st.booleans())
+def test_sparse_partition_is_read_once_and_whole_from_any_seek__also_if_that_is_lost_once(
+    offsets: set[int], sought: int, size: int, *, lost: bool
+) -> None:
+    """Model of the loop: what a seek leads to, or, where it is lost, whatever the client stood at."""
+    log = [*sorted(offsets), 100]
+    wanted = [offset for offset in log if offset >= sought]
+    due, known, read = {A: sought}, dict[Partition, Gap](), list[int]()
+    position = (sought + 40) // 2 if lost else sought
+    for _ in range(2 * len(log) + 3):
+        batch = [record(A, offset) for offset in log if offset >= position][:size]
+        position = batch[-1].offset + 1 if batch else position
+        found = accept(batch, owned=frozenset({A}), due=due, sought={A: sought}, known=known)
+        assert isinstance(found, Accepted)
+        known.update(found.doubtful)
+        position = due[A] if found.doubtful else position
+        for accepted_record in found.records:
+            read.append(accepted_record.offset)
+            due[A] = accepted_record.offset + 1
+    assert read == wanted
+
+
 def test_nothing_fetched_is_nothing_accepted() -> None:
     assert accepted(accept([], owned=OWNED, due={A: 0, B: 0})) == []
 

@@ -68,6 +68,8 @@ def dead_letter_topic(source: Topic, group: Group) -> Topic:
 INVENTORY = Group("inventory")
 NOTIFICATION = Group("notification")
 ORDER_STATUS = Group("order-status")
+CONNECT = Group("connect")
+"""The workers of Kafka Connect; the topics in which they keep their connectors begin like it."""
 
 ORDERS_CREATED = Topic(
     name="orders.created",

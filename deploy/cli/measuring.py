@@ -22,11 +22,11 @@ from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
 from deploy.cli.verify import show
 from deploy.local import jars, logs, servers
+from deploy.local.addresses import Addresses
 from deploy.local.home import read_secret
 from deploy.local.launch import Launch
 from deploy.local.ports import HEALTH, Claims, assign
 from deploy.local.process import Child
-from deploy.local.servers import Addresses
 from deploy.local.services import service_environment
 from deploy.local.view import PlainView
 from deploy.provision import database, stock

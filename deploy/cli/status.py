@@ -10,6 +10,7 @@ from common.errors import ConfigError, ExitCode
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local import readings, state
+from deploy.local.parts import load
 from deploy.local.readings import Readings
 from deploy.local.state import Phase, StackState
 from deploy.local.view import error_lines, figures_line, process_table, state_word
@@ -43,6 +44,9 @@ def _print(stack: StackState, taken: Readings) -> None:
     console.print(process_table(stack, taken))
     console.print(figures_line(taken.counters, None), highlight=False)
     console.print(f"stack {stack.phase}", highlight=False)
+    for name in stack.parts if stack.pid else ():
+        for line in load(name).lines(stack.ports):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
     if stack.error:
         console.print(error_lines(stack), highlight=False, markup=False, soft_wrap=True)
 

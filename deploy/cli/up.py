@@ -9,6 +9,7 @@ import typer
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import background, services, supervisor
 from deploy.local import home as homes
+from deploy.local.parts import Name, load
 from deploy.local.view import open_view
 
 SLOTS_MAX = 64
@@ -25,21 +26,30 @@ def up(
     home: HomeOption = DEFAULT,
     *,
     inventory: Annotated[int, typer.Option(min=1, max=SLOTS_MAX, help="Inventory workers, one per slot.")] = 2,
+    parts: Annotated[
+        list[Name] | None,
+        typer.Option("--with", help="An optional part, too; may be given several times.", show_default=False),
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready.")] = False,
 ) -> None:
     """Start the whole pipeline: Kafka, PostgreSQL, the schema registry and the services.
 
     It stays in the foreground; Ctrl-C stops all of it within ten seconds and keeps the data. What falls is started
     again in its slot. A busy port is replaced by the next free one, and named.
+
+    Optional parts: connect (Kafka Connect, which copies outcomes and minutes into other stores without code).
     """
     place = homes.at(home)
     if detach:
         supervisor.refuse_second(place)
-        arguments = ("--home", str(place.root), "--inventory", str(inventory))
+        asked = [argument for name in parts or () for argument in ("--with", name.value)]
+        arguments = ("--home", str(place.root), "--inventory", str(inventory), *asked)
         code = background.start(place, arguments, tell=tell)
         raise typer.Exit(code)
     with open_view(place) as view:
-        supervisor.run(supervisor.Plan(place, services.table(inventory_slots=inventory)), view)
+        table = services.table(inventory_slots=inventory)
+        chosen = tuple(load(name) for name in dict.fromkeys(parts or ()))
+        supervisor.run(supervisor.Plan(place, table, parts=chosen), view)
 
 
 def tell(line: str) -> None:

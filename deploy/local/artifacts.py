@@ -1,13 +1,18 @@
-"""Read and write `jars.lock`: what the local stack runs on Java, each file by coordinates, SHA-256 and size. Pure."""
+"""Read and write `jars.lock`: what the local stack runs on Java, each file by coordinates, SHA-256 and size. Pure.
 
-from collections.abc import Iterable
+The files stand in named sets, so that a stack fetches what its parts run and no more. A file may be in several.
+"""
+
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 
 LOCK_NAME = "jars.lock"
+STACK = "stack"
+"""The set that every stack needs: broker and registry."""
 
 _HEADER = (
-    "# group:artifact:version[:classifier:type] sha256 size_bytes\n"
+    "# [set], then its files: group:artifact:version[:classifier:type] sha256 size_bytes\n"
     "# Written by `make lock-jars` from pom.xml; read by `pipeline up`. Do not edit.\n"
 )
 _PLAIN_PARTS, _CLASSIFIED_PARTS = 3, 5
@@ -43,21 +48,41 @@ class Artifact:
         return self.packaging == "jar"
 
 
-def parse(text: str) -> tuple[Artifact, ...]:
-    """Return the artifacts of a lock file's text, in its order."""
-    lines = (line.strip() for line in text.splitlines())
-    return tuple(_parse_line(line) for line in lines if line and not line.startswith("#"))
+def parse(text: str) -> dict[str, tuple[Artifact, ...]]:
+    """Return set -> artifacts of a lock file's text, in its order."""
+    sets: dict[str, list[Artifact]] = {}
+    for line in (line.strip() for line in text.splitlines()):
+        if line.startswith("["):
+            current = sets.setdefault(line.strip("[]"), [])
+        elif line and not line.startswith("#"):
+            if not sets:
+                raise ValueError(f"{LOCK_NAME}: a file before the first [set]: {line}")
+            current.append(_parse_line(line))
+    return {name: tuple(artifacts) for name, artifacts in sets.items()}
 
 
-def render(artifacts: Iterable[Artifact]) -> str:
-    """Return the text of a lock file: one line per artifact, ascending by coordinates."""
-    lines = (f"{each.coordinates} {each.sha256} {each.size_bytes}\n" for each in sorted(artifacts))
-    return _HEADER + "".join(lines)
+def render(sets: Mapping[str, Iterable[Artifact]]) -> str:
+    """Return the text of a lock file: sets in the order given, one line per artifact, ascending by coordinates."""
+    blocks = (f"\n[{name}]\n{''.join(map(_line, sorted(artifacts)))}" for name, artifacts in sets.items())
+    return _HEADER + "".join(blocks)
 
 
-def locked() -> tuple[Artifact, ...]:
-    """Return what the lock file beside this module names."""
+def locked(name: str = STACK) -> tuple[Artifact, ...]:
+    """Return what a set of the lock file beside this module names."""
+    return _committed()[name]
+
+
+def sets() -> tuple[str, ...]:
+    """Return the sets that the lock file has."""
+    return tuple(_committed())
+
+
+def _committed() -> dict[str, tuple[Artifact, ...]]:
     return parse(resources.files(__package__).joinpath(LOCK_NAME).read_text(encoding="utf-8"))
+
+
+def _line(artifact: Artifact) -> str:
+    return f"{artifact.coordinates} {artifact.sha256} {artifact.size_bytes}\n"
 
 
 def _parse_line(line: str) -> Artifact:

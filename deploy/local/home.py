@@ -13,7 +13,7 @@ from pathlib import Path
 from common.errors import ConfigError, ExitCode, PipelineError
 
 DEFAULT_HOME = Path(".pipeline")
-ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "stock_admin", "reader", "checker")
+ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "connect_rw", "stock_admin", "reader", "checker")
 """Database roles that get a password file here; provisioning creates them."""
 
 _PASSWORD_BYTES = 24

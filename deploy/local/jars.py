@@ -10,10 +10,10 @@ import os
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event, Lock
 
@@ -34,9 +34,9 @@ class CorruptError(PipelineError):
     exit_code = ExitCode.UNAVAILABLE
 
 
-def cached(folder: Path | None = None) -> "Jars":
-    """Return the cache as it is, for commands that only need to know the paths."""
-    return Jars(folder or default_cache(), locked())
+def cached(folder: Path | None = None, *, sets: Iterable[str] = ()) -> "Jars":
+    """Return the cache as it is, for commands that only need to know the paths. `sets`: beyond what every stack has."""
+    return Jars(folder or default_cache(), locked(), {name: locked(name) for name in sets})
 
 
 def default_cache() -> Path:
@@ -54,17 +54,29 @@ class Jars:
     """The cache as the lock sees it."""
 
     folder: Path
-    artifacts: tuple[Artifact, ...]
+    stack: tuple[Artifact, ...]
+    """What every stack has."""
+    further: Mapping[str, tuple[Artifact, ...]] = field(default_factory=dict)
+    """The sets that optional parts asked for, by name."""
+
+    @property
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """Return all of it; what stands in several sets once."""
+        return tuple(dict.fromkeys((*self.stack, *(each for files in self.further.values() for each in files))))
 
     @property
     def class_path(self) -> str:
-        """Return Kafka's class path: the locked jars alone, whatever else lies in the folder."""
-        return os.pathsep.join(str(self.path(each)) for each in self.artifacts if each.is_jar)
+        """Return Kafka's class path: the stack's jars alone, whatever else lies in the folder."""
+        return os.pathsep.join(str(self.path(each)) for each in self.stack if each.is_jar)
 
     @property
     def registry_folder(self) -> Path:
         """Return the folder of the unpacked registry."""
-        return self.path(next(each for each in self.artifacts if not each.is_jar))
+        return self.path(next(each for each in self.stack if not each.is_jar))
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """Return where the files of a further set stand."""
+        return tuple(self.path(each) for each in self.further[name])
 
     def path(self, artifact: Artifact) -> Path:
         """Return where the artifact stands: a jar as a file, an archive as the folder it unpacks to."""
@@ -86,12 +98,12 @@ class Jars:
         return False
 
 
-def ensure(*, open_progress: OpenProgress = no_progress, folder: Path | None = None) -> Jars:
+def ensure(*, open_progress: OpenProgress = no_progress, folder: Path | None = None, sets: Iterable[str] = ()) -> Jars:
     """Return the cache after fetching what it lacks: under a second when it lacks nothing.
 
     Raise `DownloadError` when a file cannot be had, `CorruptError` when it is not the one that the lock names.
     """
-    jars = cached(folder)
+    jars = cached(folder, sets=sets)
     if not jars.missing():
         return jars
     with _alone_in(jars.folder):

@@ -64,6 +64,8 @@ class Kafka:
     class_path: str
     port: int
     controller_port: int
+    java_options: tuple[str, ...] = ()
+    """Further options of the broker's JVM: an agent."""
     name: str = "kafka"
     slot: int | None = None
 
@@ -86,7 +88,7 @@ class Kafka:
 
     def launch(self) -> Launch:
         """Start the broker."""
-        return self._java(*OPTIONS, *HEAP, "kafka.Kafka", str(self._settings))
+        return self._java(*OPTIONS, *HEAP, *self.java_options, "kafka.Kafka", str(self._settings))
 
     def ready(self) -> bool:
         """Ask what only a broker can answer that knows its cluster and coordinates groups."""

@@ -1,7 +1,8 @@
 """Re-make `jars.lock` from `pom.xml`. For maintainers: it alone needs Maven.
 
 Maven resolves, because it is the reference for what a POM means; users then fetch exactly the files it chose, each
-one by itself, so that nobody's resolver has a say on their machine.
+one by itself, so that nobody's resolver has a say on their machine. A set of the lock is a profile of the POM, and is
+resolved alone.
 """
 
 import hashlib
@@ -9,7 +10,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 from deploy.local.artifacts import LOCK_NAME, Artifact, render
 
@@ -18,24 +21,35 @@ PACKAGINGS = ("jar", "tar.gz")
 
 
 def main() -> int:
-    """Resolve, hash, write; print how many files and bytes the stack has now."""
-    with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder)
-        _resolve_into(repository)
-        files = (path for path in repository.rglob("*") if path.name.endswith(PACKAGINGS))
-        artifacts = [_artifact(path, repository) for path in files]
-    (HERE / LOCK_NAME).write_text(render(artifacts), encoding="utf-8")
-    megabytes = sum(each.size_bytes for each in artifacts) / 1e6
-    sys.stdout.write(f"{LOCK_NAME}: {len(artifacts)} files, {megabytes:.0f} MB\n")
+    """Resolve, hash, write; print how many files and bytes each set has now."""
+    sets = {name: tuple(_resolved(name)) for name in _profiles()}
+    (HERE / LOCK_NAME).write_text(render(sets), encoding="utf-8")
+    for name, artifacts in sets.items():
+        megabytes = sum(each.size_bytes for each in artifacts) / 1e6
+        sys.stdout.write(f"{LOCK_NAME}: {name}: {len(artifacts)} files, {megabytes:.0f} MB\n")
     return 0
 
 
-def _resolve_into(repository: Path) -> None:
+def _profiles() -> list[str]:
+    pom = ET.parse(HERE / "pom.xml")  # noqa: S314 - our own file
+    return [str(profile.findtext("{*}id")) for profile in pom.iterfind("{*}profiles/{*}profile")]
+
+
+def _resolved(profile: str) -> Iterator[Artifact]:
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder)
+        _resolve_into(repository, profile)
+        for path in repository.rglob("*"):
+            if path.name.endswith(PACKAGINGS):
+                yield _artifact(path, repository)
+
+
+def _resolve_into(repository: Path, profile: str) -> None:
     if (maven := shutil.which("mvn")) is None:
         sys.exit("Maven is not installed: install it to re-make the lock; nobody else needs it")
     goal = "dependency:copy-dependencies"
     options = ("-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true", f"-DoutputDirectory={repository}")
-    subprocess.run([maven, "-B", "-q", "-f", str(HERE / "pom.xml"), goal, *options], check=True)
+    subprocess.run([maven, "-B", "-q", "-f", str(HERE / "pom.xml"), "-P", profile, goal, *options], check=True)
 
 
 def _artifact(path: Path, repository: Path) -> Artifact:

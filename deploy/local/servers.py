@@ -9,7 +9,7 @@ Nothing restarts a server here but its handle; nothing is left when the block, o
 """
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,14 @@ from pathlib import Path
 from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import jars
+from deploy.local.addresses import Addresses
 from deploy.local.guardian import Guardian
-from deploy.local.home import Home, read_secret
+from deploy.local.home import Home
 from deploy.local.kafka import Kafka
 from deploy.local.launch import Program
+from deploy.local.part import Part, Stage
 from deploy.local.ports import Claims, assign, recall
-from deploy.local.postgres import SUPERUSER, Postgres
+from deploy.local.postgres import Postgres
 from deploy.local.process import Child, never, stop_all
 from deploy.local.registry import Registry
 from deploy.local.runner import Runner, tick_until_settled
@@ -32,50 +34,6 @@ ALL = (KAFKA, POSTGRES, REGISTRY)
 STOP_SECONDS = 2.5
 POSTGRES_STOP_SECONDS = 1.5
 PORTS = ("kafka", "kafka_controller", "postgres", "registry", "registry_management")
-
-
-@dataclass(frozen=True, slots=True)
-class Addresses:
-    """Where the servers are, and whose passwords open them."""
-
-    home: Home
-    kafka: Kafka
-    postgres: Postgres
-    registry: Registry
-
-    @property
-    def kafka_bootstrap(self) -> str:
-        """host:port of the broker."""
-        return self.kafka.bootstrap
-
-    @property
-    def registry_url(self) -> str:
-        """Base URL of the registry, Confluent's dialect."""
-        return self.registry.url
-
-    @property
-    def postgres_admin_url(self) -> str:
-        """The superuser's URL, without the password."""
-        return self.postgres.url(SUPERUSER, "postgres")
-
-    @property
-    def postgres_admin_password_file(self) -> Path:
-        """The file that holds the superuser's password."""
-        return self.home.superuser_secret
-
-    @property
-    def role_secrets_folder(self) -> Path:
-        """The folder with one password file per role of the pipeline."""
-        return self.home.role_secrets
-
-    def postgres_url(self, role: str, *, database: str = "pipeline") -> str:
-        """Return a role's URL, without the password."""
-        return self.postgres.url(role, database)
-
-    def postgres_dsn(self, role: str = SUPERUSER, *, database: str = "pipeline") -> str:
-        """Return a URL with the password in it: for a test's own connection, not for a command line."""
-        file = self.home.superuser_secret if role == SUPERUSER else self.home.role_secrets / role
-        return self.postgres.url(role, database).replace("@", f":{read_secret(file)}@", 1)
 
 
 class Handle:
@@ -129,6 +87,7 @@ class Servers:
 
     addresses: Addresses
     handles: Mapping[str, Handle]
+    ports: Mapping[str, int]
 
     @property
     def kafka(self) -> Handle:
@@ -152,37 +111,44 @@ class Servers:
 
 
 @contextmanager
-def start(home: Path, *, only: Iterable[str] = ALL) -> Iterator[Servers]:
+def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) -> Iterator[Servers]:
     """Start the servers of `only` in the folder, on free ports; stop them at the end. The data stays.
 
-    The registry brings PostgreSQL with it. Raise `StartError` when one does not come up.
+    The registry brings PostgreSQL with it. Of `parts` those start that are servers too. Raise `StartError` when one
+    does not come up.
     """
     place = homes.at(home)
     homes.create(place)
     wanted = with_needed(only)
     with homes.owned(place) as lock, Claims() as claims:
-        addresses = _addresses(place, jars.ensure(), claims)
+        cache = jars.ensure(sets=[name for part in parts for name in part.jar_sets])
+        ports, _ = assign(place, (*PORTS, *(name for part in parts for name in part.ports)), claims)
+        addresses = addresses_on(place, cache, ports, parts)
         guardian = Guardian(inherit=[lock])
         runners = make_runners(addresses, wanted, guardian)
+        added = [
+            Runner(program, place, guardian, needs=tuple(runners.values()))
+            for part in parts
+            if part.stage is Stage.SERVER
+            for program in part.programs(addresses, cache, ports)
+        ]
+        every = {**runners, **{runner.label: runner for runner in added}}
         try:
-            tick_until_settled(runners.values())
-            yield Servers(addresses, {name: Handle(runner) for name, runner in runners.items()})
+            tick_until_settled(every.values())
+            yield Servers(addresses, {name: Handle(runner) for name, runner in every.items()}, ports)
         finally:
+            stop_all([child for each in added if (child := each.halt()) is not None], grace_seconds=STOP_SECONDS)
             stop_in_order(runners)
             guardian.close()
 
 
-def _addresses(home: Home, cache: jars.Jars, claims: Claims) -> Addresses:
-    ports, _ = assign(home, PORTS, claims)
-    return addresses_on(home, cache, ports)
-
-
-def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int]) -> Addresses:
-    """Describe the servers of a stack on the ports given."""
+def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: Sequence[Part] = ()) -> Addresses:
+    """Describe the servers of a stack on the ports given, with what the parts add to them."""
     postgres = Postgres(home, ports["postgres"])
+    options = tuple(option for part in parts for option in part.broker_options(cache, ports))
     return Addresses(
         home,
-        Kafka(home, cache.class_path, ports["kafka"], ports["kafka_controller"]),
+        Kafka(home, cache.class_path, ports["kafka"], ports["kafka_controller"], java_options=options),
         postgres,
         Registry(home, cache.registry_folder, postgres, ports["registry"], ports["registry_management"]),
     )

@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from deploy.local.addresses import Addresses
 from deploy.local.launch import Launch, label
 from deploy.local.loopback import LOOPBACK, get
 from deploy.local.ports import HEALTH
-from deploy.local.servers import Addresses
 
 API = "order-api"
 PROVISION = (sys.executable, "-m", "deploy.cli.main", "provision")
@@ -83,12 +83,14 @@ class Provision:
 
     addresses: Addresses
     argv: tuple[str, ...] = PROVISION
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Beyond what it always needs to know: where optional parts are."""
     name: str = "provision"
     slot: int | None = None
 
     def prepare(self) -> Iterator[Launch]:
         """Run it."""
-        environment = _PYTHON | provision_environment(self.addresses)
+        environment = {**_PYTHON, **provision_environment(self.addresses), **self.environment}
         yield Launch(argv=self.argv, log=self.addresses.home.log(self.name), environment=environment)
 
     def launch(self) -> Launch | None:

@@ -50,6 +50,8 @@ class StackState:
     processes: tuple[ProcessState, ...] = ()
     error: str = ""
     cure: str = ""
+    parts: tuple[str, ...] = ()
+    """The optional parts that were asked for."""
 
 
 def write(home: Home, state: StackState) -> None:
@@ -62,7 +64,8 @@ def read(home: Home) -> StackState | None:
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         fields = json.loads(home.state.read_text(encoding="utf-8"))
         processes = tuple(ProcessState(**{**each, "state": State(each["state"])}) for each in fields.pop("processes"))
-        return StackState(**{**fields, "phase": Phase(fields["phase"])}, processes=processes)
+        told = {"phase": Phase(fields["phase"]), "parts": tuple(fields["parts"]), "processes": processes}
+        return StackState(**{**fields, **told})
     return None
 
 

@@ -18,8 +18,11 @@ import psutil
 from common.errors import PipelineError
 from deploy.local import home as homes
 from deploy.local import jars, logs, readings, servers, services, state
+from deploy.local.addresses import Addresses
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
+from deploy.local.launch import Program
+from deploy.local.part import Part, Stage
 from deploy.local.ports import Claims, Moved, assign
 from deploy.local.process import stop_all
 from deploy.local.readings import Readings
@@ -58,6 +61,8 @@ class Plan:
     provision: tuple[str, ...] = PROVISION
     servers: tuple[str, ...] = servers.ALL
     """Fewer, for services that need none of the others."""
+    parts: tuple[Part, ...] = ()
+    """What was asked for beyond the rest."""
 
 
 class Wish:
@@ -83,14 +88,16 @@ def run(plan: Plan, view: View) -> None:
     refuse_second(plan.home)
     homes.create(plan.home)
     with homes.owned(plan.home) as lock, Claims() as claims:
-        cache = jars.ensure(open_progress=view.open_progress)
+        cache = jars.ensure(
+            open_progress=view.open_progress, sets=[name for part in plan.parts for name in part.jar_sets]
+        )
         table = services.processes(plan.services)
-        names = (*servers.PORTS, *(services.port_name(service, slot) for service, slot in table))
+        further = [name for part in plan.parts for name in part.ports]
+        names = (*servers.PORTS, *(services.port_name(service, slot) for service, slot in table), *further)
         ports, moved = assign(plan.home, names, claims)
         view.moved(moved)
-        addresses = servers.addresses_on(plan.home, cache, ports)
         with _signals() as wish, _guarded(lock) as guardian:
-            _Supervisor(plan, addresses, ports, guardian, view).run(wish)
+            _Supervisor(plan, cache, ports, guardian, view).run(wish)
 
 
 def refuse_second(home: Home) -> None:
@@ -131,25 +138,31 @@ class _Supervisor:
     def __init__(
         self,
         plan: Plan,
-        addresses: servers.Addresses,
+        cache: jars.Jars,
         ports: Mapping[str, int],
         guardian: Guardian,
         view: View,
     ) -> None:
         self._plan, self._ports, self._guardian, self._view = plan, ports, guardian, view
+        addresses = servers.addresses_on(plan.home, cache, ports, plan.parts)
+        added = {stage: _programs(plan.parts, stage, addresses, cache, ports) for stage in Stage}
         self._servers = servers.make_runners(addresses, plan.servers, guardian)
+        self._added = [
+            Runner(program, plan.home, guardian, needs=tuple(self._servers.values())) for program in added[Stage.SERVER]
+        ]
+        environment = {name: value for part in plan.parts for name, value in part.provision_environment(ports).items()}
         self._provision = Runner(
-            Provision(addresses, plan.provision),
+            Provision(addresses, plan.provision, environment),
             plan.home,
             guardian,
-            needs=tuple(self._servers.values()),
+            needs=(*self._servers.values(), *self._added),
             attempts_max=PROVISION_ATTEMPTS_MAX,
         )
         self._services = [
             Runner(program, plan.home, guardian, needs=[self._provision], attempts_max=SERVICE_ATTEMPTS_MAX)
-            for program in services.programs(plan.services, addresses, ports)
+            for program in (*services.programs(plan.services, addresses, ports), *added[Stage.SERVICE])
         ]
-        self._runners = (*self._servers.values(), self._provision, *self._services)
+        self._runners = (*self._servers.values(), *self._added, self._provision, *self._services)
         self._phase = Phase.STARTING
         self._error: PipelineError | None = None
         self._published_at = self._kept_house_at = 0.0
@@ -188,7 +201,7 @@ class _Supervisor:
         """Stop the services, last started first, then the servers; the sum of the graces stays below ten seconds."""
         self._phase = Phase.STOPPING
         self._publish(latest)
-        left = [runner.halt() for runner in (*reversed(self._services), self._provision)]
+        left = [runner.halt() for runner in (*reversed(self._services), self._provision, *self._added)]
         stop_all([child for child in left if child is not None], grace_seconds=STOP_SECONDS, hurry=wish.at_once)
         servers.stop_in_order(self._servers, hurry=wish.at_once)
         self._phase = Phase.FAILED if self._error else Phase.STOPPED
@@ -212,6 +225,7 @@ class _Supervisor:
             processes=self._processes(),
             error=error.message if error else "",
             cure=error.cure if error else "",
+            parts=tuple(part.name for part in self._plan.parts),
         )
 
     def _wards(self) -> list[tuple[int, int]]:
@@ -220,6 +234,13 @@ class _Supervisor:
 
     def _processes(self) -> tuple[ProcessState, ...]:
         return tuple(_process_state(runner) for runner in self._runners)
+
+
+def _programs(
+    parts: Sequence[Part], stage: Stage, addresses: Addresses, cache: jars.Jars, ports: Mapping[str, int]
+) -> list[Program]:
+    """Return what the parts add at a stage."""
+    return [program for part in parts if part.stage is stage for program in part.programs(addresses, cache, ports)]
 
 
 def _process_state(runner: Runner) -> ProcessState:

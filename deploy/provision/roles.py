@@ -44,6 +44,7 @@ ROLES = (
     Role("order_rw", 50),
     Role("inventory_rw", 50),
     Role("notification_rw", 50),
+    Role("connect_rw", 20),
     Role("stock_admin", 10),
     Role("reader", 20, _LOOKING),
     Role("checker", 20, _LOOKING),

@@ -15,9 +15,10 @@ from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-def
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
 from deploy.local import servers
+from deploy.local.addresses import Addresses
 from deploy.local.diagnosis import StartError
 from deploy.local.guardian import lives
-from deploy.local.servers import Addresses, Servers
+from deploy.local.servers import Servers
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
 

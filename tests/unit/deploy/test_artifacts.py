@@ -1,17 +1,17 @@
 import pytest
 
-from deploy.local.artifacts import Artifact, locked, parse, render
+from deploy.local.artifacts import LOCK_NAME, STACK, Artifact, locked, parse, render, sets
 
 JAR = Artifact("org.apache.kafka", "kafka-clients", "4.3.1", "", "jar", "ab" * 32, 10)
 ARCHIVE = Artifact("io.apicurio", "apicurio-registry-app", "3.3.3", "all", "tar.gz", "cd" * 32, 20)
 
 
 def test_lock_reads_back_what_was_written() -> None:
-    assert parse(render([JAR, ARCHIVE])) == (ARCHIVE, JAR)
+    assert parse(render({"stack": [JAR, ARCHIVE], "more": [JAR]})) == {"stack": (ARCHIVE, JAR), "more": (JAR,)}
 
 
 def test_lock_is_the_same_whatever_the_order() -> None:
-    assert render([JAR, ARCHIVE]) == render([ARCHIVE, JAR])
+    assert render({STACK: [JAR, ARCHIVE]}) == render({STACK: [ARCHIVE, JAR]})
 
 
 def test_coordinates_and_file_names_are_mavens() -> None:
@@ -24,7 +24,12 @@ def test_coordinates_and_file_names_are_mavens() -> None:
 @pytest.mark.parametrize("line", ["group:artifact abc 1", "a:b:c:d abc 1", "a:b:c abc", "a:b:c abc many"])
 def test_malformed_line_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match=r"."):
-        parse(line)
+        parse(f"[stack]\n{line}")
+
+
+def test_file_that_belongs_to_no_set_is_refused() -> None:
+    with pytest.raises(ValueError, match=rf"{LOCK_NAME}: a file before the first \[set\]"):
+        parse("a:b:c abc 1")
 
 
 def test_committed_lock_names_kafka_its_logging_and_one_registry() -> None:
@@ -34,6 +39,24 @@ def test_committed_lock_names_kafka_its_logging_and_one_registry() -> None:
     assert [artifact.name for artifact in artifacts if not artifact.is_jar] == ["apicurio-registry-app"]
 
 
+@pytest.mark.parametrize(
+    ("name", "has"),
+    [
+        ("connect-jdbc", "debezium-connector-jdbc"),
+        ("connect-avro", "apicurio-registry-utils-converter"),
+        ("connect-mongo", "mongo-kafka-connect"),
+        ("monitoring", "jmx_prometheus_javaagent"),
+    ],
+)
+def test_committed_lock_keeps_what_is_optional_in_sets_of_its_own(name: str, has: str) -> None:
+    assert has in {artifact.name for artifact in locked(name)}
+    assert has not in {artifact.name for artifact in locked()}
+
+
+def test_plugins_bring_no_classes_that_connect_has_itself() -> None:
+    assert not [artifact for artifact in locked("connect-avro") if artifact.group == "org.apache.kafka"]
+
+
 def test_committed_lock_gives_every_file_a_name_of_its_own() -> None:
-    names = [artifact.file_name for artifact in locked()]
-    assert len(names) == len(set(names))
+    artifacts = {artifact for name in sets() for artifact in locked(name)}
+    assert len({artifact.file_name for artifact in artifacts}) == len(artifacts)

@@ -3,11 +3,12 @@ from pathlib import Path
 import pytest
 
 from deploy.local import home as homes
+from deploy.local.addresses import Addresses
 from deploy.local.artifacts import locked
 from deploy.local.jars import Jars
 from deploy.local.launch import label
 from deploy.local.process import child_environment
-from deploy.local.servers import PORTS, Addresses, addresses_on
+from deploy.local.servers import PORTS, addresses_on
 from deploy.local.services import Provision, port_name, processes, programs, provision_environment, table
 
 

@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from deploy.local import download, jars
-from deploy.local.artifacts import Artifact
+from deploy.local.artifacts import STACK, Artifact
 from deploy.local.jars import Advance, CorruptError
 
 CONTENT = b"a jar"
@@ -52,7 +52,7 @@ def fetched(monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
 @pytest.fixture
 def lock(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def use(*artifacts: Artifact) -> None:
-        monkeypatch.setattr(jars, "locked", lambda: artifacts)
+        monkeypatch.setattr(jars, "locked", lambda name=STACK: artifacts if name == STACK else (make_artifact(name),))
 
     return use
 
@@ -140,3 +140,23 @@ def test_progress_is_told_every_byte(tmp_path: Path, fetched: dict[str, bytes], 
     jars.ensure(folder=tmp_path, open_progress=open_progress)
     assert announced == [2 * len(CONTENT)]
     assert sum(told) == 2 * len(CONTENT)
+
+
+def test_set_that_nobody_asked_for_is_not_fetched(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    lock(make_artifact("one"))
+    fetched |= {"one": CONTENT, "extra": CONTENT}
+    jars.ensure(folder=tmp_path)
+    assert "extra.times" not in fetched
+    cache = jars.ensure(folder=tmp_path, sets=["extra"])
+    assert cache.paths("extra") == (tmp_path / "jars" / "extra-1.jar",)
+    assert fetched["one.times"] == fetched["extra.times"] == b"x"
+
+
+def test_jars_of_further_sets_stay_off_the_brokers_class_path(
+    tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
+) -> None:
+    lock(make_artifact("one"))
+    fetched |= {"one": CONTENT, "extra": CONTENT}
+    assert jars.ensure(folder=tmp_path, sets=["extra"]).class_path == str(tmp_path / "jars" / "one-1.jar")

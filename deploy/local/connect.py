@@ -1,0 +1,150 @@
+"""Kafka Connect in a local stack: one worker, distributed mode, from the broker's own jars.
+
+What it knows of its connectors stands in Kafka, so that a killed worker goes on where it was.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from common.config import Settings, load
+from common.topics import CONNECT
+from deploy.local import connect_plugins
+from deploy.local.addresses import Addresses
+from deploy.local.home import read_secret, write_atomically
+from deploy.local.jars import Jars
+from deploy.local.java import OPTIONS, java, unpacking_into
+from deploy.local.launch import Launch, Program
+from deploy.local.loopback import LOOPBACK, get
+from deploy.local.part import Stage
+
+PORT = "connect"
+ROLE = "connect_rw"
+HEAP = ("-Xms64m", "-Xmx384m", "-XX:TieredStopAtLevel=1")
+"""A few hundred rows a second: starting fast counts, peak speed does not."""
+
+_SETTINGS = """\
+bootstrap.servers={kafka}
+listeners=http://{host}:{port}
+rest.advertised.host.name={host}
+# The group of workers, and what it keeps in Kafka: connectors, source offsets, states.
+group.id={group}
+config.storage.topic={group}.configs
+offset.storage.topic={group}.offsets
+status.storage.topic={group}.status
+config.storage.replication.factor=1
+offset.storage.replication.factor=1
+status.storage.replication.factor=1
+offset.storage.partitions=1
+status.storage.partitions=1
+# A killed worker is started again within a second: nobody need wait five minutes for it to come back.
+scheduled.rebalance.max.delay.ms=0
+session.timeout.ms=6000
+heartbeat.interval.ms=2000
+consumer.session.timeout.ms=6000
+consumer.heartbeat.interval.ms=2000
+# What an aborted transaction wrote never was.
+consumer.isolation.level=read_committed
+consumer.auto.offset.reset=earliest
+# A connector names its own group and options.
+connector.client.config.override.policy=All
+offset.flush.interval.ms=5000
+# Each connector says how it reads; who forgets to gets bytes.
+key.converter=org.apache.kafka.connect.converters.ByteArrayConverter
+value.converter=org.apache.kafka.connect.converters.ByteArrayConverter
+plugin.path={plugins}
+# Manifests instead of looking through every class.
+plugin.discovery=service_load
+# Passwords stand in a file of the worker's: a configuration only points there, over REST too.
+config.providers=file
+config.providers.file.class=org.apache.kafka.common.config.provider.FileConfigProvider
+config.providers.file.param.allowed.paths={secrets}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectPart:
+    """A part of the stack; see `Part`."""
+
+    name: str = "connect"
+    stage: Stage = Stage.SERVER
+    jar_sets: tuple[str, ...] = connect_plugins.SETS
+    ports: tuple[str, ...] = (PORT,)
+
+    def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
+        """Return the worker."""
+        return (Connect(addresses, cache, ports[PORT]),)
+
+    def broker_options(self, _cache: Jars, _ports: Mapping[str, int]) -> tuple[str, ...]:
+        """Add nothing."""
+        return ()
+
+    def provision_environment(self, _ports: Mapping[str, int]) -> Mapping[str, str]:
+        """Add nothing yet."""
+        return {}
+
+    def lines(self, _ports: Mapping[str, int]) -> Sequence[str]:
+        """Say nothing yet."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Starts the worker, and lays out its plugins the first time. Broker and registry must be ready."""
+
+    addresses: Addresses
+    cache: Jars
+    port: int
+    name: str = "connect"
+    slot: int | None = None
+
+    @property
+    def url(self) -> str:
+        """Where its REST API is."""
+        return f"http://{LOOPBACK}:{self.port}"
+
+    @property
+    def secrets(self) -> Path:
+        """The file that holds the sinks' passwords, one `role=password` per line."""
+        return self._folder / "secrets.properties"
+
+    def prepare(self) -> Iterator[Launch]:
+        """Write settings and passwords; lay out the plugins unless that was done."""
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.secrets, f"{ROLE}={read_secret(self.addresses.role_secrets_folder / ROLE)}\n")
+        write_atomically(
+            self._settings,
+            _SETTINGS.format(
+                kafka=self.addresses.kafka_bootstrap,
+                host=LOOPBACK,
+                port=self.port,
+                group=CONNECT.within(load(Settings).namespace),
+                plugins=connect_plugins.lay_out(self.cache),
+                secrets=self._folder,
+            ),
+        )
+        yield from ()
+
+    def launch(self) -> Launch:
+        """Start it."""
+        with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
+            scratch = unpacking_into(self.addresses.home.scratch(self.name))
+            options = (*OPTIONS, *HEAP, f"-Dlog4j2.configurationFile={logging}", *scratch)
+        return Launch(
+            argv=(java(), *options, "org.apache.kafka.connect.cli.ConnectDistributed", str(self._settings)),
+            log=self.addresses.home.log(self.name),
+            environment={"CLASSPATH": self.addresses.kafka.class_path},
+        )
+
+    def ready(self) -> bool:
+        """Ask whether it has joined its group and read what stands in Kafka."""
+        return get(self.port, "/health") is not None
+
+    @property
+    def _folder(self) -> Path:
+        return self.addresses.home.data(self.name)
+
+    @property
+    def _settings(self) -> Path:
+        return self._folder / "worker.properties"

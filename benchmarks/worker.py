@@ -114,7 +114,7 @@ def parse(text: str, *, at_seconds: float, cpu_seconds: float) -> Reading:
         batches=total("kafka_batch_records", "_count"),
         records=total("kafka_batch_records", "_sum"),
         recoveries=total("kafka_recoveries", "_total"),
-        lag_records=total("kafka_lag_records", ""),
+        lag_records=total("kafka_consumer_lag_records", ""),
     )
 
 

@@ -104,7 +104,7 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        for verdict, orders in self._tally.items():
+        for reason, orders in self._tally.items():
 """,
                 """
         def record(connection):
@@ -112,7 +112,7 @@ ON CONFLICT DO NOTHING
                 pass
 
         rerun(record, self._connection)
-        for verdict, orders in self._tally.items():
+        for reason, orders in self._tally.items():
 """,
             ),
         ),

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
+from common import metrics
 from common.errors import FatalError
 
 LIVE_WITHIN_SECONDS = 30.0
@@ -29,14 +30,24 @@ class Health:
         """Say that the loop moved."""
         self._moved_at = time.monotonic()
 
+    def idle_seconds(self) -> float:
+        """Return how long ago the loop moved."""
+        return time.monotonic() - self._moved_at
+
     def live(self) -> bool:
         """Return True if the loop moved lately."""
-        return time.monotonic() - self._moved_at < LIVE_WITHIN_SECONDS
+        return self.idle_seconds() < LIVE_WITHIN_SECONDS
+
+    def page(self, *shown: str) -> bytes:
+        """Return the metrics whose names begin so, what is known here among them."""
+        metrics.WORKER_READY.set(self.ready)
+        metrics.WORKER_IDLE_SECONDS.set(self.idle_seconds())
+        return metrics.page(*shown)
 
 
 @contextmanager
-def serve(health: Health, *, host: str, port: int) -> Iterator[int]:
-    """Serve until the block ends; yield the port (port 0 takes a free one).
+def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",)) -> Iterator[int]:
+    """Serve until the block ends; yield the port (port 0 takes a free one). `shown`: how its metrics' names begin.
 
     Raises FatalError if the port is taken.
     """
@@ -49,7 +60,7 @@ def serve(health: Health, *, host: str, port: int) -> Iterator[int]:
                 case "/readyz":
                     self._answer(200 if health.ready else 503, b"ready\n" if health.ready else b"not ready\n")
                 case "/metrics":
-                    self._answer(200, generate_latest(), content_type=CONTENT_TYPE_LATEST)
+                    self._answer(200, health.page(*shown), content_type=CONTENT_TYPE_LATEST)
                 case _:
                     self._answer(404, b"/livez, /readyz, /metrics\n")
 

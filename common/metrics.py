@@ -5,14 +5,39 @@ knows beforehand: no order, user or SKU is ever one. Topics and groups go by the
 namespace, so that rules and boards hold for every pipeline.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
+OF_LIBRARY = ("process_", "python_")
+OF_WORKERS = ("worker_", "kafka_")
 NO_REASON = "none"
 """The reason of an order that did not fail."""
+
+
+def page(*prefixes: str, source: Collector = REGISTRY) -> bytes:
+    """Return the metrics whose names begin so, as Prometheus reads them.
+
+    A process defines every metric of this module; one that it never counts would be told as 0, and taken for a fact.
+    """
+    return generate_latest(_Shown(source, prefixes))
+
+
+class _Shown(Collector):
+    """Those metrics of a source whose names begin so, without the moments at which each was first counted."""
+
+    def __init__(self, source: Collector, prefixes: tuple[str, ...]) -> None:
+        self._source = source
+        self._prefixes = prefixes
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._source.collect():
+            if metric.name.startswith(self._prefixes):
+                metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+                yield metric
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +103,6 @@ WORKER_READY = Gauge("worker_ready", "1 while the worker takes records, as /read
 WORKER_IDLE_SECONDS = Gauge(
     "worker_loop_idle_seconds", "Time since the worker's loop last moved.", multiprocess_mode="livemax"
 )
-LAG = Gauge("kafka_lag_records", "Records between a worker's offsets and the end of its partitions.", ["service"])
 CONSUMER_LAG = Gauge(
     "kafka_consumer_lag_records",
     "Records between a worker's offset and the stable offset, of the partitions it owns.",

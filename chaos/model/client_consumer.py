@@ -159,7 +159,13 @@ class ModelConsumer:
         except Refused as refused:
             raise KafkaException(KafkaError(refused.code)) from refused
 
-    def get_watermark_offsets(self, partition: TopicPartition, *, cached: bool) -> tuple[int, int]:  # noqa: ARG002 - the client's signature
+    def get_watermark_offsets(
+        self,
+        partition: TopicPartition,
+        *,
+        timeout: float,  # noqa: ARG002 - the client's signature
+        cached: bool,  # noqa: ARG002 - the same
+    ) -> tuple[int, int]:
         """Return the partition's first and next offset."""
         return 0, len(self._cluster.entries(Partition(partition.topic, partition.partition)))
 

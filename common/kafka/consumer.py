@@ -16,10 +16,13 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
+from common.kafka.lag import LagGauges
 from common.kafka.records import CommitPoint, Headers, InputRecord, Partition
 from common.log import get_logger
 
 POLL_SECONDS = 0.2
+ENDS_SECONDS = 0.5
+ENDS_EVERY_SECONDS = 5.0
 REQUEST_SECONDS = 2.0
 SEEK_SECONDS = 5.0
 FENCED = frozenset({KafkaError._FATAL, KafkaError.FENCED_INSTANCE_ID})  # noqa: SLF001 - librdkafka's local codes are spelt so
@@ -33,7 +36,8 @@ log = get_logger()
 class GroupConsumer:
     """One consumer. `owned` follows the assignment, `moved` says that it changed since the last `seek`.
 
-    `joined`: the group has given this member its share, be it none. `service`: whose group it is.
+    `joined`: the group has given this member its share, be it none. `service`: whose group it is. `held`: partitions
+    that are left alone.
     """
 
     def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
@@ -42,10 +46,14 @@ class GroupConsumer:
         self.joined = False
         self.fatal: KafkaError | None = None
         self.service = str(options["group.id"]).rpartition(".")[2]
-        self._held: frozenset[Partition] = frozenset()
+        self.held: frozenset[Partition] = frozenset()
         self._pid = os.getpid()
         self._paused = False
-        self._consumer = confluent_kafka.Consumer({**options, "error_cb": self._on_error}, logger=_ClientLog())
+        self._lag = LagGauges(self.service, namespace=str(options["group.id"]).removesuffix(self.service))
+        self._asked_for_ends = 0.0
+        self._consumer = confluent_kafka.Consumer(
+            {**options, "error_cb": self._on_error, "stats_cb": self._lag.learn}, logger=_ClientLog()
+        )
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
@@ -58,6 +66,8 @@ class GroupConsumer:
         if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
             os._exit(ExitCode.SOFTWARE)
         first = self._consumer.poll(POLL_SECONDS)
+        if self.held or self._paused:
+            self._ask_for_ends()
         if self.fatal is not None:
             raise _fenced(self.fatal)
         if first is None:
@@ -102,7 +112,8 @@ class GroupConsumer:
                     self.moved = True
                     return False
                 time.sleep(0.005)
-        self._consumer.pause(topic_partitions(self._held & self.owned))
+        self._consumer.pause(topic_partitions(self.held & self.owned))
+        self._lag.rewound(self.owned)
         return not self.moved
 
     def commit(self, offsets: Mapping[Partition, CommitPoint]) -> None:
@@ -124,24 +135,22 @@ class GroupConsumer:
 
     def hold(self, partitions: frozenset[Partition]) -> None:
         """Fetch nothing from these partitions from the next `seek` on, until the process ends."""
-        self._held |= partitions
+        self.held |= partitions
 
-    def lag(self, due: Mapping[Partition, int]) -> int:
-        """Return how many records lie between these offsets and the end, as the last fetches told."""
-        return sum(
-            max(0, self._consumer.get_watermark_offsets(ends, cached=True)[1] - offset)
-            for ends, offset in zip(topic_partitions(due.keys()), due.values(), strict=True)
-        )
+    def tell_lag(self, due: Mapping[Partition, int]) -> None:
+        """Set the gauges of what lies behind these offsets; the client's statistics go on against the same mapping."""
+        self._lag.tell(due)
 
     def pause(self) -> None:
         """Stop fetching what is owned; `take` still keeps the membership."""
         self._paused = True
+        self._lag.paused()
         self._consumer.pause(topic_partitions(self.owned))
 
     def resume(self) -> None:
         """Fetch again."""
         self._paused = False
-        self._consumer.resume(topic_partitions(self.owned - self._held))
+        self._consumer.resume(topic_partitions(self.owned - self.held))
 
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
@@ -154,6 +163,25 @@ class GroupConsumer:
             log.debug("seek.refused", partition=str(partition), error=error.args[0].str())
             return False
         return True
+
+    def _ask_for_ends(self) -> None:
+        """Learn where those partitions end that are not fetched: their lag is the one that matters most.
+
+        Now and then, and not for long: the broker may be away as well.
+        """
+        now = time.monotonic()
+        if now - self._asked_for_ends < ENDS_EVERY_SECONDS:
+            return
+        self._asked_for_ends = now
+        ends = {}
+        for partition in self.owned if self._paused else self.held & self.owned:
+            try:
+                asked = TopicPartition(partition.topic, partition.number)
+                ends[partition] = self._consumer.get_watermark_offsets(asked, timeout=ENDS_SECONDS, cached=False)[1]
+            except KafkaException as error:
+                log.debug("ends.unknown", partition=str(partition), error=error.args[0].str())
+                break
+        self._lag.learn_ends(ends)
 
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)

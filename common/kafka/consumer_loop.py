@@ -117,12 +117,13 @@ def run(
             if dropped or consumer.moved:
                 due = dict(offsets.starts(consumer.owned))
                 dropped = not _rewind(consumer, due)
+                consumer.tell_lag(due)
                 health.ready = consumer.joined and not dropped
             elif batch:
                 _work(batch, handler, offsets)
                 pause_seconds = PAUSE_SECONDS_MIN
                 due.update({partition: point.offset for partition, point in next_offsets(batch).items()})
-                metrics.LAG.labels(consumer.service).set(consumer.lag(due))
+                consumer.tell_lag(due)
         except Busy as busy:
             dropped, health.ready = True, False
             log.warning("work.paused", reason=str(busy), records=len(batch), seconds=pause_seconds)

@@ -46,6 +46,7 @@ def consumer_options(settings: KafkaSettings, *, group: Group, slot: int) -> Opt
         "queued.max.messages.kbytes": 8192,
         "fetch.queue.backoff.ms": 20,
         "fetch.wait.max.ms": 50,
+        "statistics.interval.ms": 1000,  # where the topics end, for the lag
         "reconnect.backoff.max.ms": 1000,  # the default of 10 s spoils a broker's restart
         "socket.keepalive.enable": True,
         **settings.kafka_options,

@@ -16,7 +16,7 @@ from deploy.local.state import ProcessState
 
 PERIOD_SECONDS = 1.0
 _TIMEOUT_SECONDS = 0.5
-_ACCEPTED, _DECISIONS, _LAG = "order_requests_accepted_total", "inventory_decisions_total", "kafka_lag_records"
+_ACCEPTED, _DECISIONS, _LAG = "order_requests_accepted_total", "inventory_decisions_total", "kafka_consumer_lag_records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def parse(text: str) -> Counters:
             accepted=total(_ACCEPTED),
             reserved=total(_DECISIONS, verdict="reserved"),
             failed=total(_DECISIONS, verdict="failed"),
-            lag_records=total(_LAG, service="inventory"),
+            lag_records=total(_LAG, group="inventory"),
         )
     return Counters()
 

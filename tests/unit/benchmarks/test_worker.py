@@ -20,9 +20,9 @@ kafka_batch_records_sum 1000.0
 # TYPE kafka_recoveries_total counter
 kafka_recoveries_total{cause="start"} 1.0
 kafka_recoveries_total{cause="assignment"} 2.0
-# HELP kafka_lag_records Records between a worker's offsets and the end of its partitions.
-# TYPE kafka_lag_records gauge
-kafka_lag_records{service="inventory"} 77.0
+# HELP kafka_consumer_lag_records Records between a worker's offsets and the end of its partitions.
+# TYPE kafka_consumer_lag_records gauge
+kafka_consumer_lag_records{group="inventory"} 77.0
 """
 
 

@@ -51,7 +51,6 @@ def test_consumer_that_owns_nothing_has_no_offsets_and_nothing_to_seek(consumer:
     assert consumer.owned == frozenset()
     assert consumer.committed() == {}
     assert consumer.seek({})
-    assert consumer.lag({}) == 0
 
 
 def test_client_form_of_a_commit_point_keeps_offset_and_metadata() -> None:

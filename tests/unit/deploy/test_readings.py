@@ -11,9 +11,9 @@ order_requests_accepted_total 7.0
 # TYPE inventory_decisions_total counter
 inventory_decisions_total{verdict="reserved"} 5.0
 inventory_decisions_total{verdict="failed"} 2.0
-# TYPE kafka_lag_records gauge
-kafka_lag_records{service="inventory"} 3.0
-kafka_lag_records{service="notification"} 100.0
+# TYPE kafka_consumer_lag_records gauge
+kafka_consumer_lag_records{group="inventory"} 3.0
+kafka_consumer_lag_records{group="notification"} 100.0
 """
 
 
@@ -36,7 +36,7 @@ def test_counts_of_two_workers_are_added() -> None:
 
 def test_count_goes_on_when_a_restarted_worker_begins_at_zero(monkeypatch: pytest.MonkeyPatch) -> None:
     pages = iter(
-        f'inventory_decisions_total{{verdict="reserved"}} {count}\nkafka_lag_records{{service="inventory"}} 4\n'
+        f'inventory_decisions_total{{verdict="reserved"}} {count}\nkafka_consumer_lag_records{{group="inventory"}} 4\n'
         for count in (10, 2, 3)
     )
     monkeypatch.setattr(readings, "get", lambda _port, path, **_: next(pages) if path == "/metrics" else "ready")

@@ -37,9 +37,13 @@ def up(
     It stays in the foreground; Ctrl-C stops all of it within ten seconds and keeps the data. What falls is started
     again in its slot. A busy port is replaced by the next free one, and named.
 
-    Optional parts: connect (Kafka Connect, which copies outcomes and minutes into other stores without code).
+    Optional parts: connect (Kafka Connect, which copies outcomes and minutes into other stores without code),
+    monitoring (Prometheus over all processes, with alert rules, and an exporter that sees the broker from outside).
     """
     place = homes.at(home)
+    chosen = tuple(load(name) for name in dict.fromkeys(parts or ()))
+    for part in chosen:
+        part.check_machine()
     if detach:
         supervisor.refuse_second(place)
         asked = [argument for name in parts or () for argument in ("--with", name.value)]
@@ -48,7 +52,6 @@ def up(
         raise typer.Exit(code)
     with open_view(place) as view:
         table = services.table(inventory_slots=inventory)
-        chosen = tuple(load(name) for name in dict.fromkeys(parts or ()))
         supervisor.run(supervisor.Plan(place, table, parts=chosen), view)
 
 

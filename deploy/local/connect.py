@@ -72,6 +72,9 @@ class ConnectPart:
     jar_sets: tuple[str, ...] = connect_plugins.SETS
     ports: tuple[str, ...] = (PORT,)
 
+    def check_machine(self) -> None:
+        """Need nothing but jars."""
+
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
         """Return the worker."""
         return (Connect(addresses, cache, ports[PORT]),)

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from common.errors import PipelineError
-from deploy.local import jars, ports, state
+from deploy.local import jars, ports, prometheus, state
 from deploy.local.account import account_for
 from deploy.local.home import Home
 from deploy.local.java import java
@@ -42,6 +42,7 @@ def examine(home: Home) -> tuple[Check, ...]:
         "open files": _open_files,
         "java": _java,
         "postgres": lambda: _postgres(home),
+        "prometheus": _prometheus,
         "cache": _cache,
         "ports": lambda: _ports(home),
     }
@@ -101,6 +102,15 @@ def _postgres(home: Home) -> Check:
     whom = f", runs as {account.owner.pw_name}" if account.owner else ""
     how = " with the right to pass closed folders" if account.prefix else ""
     return Check("postgres", ok=True, finding=f"{said}{whom}{how}")
+
+
+def _prometheus() -> Check:
+    """Look for what monitoring alone needs: its absence is no fault."""
+    try:
+        said = _first_line([prometheus.program(), "--version"])
+    except PipelineError as error:
+        return Check("prometheus", ok=True, finding="none, so no `pipeline up --with monitoring`", cure=error.cure)
+    return Check("prometheus", ok=True, finding=said.partition(" (")[0])
 
 
 def _cache() -> Check:

@@ -1,15 +1,21 @@
-"""What watches the stack from outside: the broker's figures over JMX."""
+"""What watches the stack from outside: a Prometheus over all of it, and the broker's figures by JMX."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from importlib import resources
 
+from deploy.local import prometheus
 from deploy.local.addresses import Addresses
 from deploy.local.jars import Jars
 from deploy.local.launch import Program
+from deploy.local.loopback import LOOPBACK
 from deploy.local.part import Stage
+from deploy.local.ports import HEALTH
+from deploy.local.prometheus import PROMETHEUS, Prometheus, Target
+from deploy.local.services import API
 
 JARS = "monitoring"
+KAFKA_JMX = "kafka_jmx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +25,49 @@ class MonitoringPart:
     name: str = "monitoring"
     stage: Stage = Stage.SERVICE
     jar_sets: tuple[str, ...] = (JARS,)
-    ports: tuple[str, ...] = ()
+    ports: tuple[str, ...] = (PROMETHEUS, KAFKA_JMX)
 
-    def programs(self, _addresses: Addresses, _cache: Jars, _ports: Mapping[str, int]) -> Sequence[Program]:
-        """Have none yet."""
-        return ()
+    def check_machine(self) -> None:
+        """Need Prometheus."""
+        prometheus.program()
 
-    def broker_options(self, _cache: Jars, _ports: Mapping[str, int]) -> tuple[str, ...]:
-        """Add nothing yet."""
-        return ()
+    def programs(self, addresses: Addresses, _cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
+        """Return the Prometheus."""
+        return (Prometheus(addresses.home, ports[PROMETHEUS], tuple(targets(ports))),)
+
+    def broker_options(self, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
+        """Add the agent that shows the broker's beans."""
+        return agent(cache, "jmx-kafka.yml", ports[KAFKA_JMX])
 
     def provision_environment(self, _ports: Mapping[str, int]) -> Mapping[str, str]:
         """Need nothing provisioned."""
         return {}
 
-    def lines(self, _ports: Mapping[str, int]) -> Sequence[str]:
-        """Say nothing yet."""
-        return ()
+    def lines(self, ports: Mapping[str, int]) -> Sequence[str]:
+        """Say where Prometheus is, and which of its targets do not answer."""
+        return (prometheus.status_line(ports[PROMETHEUS]),)
 
 
-def agent(cache: Jars) -> Path:
-    """Return the jar of the agent that shows a JVM's figures to Prometheus."""
-    return cache.paths(JARS)[0]
+def agent(cache: Jars, rules: str, port: int) -> tuple[str, ...]:
+    """Return the option of a JVM that shows its beans to Prometheus, by the rules of a file in `deploy/prometheus`."""
+    (jar,) = cache.paths(JARS)
+    with resources.as_file(resources.files("deploy") / "prometheus" / rules) as file:
+        return (f"-javaagent:{jar}={LOOPBACK}:{port}:{file}",)
+
+
+def targets(ports: Mapping[str, int]) -> Iterator[Target]:
+    """Return whoever has a page of metrics, by the names of their ports."""
+    for name, port in ports.items():
+        kind, _, process = name.partition(".")
+        match kind:
+            case "api":
+                yield Target(API, API, port)
+            case "kafka_jmx":
+                yield Target("kafka", "kafka", port)
+            case "registry_management":
+                yield Target("registry", "registry", port)
+            case _ if kind == HEALTH:
+                service, _, slot = process.rpartition("-")
+                yield Target(service if slot.isdecimal() else process, process, port)
+            case _:
+                pass

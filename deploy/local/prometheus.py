@@ -95,6 +95,15 @@ class Watch:
         return self.targets - len(self.down)
 
 
+def status_line(port: int) -> str:
+    """Return what a look at its targets finds, in a line."""
+    found = watch(port)
+    if found is None:
+        return f"prometheus http://{LOOPBACK}:{port}: does not answer"
+    down = f"; down: {', '.join(found.down)}" if found.down else ""
+    return f"prometheus http://{LOOPBACK}:{port}: {found.up} of {found.targets} targets up{down}"
+
+
 def program() -> str:
     """Return the path of `prometheus`; raise `ConfigError` where the machine has none."""
     if (path := shutil.which(PROMETHEUS)) is None:

@@ -68,6 +68,8 @@ def dead_letter_topic(source: Topic, group: Group) -> Topic:
 INVENTORY = Group("inventory")
 NOTIFICATION = Group("notification")
 ORDER_STATUS = Group("order-status")
+METRICS = Group("metrics")
+METRICS_TOTALS = Group("metrics-totals")
 CONNECT = Group("connect")
 """The workers of Kafka Connect; the topics in which they keep their connectors begin like it."""
 
@@ -87,7 +89,7 @@ INVENTORY_RESERVED = Topic(
     partitions=ORDER_PARTITIONS,
     retention_ms=30 * DAY_MS,
     writers=("inventory",),
-    readers=(NOTIFICATION, ORDER_STATUS),
+    readers=(NOTIFICATION, ORDER_STATUS, METRICS),
 )
 INVENTORY_FAILED = Topic(
     name="inventory.failed",
@@ -96,7 +98,7 @@ INVENTORY_FAILED = Topic(
     partitions=ORDER_PARTITIONS,
     retention_ms=30 * DAY_MS,
     writers=("inventory",),
-    readers=(NOTIFICATION, ORDER_STATUS),
+    readers=(NOTIFICATION, ORDER_STATUS, METRICS),
 )
 NOTIFICATION_SENT = Topic(
     name="notification.sent",
@@ -107,11 +109,38 @@ NOTIFICATION_SENT = Topic(
     writers=("notification",),
     readers=(ORDER_STATUS,),
 )
+METRICS_PARTIALS = Topic(
+    name="metrics.partials",
+    key="topic/partition/minute",
+    value="VolumePartial",
+    partitions=1,
+    retention_ms=60 * DAY_MS,  # above the longest time for which a minute can be kept open for late orders
+    writers=("metrics",),
+    readers=(METRICS_TOTALS,),
+)
+MINUTE_VOLUMES = Topic(
+    name="metrics",
+    key="minute",
+    value="MinuteVolume",
+    partitions=1,  # a record a minute; the revisions of a minute stay in order
+    retention_ms=365 * DAY_MS,
+    writers=("metrics",),
+)
 
-EVENT_TOPICS = (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED, NOTIFICATION_SENT)
+EVENT_TOPICS = (
+    ORDERS_CREATED,
+    INVENTORY_RESERVED,
+    INVENTORY_FAILED,
+    NOTIFICATION_SENT,
+    METRICS_PARTIALS,
+    MINUTE_VOLUMES,
+)
 DEAD_LETTER_TOPICS = (
     dead_letter_topic(ORDERS_CREATED, INVENTORY),
     dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION),
     dead_letter_topic(INVENTORY_FAILED, NOTIFICATION),
+    dead_letter_topic(INVENTORY_RESERVED, METRICS),
+    dead_letter_topic(INVENTORY_FAILED, METRICS),
+    dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS),
 )
 ALL_TOPICS = EVENT_TOPICS + DEAD_LETTER_TOPICS

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import uuid_utils
 
 from common.errors import Undecodable
-from common.events.codec import Codec, schema_text
+from common.events.codec import EVENT_TYPES, Codec, schema_text
 from common.events.orders import OrderCreated, OrderLine
 
 PLACED_AT_MS = 1_800_000_000_000
@@ -29,8 +29,7 @@ def make_order(
 
 def make_codec() -> Codec:
     """Return a codec for tests that have no registry: each packaged schema has an id of its own, from 1 on."""
-    events = ("OrderCreated", "InventoryReserved", "InventoryFailed", "NotificationSent")
-    ids = {event: number for number, event in enumerate(events, 1)}
+    ids = {event.__name__: number for number, event in enumerate(EVENT_TYPES, 1)}
     texts = {number: schema_text(event) for event, number in ids.items()}
 
     def writer_schema(number: int) -> str:

@@ -14,7 +14,7 @@ from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
 from common.postgres.engine import Target, create_engine
-from common.topics import ALL_TOPICS, EVENT_TOPICS, Topic
+from common.topics import ALL_TOPICS, Topic
 from deploy.provision import database, roles
 from deploy.provision.config import ProvisionSettings
 from tests.processes import Process, Processes
@@ -143,7 +143,7 @@ class Pipeline:
 
 
 def _resized(topic: Topic, partitions: int | None) -> Topic:
-    return replace(topic, partitions=partitions) if partitions and topic in EVENT_TOPICS else topic
+    return replace(topic, partitions=partitions) if partitions and topic.partitions > 1 else topic
 
 
 def _delete(admin: Admin, topics: tuple[Topic, ...]) -> None:

@@ -19,12 +19,20 @@ from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 from common.events.schema_versions import newest, parse
+from common.events.volume import MinuteVolume, VolumePartial
 
-Event = OrderCreated | InventoryReserved | InventoryFailed | NotificationSent
+Event = OrderCreated | InventoryReserved | InventoryFailed | NotificationSent | VolumePartial | MinuteVolume
 E = TypeVar("E", bound=Event)
 Avro = dict[str, Any]
 
-EVENT_TYPES: tuple[type[Event], ...] = (OrderCreated, InventoryReserved, InventoryFailed, NotificationSent)
+EVENT_TYPES: tuple[type[Event], ...] = (
+    OrderCreated,
+    InventoryReserved,
+    InventoryFailed,
+    NotificationSent,
+    VolumePartial,
+    MinuteVolume,
+)
 _FRAME = struct.Struct(">bI")
 _MAGIC = 0
 
@@ -239,15 +247,52 @@ def _notification_sent_to_avro(event: NotificationSent) -> Avro:
     }
 
 
+def _volume_partial(avro: Avro) -> VolumePartial:
+    return VolumePartial(minute_ms=avro.pop("minute"), **avro)
+
+
+def _volume_partial_to_avro(event: VolumePartial) -> Avro:
+    return {
+        "topic": event.topic,
+        "partition": event.partition,
+        "minute": event.minute_ms,
+        "reserved": event.reserved,
+        "failed": event.failed,
+        "units": event.units,
+        "late": event.late,
+        "until": event.until,
+    }
+
+
+def _minute_volume(avro: Avro) -> MinuteVolume:
+    return MinuteVolume(minute_ms=avro.pop("minute"), **avro)
+
+
+def _minute_volume_to_avro(event: MinuteVolume) -> Avro:
+    return {
+        "minute": event.minute_ms,
+        "orders": event.orders,
+        "reserved": event.reserved,
+        "failed": event.failed,
+        "units": event.units,
+        "late": event.late,
+        "revision": event.revision,
+    }
+
+
 _FROM_AVRO: dict[type[Any], Callable[[Avro], Any]] = {
     OrderCreated: _order_created,
     InventoryReserved: _inventory_reserved,
     InventoryFailed: _inventory_failed,
     NotificationSent: _notification_sent,
+    VolumePartial: _volume_partial,
+    MinuteVolume: _minute_volume,
 }
 _TO_AVRO: dict[type[Any], Callable[[Any], Avro]] = {
     OrderCreated: _order_created_to_avro,
     InventoryReserved: _inventory_reserved_to_avro,
     InventoryFailed: _inventory_failed_to_avro,
     NotificationSent: _notification_sent_to_avro,
+    VolumePartial: _volume_partial_to_avro,
+    MinuteVolume: _minute_volume_to_avro,
 }

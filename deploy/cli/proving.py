@@ -20,7 +20,7 @@ from chaos.scene import Server, Site
 from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
-from common.topics import ALL_TOPICS, EVENT_TOPICS, Topic
+from common.topics import ALL_TOPICS, Topic
 from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
 from deploy.local import jars, servers
@@ -148,7 +148,7 @@ class ProvingGround:
 
 
 def _resized(topic: Topic, partitions: int) -> Topic:
-    return replace(topic, partitions=partitions) if topic in EVENT_TOPICS else topic
+    return replace(topic, partitions=partitions) if topic.partitions > 1 else topic
 
 
 def _delete(admin: Admin, topics: Sequence[Topic]) -> None:

@@ -18,6 +18,7 @@ from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import LINES_MAX, QUANTITY_MAX, SKU_LENGTH_MAX, USER_ID_LENGTH_MAX, OrderCreated, OrderLine
 from common.events.schema_versions import newest
+from common.events.volume import MinuteVolume, VolumePartial
 from tests.factories import make_codec, make_order
 
 CODEC = make_codec()
@@ -28,12 +29,15 @@ LINES = st.lists(
     st.builds(OrderLine, NAMES, st.integers(1, QUANTITY_MAX)), min_size=1, max_size=6, unique_by=lambda line: line.sku
 ).map(tuple)
 INT = st.integers(-(2**31), 2**31 - 1)
+LONG = st.integers(-(2**63), 2**63 - 1)
 IDS = st.uuids().map(str)
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(OrderCreated, IDS, NAMES, LINES, MS),
     st.builds(InventoryReserved, IDS, IDS, NAMES, LINES, MS, MS),
     st.builds(InventoryFailed, IDS, IDS, NAMES, LINES, st.sampled_from(Reason), NAMES, INT, INT, MS, MS),
     st.builds(NotificationSent, IDS, IDS, NAMES, st.sampled_from(Kind), NAMES, MS),
+    st.builds(VolumePartial, NAMES, INT, MS, LONG, LONG, LONG, LONG, LONG),
+    st.builds(MinuteVolume, MS, LONG, LONG, LONG, LONG, LONG, LONG),
 )
 
 # One event per schema, told with everything that an encoding could get wrong.
@@ -55,6 +59,8 @@ TOLD: dict[str, Event] = {
         1_800_000_000_456,
     ),
     "NotificationSent": NotificationSent(EVENT_ID, ORDER_ID, "ada", Kind.ORDER_CONFIRMED, "smtp", 1_800_000_000_789),
+    "VolumePartial": VolumePartial("inventory.reserved", 7, 1_800_000_000_000, 3, 0, 12, 3, 4_294_967_301),
+    "MinuteVolume": MinuteVolume(1_800_000_000_000, 5, 3, 2, 12, 1, 4),
 }
 
 
@@ -94,7 +100,7 @@ def test_other_avro_readers_understand_the_bytes(name: str) -> None:
     value = CODEC.encode(TOLD[name])
     record = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(schema_text(name)))
     assert isinstance(record, dict)
-    assert str(record["order_id"]) == ORDER_ID  # a reader with logical types gets a UUID of the same text
+    assert "order_id" not in record or str(record["order_id"]) == ORDER_ID  # a logical type, but of the same text
 
 
 @given(IDS, st.builds(OrderCreated, IDS, NAMES, LINES, MS), MS)

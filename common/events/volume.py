@@ -1,0 +1,58 @@
+"""Volume events: orders counted per minute of event time, which is when they were placed.
+
+Partials add up: the total of a minute is the sum of all its partials. A total with a higher revision replaces those
+with a lower one.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class VolumePartial:
+    """Orders of one minute that one input partition told, and that no other partial counts.
+
+    One tells all that came in time; each further one of the same minute tells orders that came late.
+    """
+
+    topic: str
+    partition: int
+    minute_ms: int
+    """The minute's first millisecond since the epoch, UTC."""
+    reserved: int
+    failed: int
+    units: int
+    """Units held for the reserved orders."""
+    late: int
+    """How many of the orders came after the partition had closed the minute: none or all of them."""
+    until: int
+    """Offset behind the last record that the partition had been read to."""
+
+
+@dataclass(frozen=True, slots=True)
+class MinuteVolume:
+    """All orders of one minute that are known so far."""
+
+    minute_ms: int
+    """The minute's first millisecond since the epoch, UTC."""
+    orders: int
+    reserved: int
+    failed: int
+    units: int
+    """Units held for the reserved orders."""
+    late: int
+    """How many of the orders came after their partition had closed the minute."""
+    revision: int
+    """How many partials are in it; 0: nobody told of an order. It rises, not always by one."""
+
+
+def minute_of(time_ms: int) -> int:
+    """Return the first millisecond of the minute."""
+    return time_ms - time_ms % MINUTE_MS
+
+
+def minute_name(minute_ms: int) -> str:
+    """Return the minute as keys have it: 2026-11-23T14:05:00Z."""
+    return datetime.fromtimestamp(minute_ms / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

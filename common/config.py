@@ -152,8 +152,17 @@ class PostgresSettings(Settings):
     )
 
 
-class WorkerSettings(KafkaSettings):
-    """What a process without an HTTP API of its own has: a slot and a health port."""
+class HealthSettings(Settings):
+    """Where a process without an HTTP API of its own tells how it is."""
+
+    health_host: str = Field(
+        default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["127.0.0.1"]
+    )
+    health_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0 takes a free one.", examples=[9102])
+
+
+class WorkerSettings(KafkaSettings, HealthSettings):
+    """What a worker has: a slot and a health port."""
 
     slot: int = Field(
         default=0,
@@ -162,10 +171,6 @@ class WorkerSettings(KafkaSettings):
         description="Number of this worker, one live process per number: it names its static member and transactions.",
         examples=[0],
     )
-    health_host: str = Field(
-        default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["127.0.0.1"]
-    )
-    health_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0 takes a free one.", examples=[9102])
 
 
 S = TypeVar("S", bound=Settings)

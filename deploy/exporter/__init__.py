@@ -1,0 +1,1 @@
+"""The exporter: what Prometheus learns from outside, of the broker and of the tables."""

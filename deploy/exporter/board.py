@@ -1,0 +1,82 @@
+"""What the exporter found last, as Prometheus reads it. What a look did not see is left out: no old value is told."""
+
+import time
+from collections.abc import Iterator, Mapping
+
+from prometheus_client import Metric
+from prometheus_client.registry import Collector
+
+from common import metrics
+from common.kafka.observer import Cluster, Look
+from common.kafka.records import Partition
+from deploy.exporter.stalls import Stall, stalls
+from deploy.exporter.tables import Books
+
+
+class Board(Collector):
+    """The latest look at the broker, and at the tables. Each is replaced whole, so a page never mixes two looks."""
+
+    def __init__(self) -> None:
+        self._look: Look | None = None
+        self._stalls: Mapping[Partition, Stall] = {}
+        self._books: Books | None = None
+
+    def show_look(self, look: Look | None) -> None:
+        """Show what the broker told, or that none answered; a stall outlasts looks that fail."""
+        if look is not None:
+            self._stalls = stalls(self._stalls, look.ends, now_seconds=time.monotonic())
+        self._look = look
+
+    def show_books(self, books: Books | None) -> None:
+        """Show what the tables told, or nothing."""
+        self._books = books
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the page."""
+        look, books = self._look, self._books
+        yield metrics.CLUSTER_UP.family({(): float(look is not None)})
+        if look is not None:
+            yield from _of_cluster(look.cluster)
+            yield from _of_partitions(look, self._stalls)
+            yield from _of_groups(look)
+        if books is not None:
+            yield from _of_books(books)
+
+
+def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
+    yield metrics.CLUSTER_BROKERS.family({(): cluster.brokers})
+    yield metrics.CLUSTER_ANSWER_SECONDS.family({(): cluster.answer_seconds})
+    yield metrics.CLUSTER_LEADERLESS.family({(): cluster.leaderless})
+    yield metrics.CLUSTER_UNDER_REPLICATED.family({(): cluster.under_replicated})
+
+
+def _of_partitions(look: Look, standing: Mapping[Partition, Stall]) -> Iterator[Metric]:
+    now = time.monotonic()
+    seconds = {_labels(at): now - standing[at].since_seconds if at in standing else 0.0 for at in look.ends}
+    yield metrics.STABLE_OFFSET.family({_labels(at): ends.stable for at, ends in look.ends.items()})
+    yield metrics.UNSTABLE_OFFSETS.family({_labels(at): ends.high - ends.stable for at, ends in look.ends.items()})
+    yield metrics.UNSTABLE_SECONDS.family(seconds)
+
+
+def _of_groups(look: Look) -> Iterator[Metric]:
+    yield metrics.GROUP_LAG.family(
+        {
+            (name, *_labels(partition)): records
+            for name, group in look.groups.items()
+            for partition, records in group.lag.items()
+        }
+    )
+    yield metrics.GROUP_MEMBERS.family({(name,): group.members for name, group in look.groups.items()})
+    yield metrics.GROUP_UNSET.family({(name,): group.unset for name, group in look.groups.items()})
+
+
+def _of_books(books: Books) -> Iterator[Metric]:
+    units = {"on_hand": books.on_hand, "available": books.available, "reserved": books.reserved}
+    yield metrics.STOCK_UNITS.family({(state,): count for state, count in units.items()})
+    yield metrics.STOCK_IMBALANCE.family({(): books.imbalance})
+    yield metrics.LEDGER_ENTRIES.family({("claimed",): books.claimed, ("sent",): books.sent})
+    yield metrics.LEDGER_OLDEST_SECONDS.family({(): books.oldest_claim_seconds})
+
+
+def _labels(partition: Partition) -> tuple[str, ...]:
+    return partition.topic, str(partition.number)

@@ -1,0 +1,111 @@
+"""Look at the broker and at the tables, at intervals, and serve what was found until a signal.
+
+Each has a thread of its own, so that a database that is away or slow does not keep the broker from being seen.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from functools import partial
+from typing import TypeVar
+
+import sqlalchemy as sa
+from prometheus_client import REGISTRY
+
+from common import health, metrics
+from common.errors import Busy, Poison
+from common.kafka.observer import Observer
+from common.kafka.records import Partition
+from common.lifecycle import Stop, stop_signal
+from common.log import get_logger
+from common.postgres.engine import create_engine
+from common.topics import ORDER_STATUS, Group
+from deploy.exporter.board import Board
+from deploy.exporter.config import ExporterSettings
+from deploy.exporter.tables import read_books, read_positions
+
+SHOWN = ("kafka_cluster_", "kafka_partition_", "kafka_group_", "inventory_stock_", "notification_ledger_", "exporter_")
+BUSY_SHARE = 0.01
+"""So much of the time the database may spend on us."""
+POSITIONS_STALE_LOOKS = 4
+
+T = TypeVar("T")
+
+log = get_logger()
+
+
+class Positions:
+    """How far the projection is: its offsets stand in a table, beside its data."""
+
+    def __init__(self, *, stale_seconds: float) -> None:
+        self._stale_seconds = stale_seconds
+        self._found: Mapping[Partition, int] = {}
+        self._found_at = float("-inf")
+
+    def take(self, found: Mapping[Partition, int] | None) -> None:
+        """Take what was read; nothing was, if it is None."""
+        if found is not None:
+            self._found, self._found_at = found, time.monotonic()
+
+    def known(self) -> dict[Group, Mapping[Partition, int] | None]:
+        """Return them, or None if they are too old."""
+        fresh = time.monotonic() - self._found_at < self._stale_seconds
+        return {ORDER_STATUS: self._found if fresh else None}
+
+
+def run(settings: ExporterSettings) -> None:
+    """Look and serve. Raises FatalError if the port is taken."""
+    state, board = health.Health(), Board()
+    engine = create_engine(settings, application="exporter", pool_size=2, target="any")
+    positions = Positions(stale_seconds=POSITIONS_STALE_LOOKS * settings.exporter_seconds)
+    REGISTRY.register(board)
+    with (
+        stop_signal() as stop,
+        health.serve(
+            state, host=settings.health_host, port=settings.health_port, shown=(*SHOWN, *metrics.OF_LIBRARY)
+        ) as port,
+        closing(Observer(settings)) as observer,
+    ):
+        log.info("exporter.listening", host=settings.health_host, port=port)
+        tables = partial(_keep_looking, stop=stop)
+        _in_background(
+            partial(tables, "positions", lambda: read_positions(engine), positions.take, settings.exporter_seconds)
+        )
+        _in_background(
+            partial(tables, "tables", lambda: read_books(engine), board.show_books, settings.exporter_tables_seconds)
+        )
+        while not stop():
+            _look("kafka", lambda: observer.look(positions.known()), board.show_look)
+            state.beat()
+            state.ready = True  # also without a broker: to tell of that is what it is for
+            stop.wait(settings.exporter_seconds)
+
+
+def _in_background(looking: Callable[[], None]) -> None:
+    threading.Thread(target=looking, daemon=True).start()
+
+
+def _keep_looking(
+    part: str, look: Callable[[], T], show: Callable[[T | None], None], seconds: float, *, stop: Stop
+) -> None:
+    while not stop():
+        took_seconds = _look(part, look, show)
+        stop.wait(max(seconds, took_seconds / BUSY_SHARE))
+
+
+def _look(part: str, look: Callable[[], T], show: Callable[[T | None], None]) -> float:
+    """Look once and show what was found, or None after a failure; return how long it took."""
+    began = time.monotonic()
+    try:
+        show(look())
+    except (Busy, Poison, sa.exc.SQLAlchemyError) as error:
+        show(None)
+        metrics.EXPORTER_LOOKS.labels(part, "failed").inc()
+        log.warning("look.failed", part=part, reason=str(error))
+    else:
+        metrics.EXPORTER_LOOKS.labels(part, "done").inc()
+        metrics.EXPORTER_DONE_SECONDS.labels(part).set_to_current_time()
+    took_seconds = time.monotonic() - began
+    metrics.EXPORTER_LOOK_SECONDS.labels(part).set(took_seconds)
+    return took_seconds

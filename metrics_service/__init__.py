@@ -1,0 +1,1 @@
+"""How many orders per minute, counted exactly once; no database."""

@@ -1,0 +1,172 @@
+"""Second step: partials -> one total per minute. Nothing is kept but an offset with its metadata.
+
+Partials are merged in memory for a moment, since those of a minute come close together; then one Kafka transaction
+carries the totals that changed together with the offset. A crash before it loses memory alone; behind it, the partials
+are below the committed `p` and only fill memory again.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from common import failpoints, metrics
+from common.errors import FatalError, Undecodable
+from common.events import envelope
+from common.events.codec import Codec
+from common.events.volume import MinuteVolume, VolumePartial, minute_name
+from common.kafka.dead_letter import dead_letter
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.log import get_logger
+from common.topics import METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, dead_letter_topic
+from metrics_service.core.totals import Totals
+
+BATCH_RECORDS_MAX = 1000
+FORGET_EVERY_MS = 3_600_000
+"""So long a process keeps even what lies behind the horizon: one that begins with weeks of history gets it partition by
+partition, the old minutes of one after the new minutes of another."""
+
+log = get_logger()
+
+
+class TotalsStep:
+    """Sum up minutes. `now_ms`: the wall clock, milliseconds since the epoch. Times in milliseconds.
+
+    `settle_ms`: how long a total waits for further partials. `empty_minute_ms`: how long after its end a minute counts
+    as empty; 0: never.
+    """
+
+    limit = BATCH_RECORDS_MAX
+
+    def __init__(
+        self,
+        *,
+        codec: Codec,
+        namespace: str,
+        settle_ms: int,
+        empty_minute_ms: int,
+        horizon_ms: int,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self._codec = codec
+        self._settle_ms = settle_ms
+        self._empty_minute_ms = empty_minute_ms
+        self._horizon_ms = horizon_ms
+        self._now_ms = now_ms
+        self._totals_topic = MINUTE_VOLUMES.within(namespace)
+        self._letter_topic = dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS).within(namespace)
+        self._forget_at_ms = now_ms() + FORGET_EVERY_MS
+        self._partition: Partition | None = None
+        self._totals = Totals(CommitPoint(0), horizon_ms=horizon_ms)
+        self._letters: list[OutputRecord] = []
+        self._changed_since_ms: int | None = None
+        self._quiet_since_ms = now_ms()
+
+    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+        """Return the totals that are due and dead letters, with the offset that covers them, or an empty plan."""
+        now_ms = self._now_ms()
+        self._merge(batch)
+        self._point("merged")
+        if len(batch) >= self.limit:
+            self._quiet_since_ms = now_ms
+        if self._totals.changed and self._changed_since_ms is None:
+            self._changed_since_ms = now_ms
+        if self._empty_due(now_ms):
+            self._totals.add_empty(now_ms - self._empty_minute_ms)
+        elif not self._letters and not self._settled_long_enough(now_ms):
+            return Plan()
+        totals, point = self._totals.totals(), self._totals.point()
+        if point is None or self._partition is None:
+            return Plan()
+        return Plan(
+            records=[self._record(total, now_ms) for total in totals],
+            offsets={self._partition: point},
+            dead_letters=tuple(self._letters),
+        )
+
+    def pending(self) -> bool:
+        """Return True if totals have waited long enough, or a minute went by without an order."""
+        now_ms = self._now_ms()
+        return self._partition is not None and (self._settled_long_enough(now_ms) or self._empty_due(now_ms))
+
+    def settled(self, plan: Plan) -> None:
+        """Go on from what is committed, and count it."""
+        for total in self._totals.totals():
+            metrics.METRICS_MINUTES.labels("counted" if total.revision else "empty").inc()
+        metrics.DEAD_LETTERS.labels(METRICS_PARTIALS.name).inc(len(plan.dead_letters))
+        for point in plan.offsets.values():
+            self._totals.settled(point)
+        self._letters.clear()
+        self._changed_since_ms = None
+        now_ms = self._now_ms()
+        if now_ms >= self._forget_at_ms:
+            self._forget_at_ms = now_ms + FORGET_EVERY_MS
+            self._totals.forget(now_ms)
+
+    def narrow(self) -> None:
+        """Do nothing: no record is poison to adding up."""
+
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
+        """Forget all minutes; those within the horizon are filled again from the committed offset on.
+
+        Raises FatalError for offset metadata that another version wrote.
+        """
+        assert len(stable) <= 1, "partials have one partition, or minutes would be split"  # noqa: S101 - a broken programmer
+        self._letters.clear()
+        self._changed_since_ms = None
+        self._quiet_since_ms = self._now_ms()
+        self._partition = next(iter(stable), None)
+        point = CommitPoint(0) if self._partition is None else stable[self._partition]
+        try:
+            self._totals = Totals(point, horizon_ms=self._horizon_ms)
+        except (ValueError, KeyError, TypeError) as error:
+            raise FatalError(f"group metrics-totals: {error}", cure="see docs/runbook.md, counting anew") from error
+
+    def ready(self) -> bool:
+        """Return True: only a schema was missing, and asking again is the way to see whether it is there."""
+        return True
+
+    def _settled_long_enough(self, now_ms: int) -> bool:
+        since_ms = self._changed_since_ms
+        return since_ms is not None and not 0 <= now_ms - since_ms < self._settle_ms
+
+    def _empty_due(self, now_ms: int) -> bool:
+        """A minute is empty only if nothing waits to be read."""
+        if not self._empty_minute_ms or abs(now_ms - self._quiet_since_ms) < self._settle_ms:
+            return False
+        return self._totals.empty_minutes_due(now_ms - self._empty_minute_ms)
+
+    def _merge(self, batch: Sequence[InputRecord]) -> None:
+        for record in batch:
+            try:
+                partial = self._codec.decode(VolumePartial, record.value)
+            except Undecodable as cause:
+                if self._totals.skip(record.offset):
+                    self._letters.append(self._letter(record, cause))
+                continue
+            if not self._totals.merge(record.offset, partial):
+                told = f"the total of {minute_name(partial.minute_ms)} is no longer kept"
+                self._letters.append(self._letter(record, Undecodable("horizon", told)))
+
+    def _record(self, total: MinuteVolume, now_ms: int) -> OutputRecord:
+        name = minute_name(total.minute_ms)
+        return OutputRecord(
+            topic=self._totals_topic,
+            key=name.encode(),
+            value=self._codec.encode(total),
+            headers=envelope.headers(
+                event_id=f"{name}/{total.revision}", event_type="metrics.minute", source="/metrics", time_ms=now_ms
+            ),
+        )
+
+    def _letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
+        log.warning(
+            "record.dead_lettered",
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            error_class=cause.error_class,
+            reason=cause.reason,
+        )
+        self._point("dlq.isolated")
+        return dead_letter(record, cause, topic=self._letter_topic)
+
+    def _point(self, name: str) -> None:
+        failpoints.point(f"metrics-totals:{name}")

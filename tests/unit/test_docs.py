@@ -13,7 +13,14 @@ from common.topics import EVENT_TOPICS
 from deploy.cli.main import COMMANDS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENTS = ("README.md", "docs/ARCHITECTURE.md", "docs/guarantees.md", "docs/runbook.md", "docs/glossary.md")
+DOCUMENTS = (
+    "README.md",
+    "docs/ARCHITECTURE.md",
+    "docs/guarantees.md",
+    "docs/runbook.md",
+    "docs/monitoring.md",
+    "docs/glossary.md",
+)
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 SOURCE = re.compile(
     r"`((?:common|order_service|inventory_service|notification_service|deploy|chaos|migrations|tests|benchmarks|docs)"

@@ -1,21 +1,24 @@
-"""What watches the stack from outside: a Prometheus over all of it, and the broker's figures by JMX."""
+"""What watches the stack from outside: a Prometheus over all of it, the exporter, and the broker's figures by JMX."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
 from deploy.local import prometheus
 from deploy.local.addresses import Addresses
+from deploy.local.home import Home
 from deploy.local.jars import Jars
 from deploy.local.launch import Program
 from deploy.local.loopback import LOOPBACK
 from deploy.local.part import Stage
 from deploy.local.ports import HEALTH
 from deploy.local.prometheus import PROMETHEUS, Prometheus, Target
-from deploy.local.services import API
+from deploy.local.services import API, Service, ServiceProgram
 
 JARS = "monitoring"
 KAFKA_JMX = "kafka_jmx"
+EXPORTER = Service("exporter", (sys.executable, "-m", "deploy.exporter"), "reader")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +28,24 @@ class MonitoringPart:
     name: str = "monitoring"
     stage: Stage = Stage.SERVICE
     jar_sets: tuple[str, ...] = (JARS,)
-    ports: tuple[str, ...] = (PROMETHEUS, KAFKA_JMX)
+    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, KAFKA_JMX)
 
     def check_machine(self) -> None:
         """Need Prometheus."""
         prometheus.program()
 
     def programs(self, addresses: Addresses, _cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
-        """Return the Prometheus."""
-        return (Prometheus(addresses.home, ports[PROMETHEUS], tuple(targets(ports))),)
+        """Return the exporter, and the Prometheus that scrapes it and all others."""
+        return (
+            ServiceProgram(EXPORTER, None, addresses, ports[EXPORTER.name]),
+            Prometheus(addresses.home, ports[PROMETHEUS], tuple(targets(ports))),
+        )
 
     def broker_options(self, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
         """Add the agent that shows the broker's beans."""
         return agent(cache, "jmx-kafka.yml", ports[KAFKA_JMX])
 
-    def provision_environment(self, _ports: Mapping[str, int]) -> Mapping[str, str]:
+    def provision_environment(self, _home: Home, _ports: Mapping[str, int]) -> Mapping[str, str]:
         """Need nothing provisioned."""
         return {}
 
@@ -64,6 +70,8 @@ def targets(ports: Mapping[str, int]) -> Iterator[Target]:
                 yield Target(API, API, port)
             case "kafka_jmx":
                 yield Target("kafka", "kafka", port)
+            case "exporter":
+                yield Target("exporter", "exporter", port)
             case "registry_management":
                 yield Target("registry", "registry", port)
             case _ if kind == HEALTH:

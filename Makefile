@@ -34,11 +34,12 @@ test: setup ## prove it: unit, integration and system tests on servers of their 
 chaos: setup ## prove it under faults: 43 kills, 11 zombies, mixed faults, a model; about five minutes
 	@$(BIN)/pipeline chaos
 
-check: setup ## format, lint, types, import contracts, unit tests: under a minute
+check: setup ## format, lint, types, import contracts, schemas, unit tests: under a minute
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/pipeline schemas check --offline
 	@$(BIN)/pytest -q tests/unit
 
 format: setup ## format and mend what can be mended

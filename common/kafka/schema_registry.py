@@ -19,7 +19,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, Schema
 from common.config import RegistrySettings
 from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import Codec
-from common.events.schema_versions import fingerprint, newest, versions
+from common.events.schema_versions import SchemaVersion, fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
 from common.log import get_logger
 from common.topics import EVENT_TOPICS, Topic
@@ -117,6 +117,42 @@ def look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None
         if error.error_code in _NOTHING_OF_THAT_NAME:
             return None
         raise
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What the registry holds for one subject. `compatibility`: its own rule; empty where the subject has none."""
+
+    ids: Mapping[int, int | None]
+    """Of each packaged version, by number; None: not registered."""
+    texts: tuple[str, ...]
+    """All its schemas, as the registry writes them, oldest first."""
+    compatibility: str
+    accepts: bool
+    """The registry's own verdict on our newest version; a subject that it does not know takes anything."""
+
+
+def held(client: SchemaRegistryClient, subject: str, packaged: Sequence[SchemaVersion]) -> Held:
+    """Ask the registry about a subject and the versions that we have of its schema; nothing changes."""
+    ids = {version.number: look_up(client, subject, version.text) for version in packaged}
+    try:
+        numbers = client.get_versions(subject)
+    except SchemaRegistryError as error:
+        if error.error_code not in _NOTHING_OF_THAT_NAME:
+            raise
+        return Held(ids, (), "", accepts=True)
+    texts = tuple(str(client.get_version(subject, number).schema.schema_str) for number in numbers)
+    accepts = client.test_compatibility_all_versions(subject, Schema(packaged[-1].text, "AVRO"))
+    return Held(ids, texts, _compatibility(client, subject), accepts)
+
+
+def _compatibility(client: SchemaRegistryClient, subject: str) -> str:
+    try:
+        return str(client.get_compatibility(subject))
+    except SchemaRegistryError as error:
+        if error.http_status_code != HTTPStatus.NOT_FOUND:
+            raise
+        return ""
 
 
 @contextmanager

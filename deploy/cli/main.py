@@ -30,6 +30,7 @@ COMMANDS = MappingProxyType(
         "doctor": "Check this machine; every finding comes with its cure.",
         "env": "Print the variables that lead a shell to the running stack.",
         "provision": "Make roles, tables, topics, schemas and demo stock.",
+        "schemas": "List, check, compare, publish and register event schemas.",
         "stock": "List, set or add stock.",
         "psql": "Open the pipeline's database.",
         "order": "Tell one order's story across HTTP, topics and tables.",

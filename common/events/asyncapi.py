@@ -1,0 +1,196 @@
+"""Describe all topics as an AsyncAPI 3 document, from the table of topics and the newest schemas. Pure.
+
+`docs/asyncapi.yaml` is this document, committed; a test compares the two. The order service serves and shows it.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from functools import cache
+from typing import Any
+
+from common.events.schema_versions import newest, versions
+from common.topics import ALL_TOPICS, DAY_MS, Topic
+
+Node = dict[str, Any]
+
+SPECIFICATION = "3.0.0"
+API_VERSION = "1.0.0"
+"""Of the description, by SemVer: not the version of the code behind it."""
+KAFKA_BINDING = "0.5.0"
+AVRO = "application/vnd.apache.avro;version=1.9.0"
+DEAD_LETTER = "DeadLetter"
+
+_DESCRIPTION = (
+    "Orders, what became of them, and what was told. Values are Avro behind the common five-byte frame (magic byte 0,"
+    " schema id in four bytes, big endian); the schema with that id stands in the registry. Read with isolation level"
+    " read_committed: some writers use transactions."
+)
+_CE_HEADERS = {
+    "ce_specversion": "Always 1.0: CloudEvents, binary mode.",
+    "ce_id": "What readers de-duplicate by: equal for records that repeat one event.",
+    "ce_type": "The kind of event.",
+    "ce_source": "The service that says so.",
+    "ce_time": "RFC 3339, UTC, with milliseconds.",
+    "content-type": "application/avro",
+}
+DLQ_HEADERS = {
+    "dlq_version": "Of these headers.",
+    "dlq_reason": "Why it will never be an event.",
+    "dlq_error_class": "The kind of reason: frame, magic, schema, avro, content or database.",
+    "dlq_topic": "The topic that it came from.",
+    "dlq_partition": "The partition there.",
+    "dlq_offset": "The offset there.",
+}
+
+
+@cache
+def document() -> Node:
+    """Return the description. Whoever gets it shares it: nobody changes it."""
+    return {
+        "asyncapi": SPECIFICATION,
+        "info": {
+            "title": "Order pipeline",
+            "version": API_VERSION,
+            "description": _DESCRIPTION,
+            "license": {"name": "Apache-2.0"},
+        },
+        "defaultContentType": "application/avro",
+        "servers": {
+            "local": {
+                "host": "127.0.0.1:9092",
+                "protocol": "kafka",
+                "description": "The stack of `pipeline up`. A namespace, if one is set, stands before every topic.",
+            }
+        },
+        "channels": {topic.name: _channel(topic) for topic in ALL_TOPICS},
+        "operations": {name: operation for topic in ALL_TOPICS for name, operation in _operations(topic)},
+        "components": {"messages": {_message_name(topic): _message(topic) for topic in ALL_TOPICS}},
+    }
+
+
+def as_json() -> str:
+    """Return the description as JSON text."""
+    return json.dumps(document(), indent=1, ensure_ascii=False) + "\n"
+
+
+def as_yaml() -> str:
+    """Return the description as YAML text, the same each time."""
+    return "# Made by `pipeline schemas asyncapi` from common/topics.py and common/events/schemas/.\n" + "".join(
+        f"{line}\n" for line in _yaml(document())
+    )
+
+
+def _channel(topic: Topic) -> Node:
+    return {
+        "address": topic.name,
+        "description": _channel_told(topic),
+        "messages": {_message_name(topic): {"$ref": f"#/components/messages/{_message_name(topic)}"}},
+        "bindings": {
+            "kafka": {
+                "topic": topic.name,
+                "partitions": topic.partitions,
+                "topicConfiguration": {
+                    "retention.ms": topic.retention_ms,
+                    "max.message.bytes": topic.message_bytes_max,
+                },
+                "bindingVersion": KAFKA_BINDING,
+            }
+        },
+    }
+
+
+def _channel_told(topic: Topic) -> str:
+    kept = f"Key: {topic.key}. Kept for {topic.retention_ms // DAY_MS} days."
+    if topic.dead_letters_of is not None:
+        return f"What the group {topic.dead_letters_of.name} will never be able to read, as it came. {kept}"
+    return kept
+
+
+def _operations(topic: Topic) -> Iterator[tuple[str, Node]]:
+    channel = {"channel": {"$ref": f"#/channels/{topic.name}"}}
+    for writer in topic.writers:
+        yield f"{writer}.sends.{topic.name}", {"action": "send", **channel, "summary": f"{writer} writes"}
+    for group in topic.readers:
+        yield (
+            f"{group.name}.receives.{topic.name}",
+            {
+                "action": "receive",
+                **channel,
+                "summary": f"{group.name} reads",
+                "bindings": {
+                    "kafka": {"groupId": {"type": "string", "const": group.name}, "bindingVersion": KAFKA_BINDING}
+                },
+            },
+        )
+
+
+def _message_name(topic: Topic) -> str:
+    return topic.value if topic.value is not None else DEAD_LETTER
+
+
+def _message(topic: Topic) -> Node:
+    if topic.value is None:
+        return {
+            "title": "Dead letter",
+            "summary": "A record that could not be read: key, value and headers as they came, and why.",
+            "contentType": "application/octet-stream",
+            "headers": _headers(DLQ_HEADERS),
+        }
+    schema = json.loads(newest(topic.value).text)
+    return {
+        "title": topic.value,
+        "summary": schema.get("doc", ""),
+        "contentType": "application/avro",
+        "headers": _headers(_CE_HEADERS),
+        "payload": {"schemaFormat": AVRO, "schema": schema},
+        "bindings": {
+            "kafka": {
+                "key": {"type": "string", "description": topic.key},
+                "schemaIdLocation": "payload",
+                "schemaIdPayloadEncoding": "confluent",
+                "schemaLookupStrategy": "TopicNameStrategy",
+                "bindingVersion": KAFKA_BINDING,
+            }
+        },
+        "x-subject": topic.subject,
+        "x-versions": [version.number for version in versions(topic.value)],
+    }
+
+
+def _headers(described: dict[str, str]) -> Node:
+    return {
+        "type": "object",
+        "properties": {name: {"type": "string", "description": told} for name, told in described.items()},
+        "required": list(described),
+    }
+
+
+_PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./-]*(?: [A-Za-z0-9_./-]+)*")
+_RESERVED = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"}
+
+
+def _yaml(node: Any, indent: str = "") -> Iterator[str]:
+    """Write block style with JSON's scalars, which are YAML's too; words stand without quotes."""
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield from _entry(f"{indent}{_scalar(name)}:", value, f"{indent}  ")
+    else:
+        for value in node:
+            lines = list(_yaml(value, f"{indent}  ")) if isinstance(value, dict | list) and value else []
+            yield f"{indent}- {lines[0].lstrip()}" if lines else f"{indent}- {_scalar(value)}"
+            yield from lines[1:]
+
+
+def _entry(head: str, value: Any, indent: str) -> Iterator[str]:
+    if isinstance(value, dict | list) and value:
+        yield head
+        yield from _yaml(value, indent)
+    else:
+        yield f"{head} {_scalar(value)}"
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _RESERVED:
+        return value
+    return json.dumps(value, ensure_ascii=False)

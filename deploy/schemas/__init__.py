@@ -1,0 +1,1 @@
+"""The evolution of schemas: what `pipeline schemas` looks at and writes."""

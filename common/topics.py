@@ -144,3 +144,30 @@ DEAD_LETTER_TOPICS = (
     dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS),
 )
 ALL_TOPICS = EVENT_TOPICS + DEAD_LETTER_TOPICS
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """One connector of Kafka Connect: it copies a topic into a store, and is named like its group.
+
+    Its group and dead letters belong to Connect and exist only where there are workers; so they are no part of
+    `readers` and `ALL_TOPICS`.
+    """
+
+    store: str
+    group: Group
+    source: Topic
+
+    @property
+    def dead_letters(self) -> Topic:
+        """Return the topic that takes the records which Connect cannot read."""
+        return dead_letter_topic(self.source, self.group)
+
+
+SINKS = (
+    Sink("postgres", Group("postgres-reserved"), INVENTORY_RESERVED),
+    Sink("postgres", Group("postgres-failed"), INVENTORY_FAILED),
+    Sink("postgres", Group("postgres-volume"), MINUTE_VOLUMES),
+    Sink("mongo", Group("mongo-reserved"), INVENTORY_RESERVED),
+    Sink("mongo", Group("mongo-failed"), INVENTORY_FAILED),
+)

@@ -3,15 +3,18 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import typer
 from pydantic import SecretStr
 
-from common.config import load
+from common.config import PREFIX, load
 from common.errors import ConfigError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local.home import read_secret
+from deploy.local import state
+from deploy.local.home import Home, read_secret
+from deploy.local.parts import load as load_part
 from deploy.local.servers import addresses_of
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done
@@ -23,7 +26,7 @@ app = typer.Typer(**TYPER_OPTIONS)
 
 @app.command(**example("see what a second run changes: nothing", "pipeline provision --json"))
 def provision(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
-    """Make roles, database, tables, topics, first group offsets, schemas and demo stock.
+    """Make roles, database, tables, topics, first group offsets, schemas, demo stock and Connect's connectors.
 
     Whatever stands already is left as it is, so it may run at any time and as often as you like; `pipeline up` runs
     it at every start. The servers come from PIPELINE_POSTGRES_ADMIN_URL, PIPELINE_KAFKA_BOOTSTRAP,
@@ -44,12 +47,26 @@ def _settings(home: Path) -> ProvisionSettings:
         except ConfigError:
             raise unset from None
     return ProvisionSettings(
+        **_optional_parts(homes.at(home)),
         kafka_bootstrap=addresses.kafka_bootstrap,
         registry_url=addresses.registry_url,
         postgres_admin_url=addresses.postgres_admin_url,
         postgres_admin_password=SecretStr(read_secret(addresses.postgres_admin_password_file)),
         role_secrets_dir=addresses.role_secrets_folder,
     )
+
+
+def _optional_parts(home: Home) -> dict[str, Any]:
+    """Return the settings that lead to the optional parts of the running stack."""
+    stack = state.current(home)
+    if stack is None or not stack.pid:
+        return {}
+    variables = {
+        name: value
+        for part in stack.parts
+        for name, value in load_part(part).provision_environment(home, stack.ports).items()
+    }
+    return {name.removeprefix(PREFIX).lower(): value for name, value in variables.items()}
 
 
 def _tell(done: Done) -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from common.config import Settings, load
 from common.topics import CONNECT
-from deploy.local import connect_plugins
+from deploy.local import connect_plugins, connect_status
 from deploy.local.addresses import Addresses
-from deploy.local.home import read_secret, write_atomically
+from deploy.local.home import Home, read_secret, write_atomically
 from deploy.local.jars import Jars
 from deploy.local.java import OPTIONS, java, unpacking_into
 from deploy.local.launch import Launch, Program
@@ -21,6 +21,8 @@ from deploy.local.part import Stage
 
 PORT = "connect"
 ROLE = "connect_rw"
+MONGO = "mongo_uri"
+"""A file of the user's among the stack's secrets: where a MongoDB is, with its password."""
 HEAP = ("-Xms64m", "-Xmx384m", "-XX:TieredStopAtLevel=1")
 """A few hundred rows a second: starting fast counts, peak speed does not."""
 
@@ -83,13 +85,19 @@ class ConnectPart:
         """Add nothing."""
         return ()
 
-    def provision_environment(self, _ports: Mapping[str, int]) -> Mapping[str, str]:
-        """Add nothing yet."""
-        return {}
+    def provision_environment(self, home: Home, ports: Mapping[str, int]) -> Mapping[str, str]:
+        """Say where the connectors are to be put, and where the worker has its passwords."""
+        return {
+            "PIPELINE_CONNECT_URL": _url(ports[PORT]),
+            "PIPELINE_CONNECT_CREDENTIALS": str(_credentials(home)),
+        }
 
-    def lines(self, _ports: Mapping[str, int]) -> Sequence[str]:
-        """Say nothing yet."""
-        return ()
+    def lines(self, ports: Mapping[str, int]) -> Sequence[str]:
+        """Say how each connector stands."""
+        answer = get(ports[PORT], connect_status.PATH)
+        if answer is None:
+            return ("connect does not answer now: look again, or: pipeline logs connect",)
+        return tuple(connect_status.lines(connect_status.parse(answer), _url(ports[PORT])))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,20 +110,10 @@ class Connect:
     name: str = "connect"
     slot: int | None = None
 
-    @property
-    def url(self) -> str:
-        """Where its REST API is."""
-        return f"http://{LOOPBACK}:{self.port}"
-
-    @property
-    def secrets(self) -> Path:
-        """The file that holds the sinks' passwords, one `role=password` per line."""
-        return self._folder / "secrets.properties"
-
     def prepare(self) -> Iterator[Launch]:
         """Write settings and passwords; lay out the plugins unless that was done."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(self.secrets, f"{ROLE}={read_secret(self.addresses.role_secrets_folder / ROLE)}\n")
+        write_atomically(_credentials(self.addresses.home), "".join(_passwords(self.addresses.home)))
         write_atomically(
             self._settings,
             _SETTINGS.format(
@@ -151,3 +149,18 @@ class Connect:
     @property
     def _settings(self) -> Path:
         return self._folder / "worker.properties"
+
+
+def _url(port: int) -> str:
+    return f"http://{LOOPBACK}:{port}"
+
+
+def _credentials(home: Home) -> Path:
+    return home.data("connect") / "credentials.properties"
+
+
+def _passwords(home: Home) -> Iterator[str]:
+    """Yield the lines from which the sinks' configurations take what must not stand in them."""
+    yield f"{ROLE}={read_secret(home.role_secrets / ROLE)}\n"
+    if (mongo := home.secrets / MONGO).exists():
+        yield f"{MONGO}={read_secret(mongo)}\n"

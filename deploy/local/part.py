@@ -8,6 +8,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 from deploy.local.addresses import Addresses
+from deploy.local.home import Home
 from deploy.local.jars import Jars
 from deploy.local.launch import Program
 
@@ -49,7 +50,7 @@ class Part(Protocol):
     def broker_options(self, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
         """Return what it adds to the broker's JVM: an agent. Nothing, as a rule."""
 
-    def provision_environment(self, ports: Mapping[str, int]) -> Mapping[str, str]:
+    def provision_environment(self, home: Home, ports: Mapping[str, int]) -> Mapping[str, str]:
         """Return the settings by which provisioning finds it."""
 
     def lines(self, ports: Mapping[str, int]) -> Sequence[str]:

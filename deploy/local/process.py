@@ -16,6 +16,7 @@ from deploy.local.launch import Launch
 _OWN_PREFIXES = (
     *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_"),
     *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PG"),
+    *("PIPELINE_CONNECT_URL", "PIPELINE_CONNECT_CREDENTIALS"),
 )
 """Variables of the caller's shell that would lead a process to another stack, or lend it another's identity."""
 _POLL_SECONDS = 0.05

@@ -150,7 +150,9 @@ class _Supervisor:
         self._added = [
             Runner(program, plan.home, guardian, needs=tuple(self._servers.values())) for program in added[Stage.SERVER]
         ]
-        environment = {name: value for part in plan.parts for name, value in part.provision_environment(ports).items()}
+        environment = {
+            name: value for part in plan.parts for name, value in part.provision_environment(plan.home, ports).items()
+        }
         self._provision = Runner(
             Provision(addresses, plan.provision, environment),
             plan.home,

@@ -40,3 +40,21 @@ class ProvisionSettings(KafkaSettings):
         description="Copies that must have a record before it counts as written; 2 where there are three copies.",
         examples=[2],
     )
+    connect_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s?#]+)?$",
+        description="REST API of Kafka Connect, where connectors are to be put; empty: there is none.",
+        examples=["http://127.0.0.1:8083"],
+    )
+    connect_stores: str = Field(
+        default="postgres",
+        pattern=r"^(postgres|mongo)(,(postgres|mongo))*$",
+        description="The stores that Connect copies into, separated by commas.",
+        examples=["postgres,mongo"],
+    )
+    connect_credentials: str = Field(
+        default="/run/secrets/connect.properties",
+        pattern=r"^/[^:{}]+$",
+        description="Path, on Connect's workers, of the file with the lines connect_rw=PASSWORD and mongo_uri=URI.",
+        examples=["/run/secrets/connect.properties"],
+    )

@@ -14,7 +14,7 @@ from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import ALL_TOPICS, INVENTORY, ORDERS_CREATED
-from deploy.provision import database, roles, stock
+from deploy.provision import connectors, database, roles, stock
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest
 
@@ -57,6 +57,16 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
     with database.admin_connection(settings, settings.database) as own:
         demo = stock.demo_stock()
         yield Done("stock", stock.insert_missing(own, demo), f"{len(demo)} SKUs of the demo shop")
+    if settings.connect_url:
+        yield _connect(settings, admin)
+
+
+def _connect(settings: ProvisionSettings, admin: Admin) -> Done:
+    """Make the sinks' dead-letter topics before anything can be put there, then the connectors."""
+    sinks = connectors.chosen(settings)
+    letters = [sink.dead_letters for sink in sinks]
+    admin.create_topics(letters, replication=settings.kafka_replication, min_insync=settings.kafka_min_insync)
+    return Done("connectors", connectors.put(settings), f"{len(sinks)} connectors")
 
 
 def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings: ProvisionSettings) -> None:

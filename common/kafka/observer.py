@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
 from common.config import KafkaSettings
@@ -50,8 +50,9 @@ class Ends:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a group stands: records left per partition; partitions without an offset; members."""
+    """Where a group stands: its offsets; records left per partition; partitions without an offset; members."""
 
+    committed: Mapping[Partition, int]
     lag: Mapping[Partition, int]
     unset: int
     members: int
@@ -164,6 +165,7 @@ class Observer:
             log.warning("group.unseen", group=view.group.name, error=error.args[0].str())
             return None
         return Standing(
+            committed={self._plain(at): offset for at, offset in committed.items() if at in read},
             lag={self._plain(partition): records for partition, records in lag.items()},
             unset=len(read.keys() - committed.keys()),
             members=members,
@@ -217,8 +219,13 @@ class _GroupView:
 
     def members(self, client: AdminClient) -> int:
         """Return how many members the group has."""
-        found = client.list_groups(group=self._group_id, timeout=REQUEST_SECONDS)
-        return sum(len(each.members) for each in found)
+        asked = client.describe_consumer_groups([self._group_id], request_timeout=REQUEST_SECONDS)
+        try:
+            return len(_result(asked[self._group_id]).members)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return 0
+            raise
 
     def close(self) -> None:
         self._asking.close()
@@ -229,12 +236,12 @@ def _readers(topics: Iterable[Topic]) -> tuple[Group, ...]:
 
 
 def _offsets(answer: Mapping[TopicPartition, Future[Any]]) -> dict[Partition, int]:
-    """Return what was answered in time; raises KafkaException."""
-    deadline = time.monotonic() + REQUEST_SECONDS + 1
+    return {Partition(at.topic, at.partition): _result(future).offset for at, future in answer.items()}
+
+
+def _result(answer: Future[Any]) -> Any:
+    """Return what was asked for; raises KafkaException, also where the client does not keep its own time-out."""
     try:
-        return {
-            Partition(at.topic, at.partition): future.result(max(0.0, deadline - time.monotonic())).offset
-            for at, future in answer.items()
-        }
+        return answer.result(REQUEST_SECONDS + 1)
     except TimeoutError:
-        raise Busy("the broker does not tell where its partitions end") from None
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - a public name of librdkafka

@@ -59,13 +59,8 @@ def _of_partitions(look: Look, standing: Mapping[Partition, Stall]) -> Iterator[
 
 
 def _of_groups(look: Look) -> Iterator[Metric]:
-    yield metrics.GROUP_LAG.family(
-        {
-            (name, *_labels(partition)): records
-            for name, group in look.groups.items()
-            for partition, records in group.lag.items()
-        }
-    )
+    yield metrics.GROUP_COMMITTED.family(_per_partition({name: each.committed for name, each in look.groups.items()}))
+    yield metrics.GROUP_LAG.family(_per_partition({name: each.lag for name, each in look.groups.items()}))
     yield metrics.GROUP_MEMBERS.family({(name,): group.members for name, group in look.groups.items()})
     yield metrics.GROUP_UNSET.family({(name,): group.unset for name, group in look.groups.items()})
 
@@ -76,6 +71,10 @@ def _of_books(books: Books) -> Iterator[Metric]:
     yield metrics.STOCK_IMBALANCE.family({(): books.imbalance})
     yield metrics.LEDGER_ENTRIES.family({("claimed",): books.claimed, ("sent",): books.sent})
     yield metrics.LEDGER_OLDEST_SECONDS.family({(): books.oldest_claim_seconds})
+
+
+def _per_partition(groups: Mapping[str, Mapping[Partition, int]]) -> dict[tuple[str, ...], float]:
+    return {(name, *_labels(at)): value for name, found in groups.items() for at, value in found.items()}
 
 
 def _labels(partition: Partition) -> tuple[str, ...]:

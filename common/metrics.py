@@ -13,9 +13,13 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 OF_LIBRARY = ("process_", "python_")
-OF_WORKERS = ("worker_", "kafka_")
 NO_REASON = "none"
 """The reason of an order that did not fail."""
+
+
+def of_worker(own: str) -> tuple[str, ...]:
+    """Return how the names begin of what a worker tells; `own`: of its service's."""
+    return (own, "worker_", "kafka_", *OF_LIBRARY)
 
 
 def page(*prefixes: str, source: Collector = REGISTRY) -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from common import health, log
+from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
 from common.errors import FatalError
@@ -33,7 +33,9 @@ def main() -> None:
     state = health.Health()
     with (
         stop_signal() as stop,
-        health.serve(state, host=settings.health_host, port=settings.health_port),
+        health.serve(
+            state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("inventory_")
+        ),
         hot_connection(settings, application=f"inventory-{settings.slot}") as connection,
     ):
         codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))

@@ -2,7 +2,7 @@
 
 from contextlib import closing
 
-from common import health, log
+from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
 from common.kafka.acked_producer import AckedProducer
@@ -29,7 +29,9 @@ def main() -> None:
     state = health.Health()
     with (
         stop_signal() as stop,
-        health.serve(state, host=settings.health_host, port=settings.health_port),
+        health.serve(
+            state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("notification_")
+        ),
         closing(open_sender(settings)) as sender,
         closing(AckedProducer(settings, client_id=f"notification-{settings.slot}")) as producer,
         closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in SOURCES])) as consumer,

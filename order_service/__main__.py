@@ -3,7 +3,7 @@
 import sys
 from contextlib import closing
 
-from common import health, log
+from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
 from common.errors import ExitCode
@@ -37,7 +37,9 @@ def projection() -> None:
     state = health.Health()
     with (
         stop_signal() as stop,
-        health.serve(state, host=settings.health_host, port=settings.health_port),
+        health.serve(
+            state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("order_projection_")
+        ),
         closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in TOPICS])) as consumer,
     ):
         engine = create_engine(settings, application=f"order-projection-{settings.slot}", pool_size=1)

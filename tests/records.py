@@ -44,6 +44,19 @@ def write(
     assert producer.flush(20) == 0
 
 
+def transactional_producer(pipeline: Pipeline) -> confluent_kafka.Producer:
+    """Return a producer of a program that is not ours; the caller begins and ends its transactions."""
+    producer = confluent_kafka.Producer(
+        {
+            "bootstrap.servers": pipeline.kafka.kafka_bootstrap,
+            "transactional.id": f"{pipeline.namespace}.foreign",
+            "linger.ms": 0,
+        }
+    )
+    producer.init_transactions(20)
+    return producer
+
+
 def write_orders(pipeline: Pipeline, orders: Sequence[OrderCreated], *, partition: int = -1) -> None:
     codec = codec_of(pipeline)
     write(pipeline, ORDERS_CREATED, ((o.user_id.encode(), codec.encode(o)) for o in orders), partition=partition)

@@ -155,6 +155,7 @@ class GroupConsumer:
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
         self._consumer.close()
+        self._lag.rewound(())
 
     def _seek(self, partition: Partition, offset: int) -> bool:
         try:

@@ -179,6 +179,11 @@ class TableReader:
                 },
             )
 
+    def select(self, statement: LiteralString) -> Iterator[tuple[Any, ...]]:
+        """Yield what a statement of the checker's finds, as of one moment."""
+        with self._snapshot() as connection:
+            yield from _rows(connection, statement)
+
     def order(self, order_id: str) -> OrderRows:
         """Return the rows of one order as of one moment."""
         bound = {"order_id": order_id}

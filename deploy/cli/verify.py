@@ -38,6 +38,9 @@ def verify(
     not_restocked: Annotated[
         bool, typer.Option("--not-restocked", help="No stock was ever added: also ask whether any refusal was false.")
     ] = False,
+    sinks: Annotated[
+        bool, typer.Option("--sinks", help="Instead: compare the tables that Kafka Connect writes with the topics.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read all topics (read_committed) and tables, and judge: nothing lost, nothing doubled, nothing oversold.
@@ -47,6 +50,11 @@ def verify(
     their way through the pipeline), 75 if a store does not answer.
     """
     settings = checker_settings(home)
+    if sinks:
+        from deploy.cli.verifying_sinks import verify_sinks
+
+        verify_sinks(settings, wait_seconds=wait, as_json=as_json)
+        return
     began = time.monotonic()
     with _progress(quiet=as_json) as report:
         judgement = audit(

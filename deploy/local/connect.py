@@ -79,7 +79,7 @@ class ConnectPart:
 
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
         """Return the worker."""
-        return (Connect(addresses, cache, ports[PORT]),)
+        return (Connect(addresses.home, cache, addresses.kafka_bootstrap, ports[PORT], load(Settings).namespace),)
 
     def broker_options(self, _cache: Jars, _ports: Mapping[str, int]) -> tuple[str, ...]:
         """Add nothing."""
@@ -102,25 +102,27 @@ class ConnectPart:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Starts the worker, and lays out its plugins the first time. Broker and registry must be ready."""
+    """Starts the worker, and lays out its plugins the first time. The broker must be ready."""
 
-    addresses: Addresses
+    home: Home
     cache: Jars
+    kafka_bootstrap: str
     port: int
+    namespace: str = ""
     name: str = "connect"
     slot: int | None = None
 
     def prepare(self) -> Iterator[Launch]:
         """Write settings and passwords; lay out the plugins unless that was done."""
         self._folder.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(_credentials(self.addresses.home), "".join(_passwords(self.addresses.home)))
+        write_atomically(_credentials(self.home), "".join(_passwords(self.home)))
         write_atomically(
             self._settings,
             _SETTINGS.format(
-                kafka=self.addresses.kafka_bootstrap,
+                kafka=self.kafka_bootstrap,
                 host=LOOPBACK,
                 port=self.port,
-                group=CONNECT.within(load(Settings).namespace),
+                group=CONNECT.within(self.namespace),
                 plugins=connect_plugins.lay_out(self.cache),
                 secrets=self._folder,
             ),
@@ -130,12 +132,12 @@ class Connect:
     def launch(self) -> Launch:
         """Start it."""
         with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
-            scratch = unpacking_into(self.addresses.home.scratch(self.name))
+            scratch = unpacking_into(self.home.scratch(self.name))
             options = (*OPTIONS, *HEAP, f"-Dlog4j2.configurationFile={logging}", *scratch)
         return Launch(
             argv=(java(), *options, "org.apache.kafka.connect.cli.ConnectDistributed", str(self._settings)),
-            log=self.addresses.home.log(self.name),
-            environment={"CLASSPATH": self.addresses.kafka.class_path},
+            log=self.home.log(self.name),
+            environment={"CLASSPATH": self.cache.class_path},
         )
 
     def ready(self) -> bool:
@@ -144,7 +146,7 @@ class Connect:
 
     @property
     def _folder(self) -> Path:
-        return self.addresses.home.data(self.name)
+        return self.home.data(self.name)
 
     @property
     def _settings(self) -> Path:

@@ -58,10 +58,10 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
         demo = stock.demo_stock()
         yield Done("stock", stock.insert_missing(own, demo), f"{len(demo)} SKUs of the demo shop")
     if settings.connect_url:
-        yield _connect(settings, admin)
+        yield connect(settings, admin)
 
 
-def _connect(settings: ProvisionSettings, admin: Admin) -> Done:
+def connect(settings: ProvisionSettings, admin: Admin) -> Done:
     """Make the sinks' dead-letter topics before anything can be put there, then the connectors."""
     sinks = connectors.chosen(settings)
     letters = [sink.dead_letters for sink in sinks]

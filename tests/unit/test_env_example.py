@@ -18,7 +18,7 @@ from common.kafka.options import consumer_options, idempotent_producer_options, 
 from common.topics import INVENTORY
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("common", "order_service", "inventory_service", "notification_service", "deploy", "chaos")
+PRODUCT = ("common", "order_service", "inventory_service", "notification_service", "metrics_service", "deploy", "chaos")
 LINE = re.compile(rf"(?P<off># )?(?P<name>{PREFIX}[A-Z0-9_]+)=(?P<value>.*)")
 
 

@@ -1,0 +1,127 @@
+"""Both metrics processes on a real broker: minutes are counted once, whatever happens to who counts them."""
+
+import time
+from collections.abc import Sequence
+
+import confluent_kafka
+
+from common.events.inventory import InventoryFailed, InventoryReserved, Reason
+from common.events.orders import OrderLine
+from common.events.volume import MINUTE_MS, MinuteVolume, minute_name, minute_of
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, MINUTE_VOLUMES, Topic
+from tests.pipeline import Pipeline
+from tests.processes import Process
+from tests.records import codec_of, read, wait_for, write
+
+QUICK = {
+    "PIPELINE_METRICS_IDLE_SECONDS": "0.5",
+    "PIPELINE_METRICS_LATENESS_SECONDS": "1",
+    "PIPELINE_METRICS_SETTLE_SECONDS": "0.3",
+    "PIPELINE_METRICS_EMPTY_MINUTE_SECONDS": "0",
+}
+LONG_AGO = minute_of(int(time.time() * 1000)) - 60 * MINUTE_MS
+
+
+def start(pipeline: Pipeline, step: str, *, slot: int = 0, **env: str) -> Process:
+    return pipeline.start("metrics_service", step, role="reader", slot=slot, env={**QUICK, **env})
+
+
+class Outcomes:
+    """Writes outcome events as the inventory does: in transactions, whose markers take offsets."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._codec = codec_of(pipeline)
+        self._producer = confluent_kafka.Producer(
+            {
+                "bootstrap.servers": pipeline.kafka.kafka_bootstrap,
+                "transactional.id": f"{pipeline.namespace}.outcomes",
+                "linger.ms": 0,
+            }
+        )
+        self._producer.init_transactions(10)
+
+    def write(self, placed_at_ms: Sequence[int], *, topic: Topic = INVENTORY_RESERVED, partition: int = 0) -> None:
+        """Write one event per time, in one transaction."""
+        self._producer.begin_transaction()
+        for at in placed_at_ms:
+            self._producer.produce(
+                topic.within(self._pipeline.namespace), self._event(topic, at), b"ada", partition=partition
+            )
+        self._producer.commit_transaction(10)
+
+    def _event(self, topic: Topic, at: int) -> bytes:
+        lines = (OrderLine("tea", 2),)
+        if topic == INVENTORY_RESERVED:
+            return self._codec.encode(InventoryReserved("event", "order", "ada", lines, at, at + 20))
+        reason = Reason.INSUFFICIENT_STOCK
+        return self._codec.encode(InventoryFailed("event", "order", "ada", lines, reason, "tea", 2, 0, at, at + 20))
+
+
+def totals(pipeline: Pipeline) -> dict[int, MinuteVolume]:
+    """Return the last total of each minute; a revision never falls."""
+    codec, found = codec_of(pipeline), dict[int, MinuteVolume]()
+    for seen in read(pipeline, MINUTE_VOLUMES):
+        total = codec.decode(MinuteVolume, seen.value)
+        assert seen.key == minute_name(total.minute_ms).encode()
+        assert total.minute_ms not in found or total.revision > found[total.minute_ms].revision
+        found[total.minute_ms] = total
+    return found
+
+
+def orders(pipeline: Pipeline) -> dict[int, int]:
+    """Return orders per minute, minutes counted from `LONG_AGO`."""
+    return {(minute - LONG_AGO) // MINUTE_MS: total.orders for minute, total in totals(pipeline).items()}
+
+
+def test_quiet_shops_last_minute_is_published_and_a_late_order_revises_it(pipeline: Pipeline) -> None:
+    """No newer event comes that could move a watermark: the wall clock closes it."""
+    outcomes = Outcomes(pipeline)
+    outcomes.write([LONG_AGO, LONG_AGO + 59_999, LONG_AGO + MINUTE_MS])
+    outcomes.write([LONG_AGO], topic=INVENTORY_FAILED, partition=5)
+    counting, adding = start(pipeline, "windows"), start(pipeline, "totals")
+    wait_for(lambda: orders(pipeline) == {0: 3, 1: 1}, what="two minutes")
+    first = totals(pipeline)[LONG_AGO]
+    assert (first.reserved, first.failed, first.units, first.late) == (2, 1, 4, 0)
+
+    outcomes.write([LONG_AGO + 5])
+    wait_for(lambda: orders(pipeline) == {0: 4, 1: 1}, what="the revision")
+    revised = totals(pipeline)[LONG_AGO]
+    assert (revised.reserved, revised.late, revised.revision) == (3, 1, first.revision + 1)
+
+    assert (counting.stop(), adding.stop()) == (0, 0)
+    assert "offsets.empty" not in counting.output(), "markers are nothing special here"
+    start(pipeline, "windows").wait_ready()
+    start(pipeline, "totals").wait_ready()
+    outcomes.write([LONG_AGO + 2 * MINUTE_MS])
+    wait_for(lambda: orders(pipeline) == {0: 4, 1: 1, 2: 1}, what="the minute after the restart")
+    committed = pipeline.admin.committed(METRICS)
+    assert all(len(point.metadata) < 200 for point in committed.values())
+
+
+def test_unreadable_outcome_is_a_dead_letter_of_the_metrics__and_its_partition_goes_on(pipeline: Pipeline) -> None:
+    write(pipeline, INVENTORY_RESERVED, [(b"ada", b"nonsense")], partition=0)
+    Outcomes(pipeline).write([LONG_AGO])
+    start(pipeline, "windows").wait_ready()
+    start(pipeline, "totals").wait_ready()
+    wait_for(lambda: orders(pipeline) == {0: 1}, what="the minute")
+    letters = [topic for topic in pipeline.topics if topic.name == "inventory.reserved.metrics.dlq"]
+    assert [(seen.value, seen.headers["dlq_offset"]) for seen in read(pipeline, *letters)] == [(b"nonsense", b"0")]
+
+
+def test_two_workers_share_the_partitions_and_count_each_order_once(pipeline: Pipeline) -> None:
+    """The second comes while windows are open, the first leaves while they are: partitions move both times."""
+    outcomes = Outcomes(pipeline)
+    first = start(pipeline, "windows", PIPELINE_METRICS_IDLE_SECONDS="4").wait_ready()
+    start(pipeline, "totals").wait_ready()
+    for number in range(8):
+        outcomes.write([LONG_AGO + number, LONG_AGO + MINUTE_MS + number], partition=number)
+    second = start(pipeline, "windows", slot=1, PIPELINE_METRICS_IDLE_SECONDS="4").wait_ready()
+    wait_for(lambda: "assignment" in first.output(), what="the rebalance")
+    for number in range(8):
+        outcomes.write([LONG_AGO + number], partition=number)
+    first.kill()
+    for number in range(8):
+        outcomes.write([LONG_AGO + MINUTE_MS + number], partition=number)
+    wait_for(lambda: orders(pipeline) == {0: 16, 1: 16}, what="all orders in their minutes")
+    assert second.stop() == 0

@@ -25,8 +25,8 @@ class Service:
 
     name: str
     argv: tuple[str, ...]
-    role: str
-    """Its database role."""
+    role: str | None
+    """Its database role; None for a service without tables."""
     slots: int | None = None
     """How many slots; None for a service that has none."""
 
@@ -39,6 +39,8 @@ def table(*, inventory_slots: int) -> tuple[Service, ...]:
         Service("order-projection", (*python, "order_service", "projection"), "order_rw"),
         Service("inventory", (*python, "inventory_service"), "inventory_rw", slots=inventory_slots),
         Service("notification", (*python, "notification_service"), "notification_rw", slots=1),
+        Service("metrics", (*python, "metrics_service", "windows"), None, slots=1),
+        Service("metrics-totals", (*python, "metrics_service", "totals"), None, slots=1),
     )
 
 
@@ -124,14 +126,18 @@ def programs(services: Iterable[Service], addresses: Addresses, ports: Mapping[s
     )
 
 
-def service_environment(addresses: Addresses, role: str) -> dict[str, str]:
-    """Return what every client of the stack needs to know, acting as a database role."""
-    return {
+def service_environment(addresses: Addresses, role: str | None) -> dict[str, str]:
+    """Return what every client of the stack needs to know, acting as a database role if it has one."""
+    environment = {
         "PIPELINE_KAFKA_BOOTSTRAP": addresses.kafka_bootstrap,
         "PIPELINE_REGISTRY_URL": addresses.registry_url,
-        "PIPELINE_POSTGRES_URL": addresses.postgres_url(role),
-        "PIPELINE_POSTGRES_PASSWORD_FILE": str(addresses.role_secrets_folder / role),
     }
+    if role is not None:
+        environment |= {
+            "PIPELINE_POSTGRES_URL": addresses.postgres_url(role),
+            "PIPELINE_POSTGRES_PASSWORD_FILE": str(addresses.role_secrets_folder / role),
+        }
+    return environment
 
 
 def provision_environment(addresses: Addresses) -> dict[str, str]:

@@ -39,7 +39,11 @@ def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> N
     services = table(inventory_slots=2)
     ports = {port_name(service, slot): 9000 + at for at, (service, slot) in enumerate(processes(services))}
     by_label = {label(program): program.launch() for program in programs(services, addresses, ports)}
-    assert list(by_label) == ["order-api", "order-projection", "inventory-0", "inventory-1", "notification-0"]
+    assert list(by_label) == [
+        *("order-api", "order-projection", "inventory-0", "inventory-1"),
+        *("notification-0", "metrics-0", "metrics-totals-0"),
+    ]
+    assert not any(name.startswith("PIPELINE_POSTGRES") for name in by_label["metrics-0"].environment)
     worker = by_label["inventory-1"].environment
     assert worker["PIPELINE_SLOT"] == "1"
     assert worker["PIPELINE_HEALTH_PORT"] == "9003"

@@ -80,7 +80,7 @@ def test_body_becomes_a_command() -> None:
         (body(lines=[line(sku="s" * 65)]), "lines[0].sku"),
         (body(lines=[line(price=3)]), "lines[0].price"),
         (body(lines=[{"sku": "tea"}]), "lines[0].quantity"),
-        (body(note="hi"), "note"),
+        (body(gift="yes"), "gift"),
         ('{"lines": []}', "user_id"),
         ("[]", "(body)"),
         ("null", "(body)"),

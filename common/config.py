@@ -187,6 +187,11 @@ def load(settings: type[S]) -> S:
         raise ConfigError("\n".join(_complaints(settings, error)), cure="set it, then start again") from None
 
 
+def set_for_libraries(name: str, value: str) -> None:
+    """Set a variable that a library reads when it is imported, for this process and those that it starts."""
+    os.environ[name] = value
+
+
 def _complaints(settings: type[Settings], error: ValidationError) -> list[str]:
     """Return one line per wrong variable; values are left out, since one may be a secret."""
     lines = []

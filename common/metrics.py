@@ -77,7 +77,6 @@ HTTP_UNREADABLE = Counter(
 ORDERS_ACCEPTED = Counter("order_requests_accepted_total", "Orders accepted for the first time.", ["idempotency_key"])
 ORDERS_REPEATED = Counter("order_requests_repeated_total", "Requests answered from the row of their Idempotency-Key.")
 ORDERS_UNSURE = Counter("order_requests_unsure_total", "Orders that the broker did not acknowledge in time: 503.")
-ORDERS_REFUSED = Counter("order_requests_refused_total", "Requests answered with 4xx or 5xx.", ["status"])
 
 # order_service: the projection
 PROJECTION_SKIPPED = Counter(

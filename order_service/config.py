@@ -1,6 +1,9 @@
 """Settings of the order service's two processes."""
 
-from pydantic import Field
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field
 
 from common.config import KafkaSettings, PostgresSettings, WorkerSettings
 
@@ -27,6 +30,12 @@ class ApiSettings(KafkaSettings, PostgresSettings):
         description="Requests after which a process is replaced by a fresh one, and up to a tenth more; 0 is never."
         " Bounds what a slow leak can come to hold.",
         examples=[100_000],
+    )
+    http_metrics_dir: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
+        default=None,
+        description="Folder in which these processes share their metrics; emptied at each start. Without one, a"
+        " temporary folder.",
+        examples=["/run/order-api/metrics"],
     )
 
 

@@ -10,16 +10,17 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 import structlog
-from flask import Response, g, redirect, render_template, request
+from flask import Request, Response, g, redirect, render_template, request
 from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
+from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.wrappers import Response as AnyResponse
 
 from common import metrics
 from common.errors import Busy
 from common.log import get_logger
-from order_service.io import problems
+from order_service.io import event_docs, problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
 from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument, ReadinessDocument
@@ -31,8 +32,9 @@ API_VERSION = "1.0.0"
 """Of the description, by SemVer: not the version of the code behind it."""
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_PROBES = frozenset({"/livez", "/readyz"})
-_CLIENT_ERROR = 400
+_PROBES = frozenset({"/livez", "/readyz", "/metrics"})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 _SERVER_ERROR = 500
 _DESCRIPTION = "Orders are accepted durably, reserved exactly once, and told of. Errors are RFC 9457 problems."
 _DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -40,8 +42,17 @@ _DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; 
 log = get_logger()
 
 
-def create_app(engine: sa.Engine, publisher: Publisher, *, stopping: Callable[[], bool]) -> OpenAPI:
-    """Return the WSGI application. `stopping` turns true when the process was asked to stop: waits end early."""
+def create_app(
+    engine: sa.Engine,
+    publisher: Publisher,
+    *,
+    stopping: Callable[[], bool],
+    metrics_page: Callable[[], bytes],
+) -> OpenAPI:
+    """Return the WSGI application. `stopping` turns true when the process was asked to stop: waits end early.
+
+    `metrics_page` returns what /metrics answers, of all processes of the service.
+    """
     app = OpenAPI(
         __name__,
         info=Info(title="Order pipeline", version=API_VERSION, description=_DESCRIPTION),
@@ -55,11 +66,13 @@ def create_app(engine: sa.Engine, publisher: Publisher, *, stopping: Callable[[]
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX + 1  # so that a body that is too long can be told from a full one
     app.before_request(_begin)
     app.after_request(_end)
+    app.teardown_request(_leave)
     problems.register(app)
     statuses = StatusStore(engine)
     OrderRoutes(Intake(KeyStore(engine), publisher), statuses, stopping=stopping).register(app)
     _register_probes(app, statuses, publisher, stopping)
     _register_description(app)
+    app.add_url_rule("/metrics", "metrics", lambda: Response(metrics_page(), content_type=CONTENT_TYPE_LATEST))
     return app
 
 
@@ -102,6 +115,7 @@ def _register_description(app: OpenAPI) -> None:
     app.add_url_rule("/openapi.json", view_func=openapi)
     app.add_url_rule("/docs", view_func=docs)
     app.add_url_rule("/", endpoint="home", view_func=lambda: redirect("/docs"))
+    event_docs.register(app, policy=_DOCS_POLICY)
 
 
 def _begin() -> None:
@@ -109,6 +123,9 @@ def _begin() -> None:
     g.request_id = offered if _REQUEST_ID.fullmatch(offered) else problems.new_request_id()
     g.begun = time.monotonic()
     structlog.contextvars.bind_contextvars(request_id=g.request_id)  # until this thread's next request binds its own
+    if request.path not in _PROBES:
+        g.counted = True
+        metrics.HTTP_IN_PROGRESS.inc()
 
 
 def _end(response: AnyResponse) -> AnyResponse:
@@ -117,14 +134,26 @@ def _end(response: AnyResponse) -> AnyResponse:
     response.headers.setdefault("Cache-Control", "no-store")
     if request.path in _PROBES:  # a supervisor asks often, and "not yet" is an answer
         return response
-    if response.status_code >= _CLIENT_ERROR:
-        metrics.ORDERS_REFUSED.labels(response.status_code).inc()
+    seconds = time.monotonic() - g.begun
+    metrics.HTTP_SECONDS.labels(*_served(request, response)).observe(seconds)
     tell = log.warning if response.status_code >= _SERVER_ERROR else log.debug
     tell(
         "request.answered",
         method=request.method,
         path=request.path,
         status=response.status_code,
-        duration_ms=round((time.monotonic() - g.begun) * 1000, 1),
+        duration_ms=round(seconds * 1000, 1),
     )
     return response
+
+
+def _leave(_error: BaseException | None) -> None:
+    if g.pop("counted", None):
+        metrics.HTTP_IN_PROGRESS.dec()
+
+
+def _served(asked: Request, response: AnyResponse) -> tuple[str, str, int]:
+    """Return method, route template and status: labels of which a client cannot make new ones."""
+    method = asked.method if asked.method in _METHODS else "OTHER"
+    route = _PARAMETER.sub(r"{\1}", asked.url_rule.rule) if asked.url_rule else "unmatched"
+    return method, route, response.status_code

@@ -100,12 +100,15 @@ class OrderRoutes:
     def _answer(self, placement: Placement, header: PlaceOrderHeaders) -> Response:
         match placement:
             case Accepted():
-                if not placement.again:
+                if placement.again:
+                    metrics.ORDERS_REPEATED.inc()
+                else:
                     metrics.ORDERS_ACCEPTED.labels("given" if header.idempotency_key else "absent").inc()
                 return self._accepted(placement.order_id, header.wait_seconds)
             case KeyConflict():
                 return respond(Problem(ProblemType.KEY_CONFLICT, "Take a new key for a new order."))
             case Unsure():
+                metrics.ORDERS_UNSURE.inc()
                 return respond(Problem(ProblemType.OUTCOME_UNKNOWN, _retry_advice(header.idempotency_key)))
             case _:
                 assert_never(placement)

@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import time
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -25,7 +26,7 @@ from gunicorn.http.errors import (  # type: ignore[import-untyped]
 )
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
-from common import failpoints
+from common import failpoints, metrics, shared_metrics
 from common.errors import ExitCode, FatalError
 from common.lifecycle import Stop
 from common.log import get_logger
@@ -44,18 +45,19 @@ ANSWER_SECONDS_MAX = 30.0
 KEEP_ALIVE_SECONDS = 15
 CONNECTIONS_MAX = 1000
 BACKLOG_MAX = 512
+OWN_METRICS = ("order_http_", "order_requests_")
 
 log = get_logger()
 
 
-def run(settings: ApiSettings) -> None:
-    """Serve until a signal; return when all workers are gone.
+def run(settings: ApiSettings, *, metrics_folder: Path) -> None:
+    """Serve until a signal; return when all workers are gone. `metrics_folder`: where their counts meet.
 
     Raises FatalError if the address is in use or workers cannot start.
     """
     master = os.getpid()
     try:
-        _Server(settings).run()
+        _Server(settings, metrics_folder).run()
     except SystemExit as ended:  # gunicorn ends so, in the master and in each worker
         if os.getpid() != master:
             raise
@@ -69,8 +71,9 @@ def run(settings: ApiSettings) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn with our settings alone: no command line, no file, no GUNICORN_CMD_ARGS."""
 
-    def __init__(self, settings: ApiSettings) -> None:
+    def __init__(self, settings: ApiSettings, metrics_folder: Path) -> None:
         self._settings = settings
+        self._metrics_folder = metrics_folder
         self.stop = Stop()
         self._publisher: Publisher | None = None
         super().__init__(prog="order_service")
@@ -97,6 +100,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "when_ready": self._when_ready,
             "post_worker_init": self._post_worker_init,
             "worker_exit": self._worker_exit,
+            "child_exit": self._child_exit,
         }.items():
             self.cfg.set(name, value)
 
@@ -106,7 +110,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self._settings, application="order-api", pool_size=self._settings.http_threads, autocommit=True
         )
         self._publisher = Publisher(self._settings)
-        app = create_app(engine, self._publisher, stopping=self.stop)
+        app = create_app(engine, self._publisher, stopping=self.stop, metrics_page=self._metrics_page)
         # A chunked body is parsed while the application reads it, so gunicorn's complaint about it surfaces there.
         app.register_error_handler(ParseException, lambda _: respond(Problem(ProblemType.BAD_REQUEST)))
         return app
@@ -120,6 +124,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def _post_worker_init(self, _worker: "_Worker") -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the master decides
+        metrics.HTTP_WORKERS.set(1)
         log.info("worker.started", pid=os.getpid(), threads=self._settings.http_threads)
 
     def _worker_exit(self, _arbiter: Arbiter, worker: "_Worker") -> None:
@@ -132,6 +137,13 @@ class _Server(BaseApplication):  # type: ignore[misc]
             # All is written and answered; taking the interpreter and the client apart would cost another second or two.
             sys.stdout.flush()
             os._exit(ExitCode.OK)
+
+    def _child_exit(self, _arbiter: Arbiter, worker: "_Worker") -> None:
+        """Settle the metrics of a worker that is gone, however it ended. Runs in the master."""
+        shared_metrics.bury(self._metrics_folder, worker.pid)
+
+    def _metrics_page(self) -> bytes:
+        return shared_metrics.page(self._metrics_folder, *OWN_METRICS)
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
@@ -162,8 +174,10 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if not isinstance(exc, ParseException) or isinstance(exc, (InvalidResponseHeader, InvalidResponseHeaderName)):
             super().handle_error(req, client, addr, exc)
             return
+        kind = _unreadable_kind(exc)
+        metrics.HTTP_UNREADABLE.labels(kind.status).inc()
         with self.wsgi.app_context():
-            answer = unreadable(_unreadable_kind(exc))
+            answer = unreadable(kind)
         try:
             client.sendall(answer)
         except OSError:

@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from common.events import asyncapi
 from common.events.orders import OrderCreated
-from common.topics import ORDERS_CREATED
+from common.topics import ALL_TOPICS, ORDERS_CREATED
 from tests.api import Answer, Api, new_user, order_body, running_api, start_projection
 from tests.pipeline import Pipeline, open_pipeline
 from tests.records import Seen, codec_of, read, wait_for
@@ -288,6 +289,21 @@ def test_docs_page_stands_alone(shop: Shop) -> None:
     assert "<script" not in text
     assert "src=" not in text
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+def test_events_are_shown_beside_the_api_and_stand_alone(shop: Shop) -> None:
+    page = shop.api.get("/docs/events")
+    text = page.body.decode()
+    assert page.status == 200
+    assert all(topic.name in text for topic in ALL_TOPICS)
+    assert "lines[].quantity" in text
+    assert "<script" not in text
+    assert "src=" not in text
+    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert shop.api.get("/asyncapi.json").json == asyncapi.document()
+    described = shop.api.get("/asyncapi.yaml")
+    assert described.headers["content-type"].startswith("application/yaml")
+    assert described.body.decode() == asyncapi.as_yaml()
 
 
 def test_ready_says_so(shop: Shop) -> None:

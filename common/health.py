@@ -7,7 +7,7 @@ never touches Kafka or the database; it only reads two fields that the loop writ
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST
@@ -68,8 +68,9 @@ def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",
             self.send_response(status)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+            with suppress(ConnectionError):  # who asked went away meanwhile, as all do while this process is frozen
+                self.end_headers()
+                self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
             """Probes are not worth a log line."""

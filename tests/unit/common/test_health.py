@@ -1,9 +1,14 @@
 """Health over HTTP: live while the loop moves, ready while the worker takes records."""
 
 import http.client
+import socket
+import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from socketserver import TCPServer
+from threading import Event
 
 import pytest
 
@@ -72,3 +77,34 @@ def test_server_is_gone_with_its_block(state: Health) -> None:
 def test_port_that_is_taken_ends_the_process_naming_the_setting(state: Health, port: int) -> None:
     with pytest.raises(FatalError, match=f"PIPELINE_HEALTH_PORT: cannot listen on 127.0.0.1:{port}"):
         serve(state, host="127.0.0.1", port=port).__enter__()
+
+
+def test_one_who_asks_and_leaves_costs_no_line_in_the_log(
+    state: Health, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frozen worker finds all its probes of that time when it wakes, and none of them waits any more."""
+    asked, left, answered = Event(), Event(), Event()
+
+    def slowly(_shown: str) -> bytes:
+        asked.set()
+        left.wait(5)
+        return b"x" * 1_000_000
+
+    monkeypatch.setattr(state, "page", slowly)
+
+    def ended(server: TCPServer, request: socket.socket) -> None:
+        shutdown_request(server, request)
+        answered.set()
+
+    complaints: list[object] = []
+    shutdown_request = TCPServer.shutdown_request
+    monkeypatch.setattr(TCPServer, "shutdown_request", ended)
+    monkeypatch.setattr(TCPServer, "handle_error", lambda *_: complaints.append(sys.exception()))
+    impatient = socket.create_connection(("127.0.0.1", port))
+    impatient.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+    assert asked.wait(5)
+    impatient.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close by a reset
+    impatient.close()
+    left.set()
+    assert answered.wait(5)
+    assert complaints == []

@@ -64,6 +64,11 @@ class Home:
         return self.secrets / "registry"
 
     @property
+    def schemas(self) -> Path:
+        """What the registry confirmed, for a service that starts while it is away; goes with the registry's data."""
+        return self.root / "schemas"
+
+    @property
     def ports(self) -> Path:
         """The ports this stack took, to take them again."""
         return self.root / "ports.json"

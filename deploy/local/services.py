@@ -131,6 +131,7 @@ def service_environment(addresses: Addresses, role: str | None) -> dict[str, str
     environment = {
         "PIPELINE_KAFKA_BOOTSTRAP": addresses.kafka_bootstrap,
         "PIPELINE_REGISTRY_URL": addresses.registry_url,
+        "PIPELINE_SCHEMA_CACHE_DIR": str(addresses.home.schemas),
     }
     if role is not None:
         environment |= {

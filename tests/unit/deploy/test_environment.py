@@ -50,6 +50,7 @@ def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> N
     assert worker["PIPELINE_POSTGRES_URL"] == "postgresql://inventory_rw@127.0.0.1:5432/pipeline"
     assert worker["PIPELINE_POSTGRES_PASSWORD_FILE"].endswith("/secrets/roles/inventory_rw")
     assert worker["PIPELINE_REGISTRY_URL"] == "http://127.0.0.1:8081/apis/ccompat/v7"
+    assert worker["PIPELINE_SCHEMA_CACHE_DIR"] == str(addresses.home.schemas)
     api = by_label["order-api"].environment
     assert (api["PIPELINE_HTTP_HOST"], api["PIPELINE_HTTP_PORT"]) == ("127.0.0.1", "9000")
     assert "PIPELINE_SLOT" not in by_label["order-projection"].environment

@@ -14,7 +14,7 @@ from deploy.local.guardian import Guardian, lives
 from deploy.local.launch import Launch
 
 _OWN_PREFIXES = (
-    *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_"),
+    *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_SCHEMA_"),
     *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PG"),
     *("PIPELINE_CONNECT_URL", "PIPELINE_CONNECT_CREDENTIALS"),
 )

@@ -19,7 +19,7 @@ ALERTS = DEPLOY / "prometheus/alerts.yml"
 ALERT_TESTS = DEPLOY / "prometheus/tests/alerts.yml"
 JMX_RULES = DEPLOY / "prometheus/jmx-kafka.yml"
 BOARDS = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
-VARIABLES = {"$__rate_interval": "1m", "$__interval": "5s", "$__range": "5m"}
+VARIABLES = {"$__rate_interval": "5m", "$__interval": "5s", "$__range": "5m"}
 """What Grafana would put in; the variables of a board itself may match anything."""
 _PRODUCT = re.compile(r"\b(?:order|inventory|notification|metrics|worker|kafka|exporter)_[a-z0-9_]+\b")
 

@@ -5,7 +5,7 @@ import pytest
 
 from common.errors import ConfigError
 from deploy.local import home as homes
-from deploy.local import prometheus
+from deploy.local import doctor, prometheus
 from deploy.local.prometheus import Prometheus, Target, Watch
 
 
@@ -42,6 +42,13 @@ def test_machine_without_prometheus_is_told_how_to_get_it(monkeypatch: pytest.Mo
         prometheus.program()
     assert "apt-get install" in refused.value.cure
     assert "brew install prometheus" in refused.value.cure
+
+
+def test_doctor_takes_its_absence_for_no_fault(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = doctor._prometheus()
+    assert check.ok
+    assert check.cure == prometheus.CURE
 
 
 def test_watch_names_the_targets_that_do_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:

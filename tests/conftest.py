@@ -26,6 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--stack", choices=("local", "external"), default="local", help="start servers for this run, or use given ones"
     )
+    parser.addoption("--mongo", default="", metavar="URI", help="a MongoDB for the one test that needs one")
 
 
 def pytest_configure(config: pytest.Config) -> None:

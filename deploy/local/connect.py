@@ -51,7 +51,7 @@ consumer.isolation.level=read_committed
 consumer.auto.offset.reset=earliest
 # A connector names its own group and options.
 connector.client.config.override.policy=All
-offset.flush.interval.ms=5000
+offset.flush.interval.ms={flush_ms}
 # Each connector says how it reads; who forgets to gets bytes.
 key.converter=org.apache.kafka.connect.converters.ByteArrayConverter
 value.converter=org.apache.kafka.connect.converters.ByteArrayConverter
@@ -109,6 +109,8 @@ class Connect:
     kafka_bootstrap: str
     port: int
     namespace: str = ""
+    flush_ms: int = 5000
+    """How often offsets are committed: what lies between is put again after a kill."""
     name: str = "connect"
     slot: int | None = None
 
@@ -125,6 +127,7 @@ class Connect:
                 group=CONNECT.within(self.namespace),
                 plugins=connect_plugins.lay_out(self.cache),
                 secrets=self._folder,
+                flush_ms=self.flush_ms,
             ),
         )
         yield from ()

@@ -1,0 +1,97 @@
+"""Connector configurations: what they say, what is filled in, what they must have in common."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from common.errors import ConfigError
+from common.topics import SINKS, Sink
+from deploy.provision.config import ProvisionSettings
+from deploy.provision.connectors import fill, name_within, template, wanted
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "connect"
+POSTGRES = [sink for sink in SINKS if sink.store == "postgres"]
+OWN = {"topics", "consumer.override.group.id", "errors.deadletterqueue.topic.name"}
+"""What differs between the connectors of one store, beside columns, table and key."""
+
+
+def make_settings(**changed: object) -> ProvisionSettings:
+    return ProvisionSettings(
+        **{
+            "kafka_bootstrap": "127.0.0.1:9092",
+            "registry_url": "http://registry:8081/apis/ccompat/v7",
+            "postgres_admin_url": "postgresql://postgres@db:5432/postgres",
+            "role_secrets_dir": "/run/secrets/roles",
+            "connect_stores": "postgres,mongo",
+            **changed,
+        }  # type: ignore[arg-type]  # as the environment would give them
+    )
+
+
+def sink_id(sink: Sink) -> str:
+    return sink.group.name
+
+
+def test_every_file_is_a_row_of_the_table_of_sinks_and_the_reverse() -> None:
+    assert {path.stem for path in FOLDER.glob("*.json")} == {sink.group.name for sink in SINKS}
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=sink_id)
+@pytest.mark.parametrize("namespace", ["", "staging"])
+def test_topic_group_and_dead_letters_are_those_of_the_table(sink: Sink, namespace: str) -> None:
+    configuration = wanted(make_settings(namespace=namespace))[name_within(sink, namespace)]
+    assert configuration["topics"] == sink.source.within(namespace)
+    assert configuration["consumer.override.group.id"] == sink.group.within(namespace)
+    assert configuration["errors.deadletterqueue.topic.name"] == sink.dead_letters.within(namespace)
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=sink_id)
+def test_addresses_come_from_the_settings_and_passwords_stay_with_the_worker(sink: Sink) -> None:
+    configuration = wanted(make_settings(connect_credentials="/secrets/connect.properties"))[sink.group.name]
+    assert configuration["value.converter.apicurio.registry.url"] == "http://registry:8081/apis/registry/v2"
+    where = {"postgres": "connection.password", "mongo": "connection.uri"}[sink.store]
+    assert configuration[where].startswith("${file:/secrets/connect.properties:")
+    if sink.store == "postgres":
+        assert configuration["connection.url"].startswith("jdbc:postgresql://db:5432/pipeline?")
+
+
+@pytest.mark.parametrize("sink", SINKS, ids=sink_id)
+def test_every_sink_repeats_what_it_wrote_without_effect_and_loses_nothing_unseen(sink: Sink) -> None:
+    configuration = json.loads(template(sink))
+    repeatable = {
+        "postgres": {"insert.mode": "upsert", "primary.key.mode": "record_value", "schema.evolution": "none"},
+        "mongo": {
+            "document.id.strategy.overwrite.existing": "true",
+            "writemodel.strategy": "com.mongodb.kafka.connect.sink.writemodel.strategy.ReplaceOneDefaultStrategy",
+        },
+    }[sink.store]
+    told = {"errors.tolerance": "all", "errors.deadletterqueue.context.headers.enable": "true"}
+    assert {**configuration, **repeatable, **told} == configuration
+
+
+@pytest.mark.parametrize("sink", POSTGRES, ids=sink_id)
+def test_sessions_are_in_utc(sink: Sink) -> None:
+    """Else the zone of the worker decides which moment is stored."""
+    assert json.loads(template(sink))["hibernate.agroal.initialSQL"] == "SET TIME ZONE 'UTC'"
+
+
+def test_connectors_of_one_store_differ_only_in_what_they_copy() -> None:
+    allowed = OWN | {"transforms.columns.include", "collection.name.format", "primary.key.fields"}
+    first, *others = (json.loads(template(sink)) for sink in POSTGRES)
+    for other in others:
+        assert {name for name in first | other if first.get(name) != other.get(name)} <= allowed
+
+
+def test_only_the_stores_that_were_asked_for_get_connectors() -> None:
+    assert set(wanted(make_settings(connect_stores="postgres"))) == {sink.group.name for sink in POSTGRES}
+
+
+def test_a_name_that_nobody_knows_is_refused() -> None:
+    with pytest.raises(ConfigError, match=re.escape("nothing is known for {{postgress}}")):
+        fill('{"connection.url": "jdbc:postgresql://{{postgress}}/x"}', {"postgres": "db:5432"})
+
+
+def test_connect_s_own_placeholders_are_left_to_the_worker() -> None:
+    assert fill('{"a": "${file:/x:y} {{b}}"}', {"b": "c"}) == {"a": "${file:/x:y} c"}

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from common.errors import ConfigError
-from deploy.local import home as homes
 from deploy.local import doctor, prometheus
+from deploy.local import home as homes
 from deploy.local.prometheus import Prometheus, Target, Watch
 
 

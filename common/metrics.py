@@ -97,7 +97,7 @@ NOTIFICATIONS = Counter("notification_messages_total", "Messages by channel and 
 # metrics_service
 METRICS_PARTIALS = Counter("metrics_partials_published_total", "Partial counts of a minute, one per input partition.")
 METRICS_MINUTES = Counter(
-    "metrics_minutes_published_total", "Totals of a minute: the first of each, and revisions.", ["kind"]
+    "metrics_minutes_published_total", "Totals of a minute: counted from orders, or empty.", ["kind"]
 )
 METRICS_LATE = Counter("metrics_late_orders_total", "Orders counted after their minute was closed.")
 

@@ -7,8 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
@@ -54,6 +53,49 @@ class Positions:
         return {ORDER_STATUS: self._found if fresh else None}
 
 
+class Looking(Generic[T]):
+    """Looks of one kind, again and again: counted, timed, and logged when they begin to fail or to work again."""
+
+    def __init__(self, part: str, look: Callable[[], T], show: Callable[[T | None], None]) -> None:
+        self._part = part
+        self._take = look
+        self._show = show
+        self._complaint = ""
+
+    def once(self) -> float:
+        """Look, and show what was found, or None after a failure; return how long it took."""
+        began = time.monotonic()
+        complaint = self._look()
+        took_seconds = time.monotonic() - began
+        metrics.EXPORTER_LOOK_SECONDS.labels(self._part).set(took_seconds)
+        metrics.EXPORTER_LOOKS.labels(self._part, "failed" if complaint else "done").inc()
+        if complaint and not self._complaint:
+            log.warning("look.failed", part=self._part, reason=complaint)
+        elif self._complaint and not complaint:
+            log.info("look.succeeded", part=self._part)
+        self._complaint = complaint
+        return took_seconds
+
+    def in_background(self, *, seconds: float, stop: Stop) -> None:
+        """Look at intervals, on a thread that ends with the process; a look that takes long is followed by a rest."""
+
+        def keep_looking() -> None:
+            while not stop():
+                stop.wait(max(seconds, self.once() / BUSY_SHARE))
+
+        threading.Thread(target=keep_looking, name=self._part, daemon=True).start()
+
+    def _look(self) -> str:
+        """Return why it failed, or an empty text."""
+        try:
+            self._show(self._take())
+        except (Busy, Poison, sa.exc.SQLAlchemyError) as error:
+            self._show(None)
+            return str(error)
+        metrics.EXPORTER_DONE_SECONDS.labels(self._part).set_to_current_time()
+        return ""
+
+
 def run(settings: ExporterSettings) -> None:
     """Look and serve. Raises FatalError if the port is taken."""
     state, board = health.Health(), Board()
@@ -68,44 +110,15 @@ def run(settings: ExporterSettings) -> None:
         closing(Observer(settings)) as observer,
     ):
         log.info("exporter.listening", host=settings.health_host, port=port)
-        tables = partial(_keep_looking, stop=stop)
-        _in_background(
-            partial(tables, "positions", lambda: read_positions(engine), positions.take, settings.exporter_seconds)
+        Looking("positions", lambda: read_positions(engine), positions.take).in_background(
+            seconds=settings.exporter_seconds, stop=stop
         )
-        _in_background(
-            partial(tables, "tables", lambda: read_books(engine), board.show_books, settings.exporter_tables_seconds)
+        Looking("tables", lambda: read_books(engine), board.show_books).in_background(
+            seconds=settings.exporter_tables_seconds, stop=stop
         )
+        kafka = Looking("kafka", lambda: observer.look(positions.known()), board.show_look)
         while not stop():
-            _look("kafka", lambda: observer.look(positions.known()), board.show_look)
+            kafka.once()
             state.beat()
             state.ready = True  # also without a broker: to tell of that is what it is for
             stop.wait(settings.exporter_seconds)
-
-
-def _in_background(looking: Callable[[], None]) -> None:
-    threading.Thread(target=looking, daemon=True).start()
-
-
-def _keep_looking(
-    part: str, look: Callable[[], T], show: Callable[[T | None], None], seconds: float, *, stop: Stop
-) -> None:
-    while not stop():
-        took_seconds = _look(part, look, show)
-        stop.wait(max(seconds, took_seconds / BUSY_SHARE))
-
-
-def _look(part: str, look: Callable[[], T], show: Callable[[T | None], None]) -> float:
-    """Look once and show what was found, or None after a failure; return how long it took."""
-    began = time.monotonic()
-    try:
-        show(look())
-    except (Busy, Poison, sa.exc.SQLAlchemyError) as error:
-        show(None)
-        metrics.EXPORTER_LOOKS.labels(part, "failed").inc()
-        log.warning("look.failed", part=part, reason=str(error))
-    else:
-        metrics.EXPORTER_LOOKS.labels(part, "done").inc()
-        metrics.EXPORTER_DONE_SECONDS.labels(part).set_to_current_time()
-    took_seconds = time.monotonic() - began
-    metrics.EXPORTER_LOOK_SECONDS.labels(part).set(took_seconds)
-    return took_seconds

@@ -68,6 +68,7 @@ class ServiceProgram:
         environment = _PYTHON | service_environment(self.addresses, self.service.role)
         if self.name == API:
             environment |= {"PIPELINE_HTTP_HOST": LOOPBACK, "PIPELINE_HTTP_PORT": str(self.port)}
+            environment["PIPELINE_HTTP_METRICS_DIR"] = str(self.addresses.home.scratch("metrics"))
         else:
             environment |= {"PIPELINE_HEALTH_PORT": str(self.port)}
         if self.slot is not None:

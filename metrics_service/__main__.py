@@ -4,7 +4,7 @@ import sys
 import time
 from functools import partial
 
-from common import health, log
+from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
 from common.errors import ExitCode
@@ -60,7 +60,8 @@ def work(settings: MetricsSettings, step: Step, *, group: Group, sources: tuple[
     producing = transactional_producer_options(settings, service=group.name, slot=settings.slot)
     names = [topic.within(settings.namespace) for topic in sources]
     state = health.Health()
-    with stop_signal() as stop, health.serve(state, host=settings.health_host, port=settings.health_port):
+    shown = metrics.of_worker("metrics_")
+    with stop_signal() as stop, health.serve(state, host=settings.health_host, port=settings.health_port, shown=shown):
         run(
             step,
             consumer=GroupConsumer(consuming, names),

@@ -76,7 +76,7 @@ class LagGauges:
         elif self._fetching:
             try:
                 self._take(tails(statistics))
-            except (KeyError, TypeError, ValueError):
+            except (AttributeError, KeyError, TypeError, ValueError):
                 log.warning("statistics.unreadable", exc_info=True)
 
     def learn_ends(self, ends: Mapping[Partition, int]) -> None:

@@ -1,0 +1,53 @@
+"""Lag from outside counts records alone, as long as the tail is short enough to be read."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common.kafka.tail_window import UNREAD_MAX, Window, extended, following, is_worth_reading, lag_records
+
+Step = tuple[str, int]
+
+
+def look(window: Window, log: list[bool], *, committed: int) -> Window:
+    """Do what the observer does in one look at a partition whose offsets hold a record, or a marker."""
+    window = following(window, committed)
+    if is_worth_reading(window, len(log)):
+        found = [offset for offset in range(window.end, len(log)) if log[offset]]
+        window = extended(window, len(log), found)
+    return window
+
+
+@given(
+    st.lists(
+        st.one_of(
+            st.tuples(st.just("write"), st.lists(st.booleans(), max_size=20)),
+            st.tuples(st.just("commit"), st.floats(0, 1)),
+        ),
+        max_size=30,
+    )
+)
+def test_lag_is_the_number_of_records__wherever_the_group_goes(steps: list[tuple[str, list[bool] | float]]) -> None:
+    log: list[bool] = []
+    committed, window = 0, Window(0, 0)
+    for _, what in steps:
+        if isinstance(what, list):
+            log += what
+        else:
+            committed = round(what * len(log))  # ahead and back
+        window = look(window, log, committed=committed)
+        assert lag_records(window, len(log)) == sum(log[committed:])
+
+
+def test_long_tail_is_not_read_and_counts_by_its_offsets() -> None:
+    window = Window(5, 5)
+    assert not is_worth_reading(window, 5 + UNREAD_MAX + 1)
+    assert lag_records(window, 5 + UNREAD_MAX + 1) == UNREAD_MAX + 1
+    assert is_worth_reading(window, 5 + UNREAD_MAX)
+
+
+def test_nothing_new_is_not_read_again() -> None:
+    assert not is_worth_reading(Window(5, 9, (5, 6)), 9)
+
+
+def test_what_could_not_be_read_in_time_counts_by_its_offsets() -> None:
+    assert lag_records(extended(Window(5, 5), 8, [6]), 20) == 1 + 12

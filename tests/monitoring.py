@@ -17,11 +17,11 @@ from common.metrics import Measure
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ALERTS = DEPLOY / "prometheus/alerts.yml"
 ALERT_TESTS = DEPLOY / "prometheus/tests/alerts.yml"
-JMX_RULES = DEPLOY / "prometheus/jmx-kafka.yml"
+JMX_RULES = sorted((DEPLOY / "prometheus").glob("jmx-*.yml"))
 BOARDS = sorted((DEPLOY / "grafana/dashboards").glob("*.json"))
 VARIABLES = {"$__rate_interval": "5m", "$__interval": "5s", "$__range": "5m"}
 """What Grafana would put in; the variables of a board itself may match anything."""
-_PRODUCT = re.compile(r"\b(?:order|inventory|notification|metrics|worker|kafka|exporter)_[a-z0-9_]+\b")
+_PRODUCT = re.compile(r"\b(?:order|inventory|notification|metrics|worker|kafka|exporter|connect)_[a-z0-9_]+\b")
 
 
 def needs(program: str) -> str:
@@ -60,7 +60,8 @@ def metrics_in(text: str) -> set[str]:
 
 def known_metrics() -> set[str]:
     """Return every name that our processes and the agent may show."""
-    known = set(re.findall(r"^    name: (\w+)$", JMX_RULES.read_text(encoding="utf-8"), flags=re.MULTILINE))
+    jmx = "".join(rules.read_text(encoding="utf-8") for rules in JMX_RULES)
+    known = set(re.findall(r"^    name: (\w+)$", jmx, flags=re.MULTILINE))
     for each in vars(metrics).values():
         if isinstance(each, Measure):
             known.add(each.name)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from common.config import Settings, load
 from common.topics import CONNECT
-from deploy.local import connect_plugins, connect_status
+from deploy.local import connect_plugins, connect_status, jmx
 from deploy.local.addresses import Addresses
 from deploy.local.home import Home, read_secret, write_atomically
 from deploy.local.jars import Jars
@@ -79,7 +79,9 @@ class ConnectPart:
 
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
         """Return the worker."""
-        return (Connect(addresses.home, cache, addresses.kafka_bootstrap, ports[PORT], load(Settings).namespace),)
+        namespace = load(Settings).namespace
+        agent = jmx.agent(jmx.CONNECT, cache, ports)
+        return (Connect(addresses.home, cache, addresses.kafka_bootstrap, ports[PORT], namespace, java_options=agent),)
 
     def broker_options(self, _cache: Jars, _ports: Mapping[str, int]) -> tuple[str, ...]:
         """Add nothing."""
@@ -111,6 +113,8 @@ class Connect:
     namespace: str = ""
     flush_ms: int = 5000
     """How often offsets are committed: what lies between is put again after a kill."""
+    java_options: tuple[str, ...] = ()
+    """Further options of the JVM: an agent."""
     name: str = "connect"
     slot: int | None = None
 
@@ -136,7 +140,7 @@ class Connect:
         """Start it."""
         with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
             scratch = unpacking_into(self.home.scratch(self.name))
-            options = (*OPTIONS, *HEAP, f"-Dlog4j2.configurationFile={logging}", *scratch)
+            options = (*OPTIONS, *HEAP, *self.java_options, f"-Dlog4j2.configurationFile={logging}", *scratch)
         return Launch(
             argv=(java(), *options, "org.apache.kafka.connect.cli.ConnectDistributed", str(self._settings)),
             log=self.home.log(self.name),

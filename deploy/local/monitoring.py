@@ -3,21 +3,17 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import resources
 
-from deploy.local import prometheus
+from deploy.local import jmx, prometheus
 from deploy.local.addresses import Addresses
 from deploy.local.home import Home
 from deploy.local.jars import Jars
 from deploy.local.launch import Program
-from deploy.local.loopback import LOOPBACK
 from deploy.local.part import Stage
 from deploy.local.ports import HEALTH
 from deploy.local.prometheus import PROMETHEUS, Prometheus, Target
 from deploy.local.services import API, Service, ServiceProgram
 
-JARS = "monitoring"
-KAFKA_JMX = "kafka_jmx"
 EXPORTER = Service("exporter", (sys.executable, "-m", "deploy.exporter"), "reader")
 
 
@@ -27,8 +23,8 @@ class MonitoringPart:
 
     name: str = "monitoring"
     stage: Stage = Stage.SERVICE
-    jar_sets: tuple[str, ...] = (JARS,)
-    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, KAFKA_JMX)
+    jar_sets: tuple[str, ...] = (jmx.JARS,)
+    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, jmx.KAFKA, jmx.CONNECT)
 
     def check_machine(self) -> None:
         """Need Prometheus."""
@@ -43,7 +39,7 @@ class MonitoringPart:
 
     def broker_options(self, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
         """Add the agent that shows the broker's beans."""
-        return agent(cache, "jmx-kafka.yml", ports[KAFKA_JMX])
+        return jmx.agent(jmx.KAFKA, cache, ports)
 
     def provision_environment(self, _home: Home, _ports: Mapping[str, int]) -> Mapping[str, str]:
         """Need nothing provisioned."""
@@ -54,13 +50,6 @@ class MonitoringPart:
         return (prometheus.status_line(ports[PROMETHEUS]),)
 
 
-def agent(cache: Jars, rules: str, port: int) -> tuple[str, ...]:
-    """Return the option of a JVM that shows its beans to Prometheus, by the rules of a file in `deploy/prometheus`."""
-    (jar,) = cache.paths(JARS)
-    with resources.as_file(resources.files("deploy") / "prometheus" / rules) as file:
-        return (f"-javaagent:{jar}={LOOPBACK}:{port}:{file}",)
-
-
 def targets(ports: Mapping[str, int]) -> Iterator[Target]:
     """Return whoever has a page of metrics, by the names of their ports."""
     for name, port in ports.items():
@@ -68,8 +57,10 @@ def targets(ports: Mapping[str, int]) -> Iterator[Target]:
         match kind:
             case "api":
                 yield Target(API, API, port)
-            case "kafka_jmx":
+            case jmx.KAFKA:
                 yield Target("kafka", "kafka", port)
+            case jmx.CONNECT if "connect" in ports:
+                yield Target("connect", "connect", port)
             case "exporter":
                 yield Target("exporter", "exporter", port)
             case "registry_management":

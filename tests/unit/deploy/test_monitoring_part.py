@@ -1,7 +1,8 @@
 from pathlib import Path
 
-from deploy.local import jars
-from deploy.local.monitoring import MonitoringPart, agent, targets
+from deploy.local import jars, jmx
+from deploy.local.monitoring import MonitoringPart, targets
+from deploy.local.prometheus import Target
 
 PORTS = {
     "kafka": 9092,
@@ -14,6 +15,7 @@ PORTS = {
     "prometheus": 9090,
     "exporter": 9308,
     "kafka_jmx": 9404,
+    "connect_jmx": 9405,
 }
 
 
@@ -28,14 +30,15 @@ def test_each_process_with_a_page_is_a_target_under_its_service_and_its_own_name
         ("kafka", "kafka"): 9404,
         ("registry", "registry"): 8082,
     }
+    assert set(targets({**PORTS, "connect": 8083})) - set(targets(PORTS)) == {Target("connect", "connect", 9405)}
 
 
-def test_agent_is_an_option_of_the_broker_and_listens_on_loopback() -> None:
+def test_jvm_carries_the_agent_on_loopback_where_somebody_looks_and_nowhere_else() -> None:
     cache = jars.cached(Path("cache"), sets=MonitoringPart().jar_sets)
-    (option,) = agent(cache, "jmx-kafka.yml", 9404)
+    (option,) = MonitoringPart().broker_options(cache, PORTS)
     jar, _, rest = option.removeprefix("-javaagent:").partition("=")
     assert Path(jar).name == "jmx_prometheus_javaagent-1.0.1.jar"
     address, _, rules = rest.rpartition(":")
     assert address == "127.0.0.1:9404"
     assert Path(rules).is_file()
-    assert MonitoringPart().broker_options(cache, PORTS) == (option,)
+    assert jmx.agent(jmx.CONNECT, jars.cached(Path("cache")), {"connect": 8083}) == ()

@@ -16,7 +16,7 @@ from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.records import CommitPoint, Partition
-from common.topics import ALL_TOPICS, INVENTORY, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED
+from common.topics import ALL_TOPICS, INVENTORY, METRICS, METRICS_TOTALS, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done, provision
@@ -25,7 +25,7 @@ from tests.processes import wait_for
 from tests.stack import Stack
 
 STEPS = ["roles", "database", "migrations", "topics", "offsets", "schemas", "stock"]
-GROUPS = [INVENTORY, NOTIFICATION, ORDER_STATUS]
+GROUPS = [INVENTORY, NOTIFICATION, ORDER_STATUS, METRICS, METRICS_TOTALS]
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_two_provisioners_take_turns(untouched: ProvisionSettings) -> None:
     for thread in threads:
         thread.join(30)
     assert len(reports) == 2
-    assert sorted(len(report["migrations"].changed) for report in reports) == [0, 3]
+    assert sorted(len(report["migrations"].changed) for report in reports) == [0, 4]
     assert sorted(len(report["topics"].changed) for report in reports) == [0, len(ALL_TOPICS)]
 
 

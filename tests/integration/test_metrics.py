@@ -1,77 +1,16 @@
 """Both metrics processes on a real broker: minutes are counted once, whatever happens to who counts them."""
 
-import time
-from collections.abc import Sequence
-
-import confluent_kafka
-
-from common.events.inventory import InventoryFailed, InventoryReserved, Reason
-from common.events.orders import OrderLine
-from common.events.volume import MINUTE_MS, MinuteVolume, minute_name, minute_of
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, MINUTE_VOLUMES, Topic
+from common.events.volume import MINUTE_MS
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS
+from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders, totals
 from tests.pipeline import Pipeline
 from tests.processes import Process
-from tests.records import codec_of, read, wait_for, write
-
-QUICK = {
-    "PIPELINE_METRICS_IDLE_SECONDS": "0.5",
-    "PIPELINE_METRICS_LATENESS_SECONDS": "1",
-    "PIPELINE_METRICS_SETTLE_SECONDS": "0.3",
-    "PIPELINE_METRICS_EMPTY_MINUTE_SECONDS": "0",
-}
-LONG_AGO = minute_of(int(time.time() * 1000)) - 60 * MINUTE_MS
+from tests.records import read, wait_for, write
+from tests.system.workers import FAST
 
 
 def start(pipeline: Pipeline, step: str, *, slot: int = 0, **env: str) -> Process:
-    return pipeline.start("metrics_service", step, role="reader", slot=slot, env={**QUICK, **env})
-
-
-class Outcomes:
-    """Writes outcome events as the inventory does: in transactions, whose markers take offsets."""
-
-    def __init__(self, pipeline: Pipeline) -> None:
-        self._pipeline = pipeline
-        self._codec = codec_of(pipeline)
-        self._producer = confluent_kafka.Producer(
-            {
-                "bootstrap.servers": pipeline.kafka.kafka_bootstrap,
-                "transactional.id": f"{pipeline.namespace}.outcomes",
-                "linger.ms": 0,
-            }
-        )
-        self._producer.init_transactions(10)
-
-    def write(self, placed_at_ms: Sequence[int], *, topic: Topic = INVENTORY_RESERVED, partition: int = 0) -> None:
-        """Write one event per time, in one transaction."""
-        self._producer.begin_transaction()
-        for at in placed_at_ms:
-            self._producer.produce(
-                topic.within(self._pipeline.namespace), self._event(topic, at), b"ada", partition=partition
-            )
-        self._producer.commit_transaction(10)
-
-    def _event(self, topic: Topic, at: int) -> bytes:
-        lines = (OrderLine("tea", 2),)
-        if topic == INVENTORY_RESERVED:
-            return self._codec.encode(InventoryReserved("event", "order", "ada", lines, at, at + 20))
-        reason = Reason.INSUFFICIENT_STOCK
-        return self._codec.encode(InventoryFailed("event", "order", "ada", lines, reason, "tea", 2, 0, at, at + 20))
-
-
-def totals(pipeline: Pipeline) -> dict[int, MinuteVolume]:
-    """Return the last total of each minute; a revision never falls."""
-    codec, found = codec_of(pipeline), dict[int, MinuteVolume]()
-    for seen in read(pipeline, MINUTE_VOLUMES):
-        total = codec.decode(MinuteVolume, seen.value)
-        assert seen.key == minute_name(total.minute_ms).encode()
-        assert total.minute_ms not in found or total.revision > found[total.minute_ms].revision
-        found[total.minute_ms] = total
-    return found
-
-
-def orders(pipeline: Pipeline) -> dict[int, int]:
-    """Return orders per minute, minutes counted from `LONG_AGO`."""
-    return {(minute - LONG_AGO) // MINUTE_MS: total.orders for minute, total in totals(pipeline).items()}
+    return pipeline.start("metrics_service", step, role="reader", slot=slot, env={**QUICK, **FAST, **env})
 
 
 def test_quiet_shops_last_minute_is_published_and_a_late_order_revises_it(pipeline: Pipeline) -> None:
@@ -112,11 +51,11 @@ def test_unreadable_outcome_is_a_dead_letter_of_the_metrics__and_its_partition_g
 def test_two_workers_share_the_partitions_and_count_each_order_once(pipeline: Pipeline) -> None:
     """The second comes while windows are open, the first leaves while they are: partitions move both times."""
     outcomes = Outcomes(pipeline)
-    first = start(pipeline, "windows", PIPELINE_METRICS_IDLE_SECONDS="4").wait_ready()
+    first = start(pipeline, "windows").wait_ready()
     start(pipeline, "totals").wait_ready()
     for number in range(8):
         outcomes.write([LONG_AGO + number, LONG_AGO + MINUTE_MS + number], partition=number)
-    second = start(pipeline, "windows", slot=1, PIPELINE_METRICS_IDLE_SECONDS="4").wait_ready()
+    second = start(pipeline, "windows", slot=1).wait_ready()
     wait_for(lambda: "assignment" in first.output(), what="the rebalance")
     for number in range(8):
         outcomes.write([LONG_AGO + number], partition=number)

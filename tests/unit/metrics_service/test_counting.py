@@ -3,9 +3,11 @@
 What a broker keeps is modelled by three things that change together, or not at all: records, offsets, their metadata.
 """
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,16 +60,13 @@ class Loop:
         self.step.reset(dict(self.broker.committed))
         self.due = {at: point.offset for at, point in self.broker.committed.items()}
 
-    def read(self, *, first: int, most: int, lost: bool) -> None:
-        """Take some records of each partition, in turns; `lost`: the process dies before its transaction ends."""
-        waiting = [
-            [record for record in log if record.offset >= self.due[at]][:most] for at, log in self.broker.logs.items()
+    def read(self, *, share: int, most: int, lost: bool) -> None:
+        """Take some records, `share` percent of the first partition; `lost`: the process dies before it commits."""
+        parts = [
+            [record for record in log if record.offset >= self.due[at]][: most * percent // 100]
+            for (at, log), percent in zip(self.broker.logs.items(), (share, 100 - share), strict=False)
         ]
-        turns = sorted(
-            ((number, at, record) for at, records in enumerate(waiting) for number, record in enumerate(records)),
-            key=lambda turn: (turn[0], (turn[1] + first) % len(waiting)),
-        )
-        batch = [record for _, _, record in turns][:most]
+        batch = [record for turn in zip_longest(*parts) for record in turn if record is not None]
         if batch:
             self._take(self.step.decide(batch), lost=lost)
         if not lost:
@@ -79,7 +78,7 @@ class Loop:
 
     def read_all(self) -> None:
         while any(record.offset >= self.due[at] for at, log in self.broker.logs.items() for record in log):
-            self.read(first=0, most=50, lost=False)
+            self.read(share=100 if len(self.broker.logs) == 1 else 50, most=50, lost=False)
 
     def _take(self, plan: Plan, *, lost: bool) -> None:
         if lost:
@@ -88,6 +87,9 @@ class Loop:
             for at, point in plan.offsets.items():
                 assert point.offset >= self.broker.committed[at].offset, "a committed offset fell"
                 assert point != self.broker.committed[at]
+                assert (
+                    json.loads(point.metadata)["p"] >= json.loads(self.broker.committed[at].metadata or '{"p":0}')["p"]
+                )
             self.broker.committed.update(plan.offsets)
             self.broker.written += plan.records
             self.broker.letters += plan.dead_letters
@@ -176,31 +178,33 @@ def last_totals(records: Sequence[OutputRecord]) -> dict[int, tuple[int, int, in
     return {minute: (total.reserved, total.failed, total.units) for minute, total in totals.items()}
 
 
+TIMES = [NOON + minute * MINUTE_MS + ms for minute in range(5) for ms in (0, 2_999, 3_000, 59_999)]
 TOLD = st.builds(
-    Told,
-    gap=st.integers(0, 2),
-    placed_at_ms=st.one_of(st.integers(NOON, NOON + 4 * MINUTE_MS), st.integers(NOON, NOON + 4 * MINUTE_MS), st.none()),
-    units=st.integers(1, 9),
+    Told, gap=st.integers(0, 2), placed_at_ms=st.sampled_from([*TIMES, None]), units=st.sampled_from([1, 1, 100])
 )
-LOGS = st.fixed_dictionaries({RESERVED: st.lists(TOLD, max_size=25), FAILED: st.lists(TOLD, max_size=25)})
-READS = st.tuples(st.just("read"), st.integers(0, 1), st.integers(1, 12), st.booleans())
+LOGS = st.fixed_dictionaries(
+    {RESERVED: st.lists(TOLD, min_size=6, max_size=25), FAILED: st.lists(TOLD, min_size=2, max_size=12)}
+)
+READS = st.tuples(
+    st.just("read"), st.sampled_from([0, 50, 50, 100]), st.integers(1, 8), st.sampled_from([False, False, True])
+)
 EVENTS = st.one_of(
     READS,
     READS,
     st.tuples(st.just("wait"), st.sampled_from([500, 2500, 30_000, 90_000]), st.just(0), st.booleans()),
     st.tuples(st.just("crash"), st.just(0), st.just(0), st.just(False)),
 )
-SCRIPT = st.lists(EVENTS, max_size=40)
+SCRIPT = st.lists(EVENTS, min_size=5, max_size=40)
 
 
 def play(loop: Loop, clock: Clock, script: Sequence[tuple[str, int, int, bool]], *, waits: bool = True) -> Broker:
     """Follow the script, then read the rest and let the clock close what is open."""
-    for what, first, most, lost in script:
+    for what, number, most, lost in script:
         match what:
             case "read":
-                loop.read(first=first, most=most, lost=lost)
+                loop.read(share=number, most=most, lost=lost)
             case "wait" if waits:
-                clock.now_ms += first
+                clock.now_ms += number
                 loop.idle(lost=lost)
             case "crash":
                 loop.crash()
@@ -277,10 +281,12 @@ def test_each_minute_without_orders_is_published_as_zero_once__also_if_the_proce
 ) -> None:
     clock = Clock(NOON + 30_000)
     loop = totals_loop((), clock, empty_minute_ms=10_000)
-    for number, wait_ms in enumerate((3_000, *waits)):
+    clock.now_ms += 3_000
+    loop.idle()
+    for number, wait_ms in enumerate(waits):
+        clock.now_ms += wait_ms
         if number in crashes:
             loop.idle(lost=True)
-        clock.now_ms += wait_ms
         loop.idle()
     clock.now_ms += 3_000
     loop.idle()

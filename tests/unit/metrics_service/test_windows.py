@@ -152,6 +152,17 @@ def test_windows_that_are_being_filled_again_do_not_close() -> None:
     assert again.idle(TWO + 60_000)
 
 
+def test_watermark_outlives_a_restart() -> None:
+    """Or a minute that it passed would stay open for orders that are late without the restart."""
+    counting = windows()
+    counting.count(100, order(ONE), NOON)
+    counting.count(101, order(THREE + MINUTE_MS), NOON)
+    again = windows(commit(counting))
+    again.count(101, order(THREE + MINUTE_MS), NOON)
+    again.count(102, order(TWO), NOON)
+    assert [counted(partial) for partial in again.partials()] == [(TWO, 1, 0)]
+
+
 def test_record_without_an_order_is_met_once() -> None:
     assert windows().skip(100)
     assert not windows(CommitPoint(100, Progress(103).to_metadata())).skip(102)

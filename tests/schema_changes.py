@@ -67,7 +67,6 @@ GOOD = (
         record(field("c", _enum("other", "red", default="other"))),
         record(field("c", _enum("other", "red", "blue", default="other"))),
     ),
-    _change("string becomes bytes", record(field("x")), record(field("x", "bytes"))),
     _change("one type becomes a union of it", record(field("x")), record(field("x", ["string"]))),
     _change("namespace changed", record(ID), {**record(ID), "namespace": "shop.v2"}),
 )
@@ -136,6 +135,13 @@ BAD = (
         record(field("x", {"type": "fixed", "name": "Hash", "size": 16})),
         record(field("x", {"type": "fixed", "name": "Hash", "size": 32})),
         Rule.FIXED_SIZE_MISMATCH,
+    ),
+    _change(
+        "string becomes bytes",
+        record(field("x")),
+        record(field("x", "bytes")),
+        Rule.TYPE_MISMATCH,
+        ours_alone=True,
     ),
     _change(
         "milliseconds become microseconds",

@@ -1,8 +1,8 @@
 """Say whether readers of one schema understand what writers of another wrote, and name the rule if not. Pure.
 
 The rules are Avro's own for schema resolution, under the names that Avro's Java library and most registries print, so
-that a verdict here and a registry's refusal read alike. One is ours: LOGICAL_TYPE_CHANGED, since milliseconds that turn
-into microseconds resolve without complaint. Both directions are looked at: new readers meet old records, and while a
+that a verdict here and a registry's refusal read alike. Two are stricter: LOGICAL_TYPE_CHANGED is ours, since
+milliseconds that turn into microseconds resolve without complaint; and bytes are no string. Both directions are looked at: new readers meet old records, and while a
 release rolls out or back, old readers meet new ones.
 """
 
@@ -21,8 +21,8 @@ _PROMOTIONS = {
     "float": {"int", "long"},
     "double": {"int", "long", "float"},
     "bytes": {"string"},
-    "string": {"bytes"},
 }
+"""Reader -> writers. Avro would also read bytes as a string; they need not be one, and decoding then fails."""
 
 
 class Rule(StrEnum):

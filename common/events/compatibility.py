@@ -1,9 +1,9 @@
 """Say whether readers of one schema understand what writers of another wrote, and name the rule if not. Pure.
 
 The rules are Avro's own for schema resolution, under the names that Avro's Java library and most registries print, so
-that a verdict here and a registry's refusal read alike. Two are stricter: LOGICAL_TYPE_CHANGED is ours, since
-milliseconds that turn into microseconds resolve without complaint; and bytes are no string. Both directions are looked at: new readers meet old records, and while a
-release rolls out or back, old readers meet new ones.
+that a verdict here and a registry's refusal read alike. Twice ours is stricter: milliseconds that turn into
+microseconds resolve without complaint (LOGICAL_TYPE_CHANGED), and bytes are no string. Both directions are looked at:
+new readers meet old records, and while a release rolls out or back, old readers meet new ones.
 """
 
 import json

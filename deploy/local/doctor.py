@@ -3,15 +3,16 @@
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
 from common.errors import PipelineError
-from deploy.local import jars, ports, prometheus, state
+from deploy.local import jars, parts, ports, prometheus, state
 from deploy.local.account import account_for
+from deploy.local.artifacts import Artifact
 from deploy.local.home import Home
 from deploy.local.java import java
 from deploy.local.postgres import programs
@@ -115,9 +116,15 @@ def _prometheus() -> Check:
 
 def _cache() -> Check:
     cache = jars.cached()
-    missing = sum(each.size_bytes for each in cache.missing())
+    missing = _bytes(cache.missing())
     todo = f"the next start fetches {missing / 1e6:.0f} MB" if missing else "complete"
-    return Check("cache", ok=True, finding=f"{cache.folder}: {todo}")
+    more = {name: _bytes(jars.cached(sets=parts.load(name).jar_sets).missing()) - missing for name in parts.Name}
+    advice = ", ".join(f"--with {name} fetches {size / 1e6:.0f} MB more" for name, size in more.items() if size)
+    return Check("cache", ok=True, finding=f"{cache.folder}: {todo}", cure=advice)
+
+
+def _bytes(artifacts: Iterable[Artifact]) -> int:
+    return sum(each.size_bytes for each in artifacts)
 
 
 def _ports(home: Home) -> Check:

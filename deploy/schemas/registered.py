@@ -26,13 +26,14 @@ def compare(settings: RegistrySettings, schemas: Traversable = PACKAGED) -> tupl
     """Compare every event topic's subject; nothing changes. Raises Busy while the registry is away."""
     with registry(settings) as client:
         return tuple(
-            _compared(topic, found, held(client, topic.subject, found))
+            compared(topic, found, held(client, topic.subject, found))
             for topic in EVENT_TOPICS
             if (found := versions(str(topic.value), schemas))
         )
 
 
-def _compared(topic: Topic, packaged: tuple[SchemaVersion, ...], found: Held) -> Registered:
+def compared(topic: Topic, packaged: tuple[SchemaVersion, ...], found: Held) -> Registered:
+    """Compare what is packaged of a topic's event with what its subject holds."""
     own = {version.sha256 for version in packaged}
     others = [text for text in found.texts if fingerprint(text) not in own]
     findings = [Finding(packaged[0].event, what, rule) for what, rule in _findings(packaged[-1], found, others)]

@@ -34,6 +34,7 @@ COMMANDS = MappingProxyType(
         "stock": "List, set or add stock.",
         "psql": "Open the pipeline's database.",
         "order": "Tell one order's story across HTTP, topics and tables.",
+        "metrics": "Show orders per minute; --follow draws them as they come.",
         "exporter": "Tell Prometheus lag, stuck transactions, broker health, balance.",
         "verify": "Prove the books from topics and tables; name the culprit.",
         "demo": "See it all in a minute: orders, outcomes, a kill, the proof.",

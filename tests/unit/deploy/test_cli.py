@@ -17,7 +17,7 @@ from deploy.local import state
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
 
-OURS = ("up", "down", "status", "logs", "kill", "doctor", "env", "exporter")
+OURS = ("up", "down", "status", "logs", "kill", "doctor", "env", "exporter", "metrics")
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
+from types import MappingProxyType
 from typing import Any
 
 from common.events.schema_versions import newest, versions
@@ -33,6 +34,11 @@ _CE_HEADERS = {
     "ce_source": "The service that says so.",
     "ce_time": "RFC 3339, UTC, with milliseconds.",
     "content-type": "application/avro",
+}
+_ORIGIN_HEADERS = {
+    "origin_topic": "Where the record stands that this event answers, if it answers one: topic,",
+    "origin_partition": "partition,",
+    "origin_offset": "and offset.",
 }
 DLQ_HEADERS = {
     "dlq_version": "Of these headers.",
@@ -142,7 +148,7 @@ def _message(topic: Topic) -> Node:
         "title": topic.value,
         "summary": schema.get("doc", ""),
         "contentType": "application/avro",
-        "headers": _headers(_CE_HEADERS),
+        "headers": _headers(_CE_HEADERS, optional=_ORIGIN_HEADERS),
         "payload": {"schemaFormat": AVRO, "schema": schema},
         "bindings": {
             "kafka": {
@@ -158,11 +164,12 @@ def _message(topic: Topic) -> Node:
     }
 
 
-def _headers(described: dict[str, str]) -> Node:
+def _headers(required: dict[str, str], *, optional: Mapping[str, str] = MappingProxyType({})) -> Node:
+    described = {**required, **optional}
     return {
         "type": "object",
         "properties": {name: {"type": "string", "description": told} for name, told in described.items()},
-        "required": list(described),
+        "required": list(required),
     }
 
 

@@ -79,6 +79,7 @@ def _unreadable(version: SchemaVersion) -> str:
     """Return why a text is no schema of this event, or an empty text."""
     try:
         schema = parse(version.text)
+        breaks(version.text, version.text)  # with its logical types it must be sound too
     except Exception as error:  # noqa: BLE001 - whatever fastavro meets in a text that is no schema
         return f"v{version.number}: {type(error).__name__}: {error}"
     name = schema.get("name", "") if isinstance(schema, dict) else ""

@@ -63,6 +63,8 @@ def test_headers_described_are_those_that_are_sent() -> None:
     sent = envelope.headers(event_id="e", event_type="t", source="/s", time_ms=1)
     described = DOCUMENT["components"]["messages"]["OrderCreated"]["headers"]
     assert set(described["required"]) == {name for name, _ in sent}
+    origin = envelope.origin_headers(topic="t", partition=0, offset=1)
+    assert set(described["properties"]) == {name for name, _ in (*sent, *origin)}
     letter = dead_letter(InputRecord(Partition("t", 0), 0, None, b"?"), Undecodable("avro", "cut"), topic="t.dlq")
     described = DOCUMENT["components"]["messages"][asyncapi.DEAD_LETTER]["headers"]
     assert set(described["required"]) <= {name for name, _ in letter.headers}

@@ -5,6 +5,7 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -15,7 +16,7 @@ from confluent_kafka.schema_registry import SchemaRegistryClient
 from common.config import KafkaSettings
 from common.errors import Busy, FatalError
 from common.events.orders import OrderCreated
-from common.events.schema_versions import newest
+from common.events.schema_versions import newest, versions
 from common.kafka import schema_registry
 from common.kafka.schema_registry import open_codec
 from common.topics import NOTIFICATION_SENT, ORDERS_CREATED
@@ -113,6 +114,29 @@ def test_folder_that_cannot_be_written_harms_nothing(settings: KafkaSettings, tm
     order, blocked = make_order(), settings.model_copy(update={"schema_cache_dir": tmp_path / "file" / "cache"})
     codec = open_codec(blocked, [ORDERS_CREATED])
     assert codec.decode(OrderCreated, codec.encode(order)) == order
+
+
+def test_old_versions_of_our_own_are_known_from_the_start(
+    settings: KafkaSettings, registry: Forwarder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tree with two versions, of which the topic still holds the first."""
+    folder = tmp_path / "schemas" / "OrderCreated"
+    folder.mkdir(parents=True)
+    older = newest("OrderCreated").text
+    newer = json.loads(older)
+    newer["fields"].append({"name": "met", "type": "string", "default": ""})
+    (folder / "v1.avsc").write_text(older)
+    (folder / "v2.avsc").write_text(json.dumps(newer))
+    monkeypatch.setattr(schema_registry, "versions", lambda event: versions(event, tmp_path / "schemas"))
+    topic = replace(ORDERS_CREATED, name=f"test-{secrets.token_hex(5)}")
+    with SchemaRegistryClient({"url": settings.registry_url}) as client:
+        ids = [schema_registry.register(client, topic.subject, text) for text in (older, json.dumps(newer))]
+    codec = open_codec(settings, [topic])
+    registry.cut()
+    order = make_order()
+    written = codec.encode(order)
+    assert int.from_bytes(written[1:5], "big") == ids[1]
+    assert codec.decode(OrderCreated, b"\0" + ids[0].to_bytes(4, "big") + written[5:]) == order
 
 
 def test_schema_of_another_release_is_remembered_once_it_was_met(

@@ -76,6 +76,9 @@ class Member:
     def owned(self) -> frozenset[Partition]:
         return self._consumer.owned
 
+    def seen_ends(self) -> dict[Partition, int]:
+        return {partition: tail.stable_end for partition, tail in self._consumer._lag._tails.items()}
+
     def _run(self) -> None:
         with closing(self._consumer):
             try:
@@ -201,7 +204,7 @@ def test_lag_of_a_worker_that_waits_is_all_it_has_to_do__and_none_behind_its_las
             raise Busy("as if the database were away")
 
     write_numbers(pipeline, range(500))
-    with Member(pipeline, handle, limit=200):
+    with Member(pipeline, handle, limit=200) as member:
         wait_for(lambda: lag() == 500, what="a lag of 500")
         write_numbers(pipeline, range(7))
         wait_for(lambda: lag() == 507, what="a lag of 507, though nothing is fetched")
@@ -213,8 +216,10 @@ def test_lag_of_a_worker_that_waits_is_all_it_has_to_do__and_none_behind_its_las
         producer.produce(INVENTORY_RESERVED.within(pipeline.namespace), b"508", partition=0)
         producer.commit_transaction(20)
         wait_for(lambda: committed(pipeline) == 508, what="the record of the transaction committed")
+        ends = pipeline.admin.stable_ends([INVENTORY_RESERVED])
+        assert sum(ends.values()) == 509
+        wait_for(lambda: member.seen_ends() == ends, what="the worker knows of the marker")
         wait_for(lambda: lag() == 0, what="no lag, though a marker lies behind the last record")
-        assert sum(pipeline.admin.stable_ends([INVENTORY_RESERVED]).values()) == 509
 
 
 def test_crash_between_work_and_commit_repeats_the_batch(pipeline: Pipeline) -> None:

@@ -152,7 +152,7 @@ UNSTABLE_SECONDS = Measure(
     "kafka_partition_unstable_seconds", "How long the stable offset has not moved with something behind it.", _PARTITION
 )
 GROUP_COMMITTED = Measure(
-    "kafka_group_committed_offset", "The next offset that the group has to read.", ("group", *_PARTITION)
+    "kafka_group_committed_offset", "The next offset that is new to the group.", ("group", *_PARTITION)
 )
 GROUP_LAG = Measure(
     "kafka_group_lag_records",

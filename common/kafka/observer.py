@@ -19,7 +19,7 @@ from common.kafka.consumer import topic_partitions
 from common.kafka.options import admin_options
 from common.kafka.records import Partition
 from common.kafka.tail_reader import TailReader
-from common.kafka.tail_window import Window, extended, following, is_worth_reading, lag_records
+from common.kafka.tail_window import Window, extended, following, is_worth_reading, lag_records, read_to
 from common.log import get_logger
 from common.topics import ALL_TOPICS, Group, Topic
 
@@ -198,7 +198,11 @@ class _GroupView:
         for each in found:
             if each.error is not None:
                 raise KafkaException(each.error)
-        return {Partition(each.topic, each.partition): each.offset for each in found if each.offset >= 0}
+        return {
+            Partition(each.topic, each.partition): read_to(each.offset, each.metadata or "")
+            for each in found
+            if each.offset >= 0
+        }
 
     def lag(
         self, committed: Mapping[Partition, int], ends: Mapping[Partition, Ends], reader: TailReader

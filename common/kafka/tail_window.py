@@ -5,6 +5,8 @@ remembered, and only what is new is read. A long tail is not read at all: there 
 enough, and it is told as it is.
 """
 
+import json
+from contextlib import suppress
 from typing import NamedTuple
 
 UNREAD_MAX = 1000
@@ -41,3 +43,16 @@ def extended(window: Window, end: int, records: list[int]) -> Window:
 def lag_records(window: Window, stable: int) -> int:
     """Return how many records are left; an offset that was not looked at counts as one."""
     return len(window.records) + max(0, stable - window.end)
+
+
+def read_to(offset: int, metadata: str) -> int:
+    """Return the first offset that is new to a group, given what it committed.
+
+    A group that remembers by its offsets alone commits the oldest record that it must read again; what it has read to
+    stands beside it, as `p` of a JSON object.
+    """
+    with suppress(ValueError):
+        told = json.loads(metadata)
+        if isinstance(told, dict) and isinstance(told.get("p"), int):
+            return max(offset, int(told["p"]))
+    return offset

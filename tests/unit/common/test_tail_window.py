@@ -1,9 +1,11 @@
 """Lag from outside counts records alone, as long as the tail is short enough to be read."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.tail_window import UNREAD_MAX, Window, extended, following, is_worth_reading, lag_records
+from common.kafka.tail_window import UNREAD_MAX, Window, extended, following, is_worth_reading, lag_records, read_to
+from metrics_service.core import totals, windows
 
 Step = tuple[str, int]
 
@@ -51,3 +53,16 @@ def test_nothing_new_is_not_read_again() -> None:
 
 def test_what_could_not_be_read_in_time_counts_by_its_offsets() -> None:
     assert lag_records(extended(Window(5, 5), 8, [6]), 20) == 1 + 12
+
+
+@pytest.mark.parametrize(
+    "metadata", [windows.Progress(9, 0, 0).to_metadata(), totals.Progress(9).to_metadata(), '{"p": 9, "later": true}']
+)
+def test_group_that_commits_what_it_must_read_again_is_where_it_has_read_to(metadata: str) -> None:
+    """Else a group whose memory are its offsets would have a lag for ever."""
+    assert read_to(4, metadata) == 9
+
+
+@pytest.mark.parametrize("metadata", ["", "note", "[9]", '{"p": "9"}', '{"p": null}', '{"p": 3}'])
+def test_metadata_that_says_nothing_leaves_the_committed_offset(metadata: str) -> None:
+    assert read_to(4, metadata) == 4

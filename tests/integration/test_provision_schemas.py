@@ -89,6 +89,15 @@ def test_an_id_that_nobody_registered_is_undecodable(pipeline: Pipeline) -> None
     assert error.value.error_class == "schema"
 
 
+def test_what_is_no_registry_is_named_and_makes_no_dead_letters(pipeline: Pipeline) -> None:
+    """Its 404 says nothing about a schema id: a wrong address must not cost a record."""
+    elsewhere = pipeline.kafka.model_copy(update={"registry_url": f"{pipeline.kafka.registry_url}/elsewhere"})
+    with pytest.raises(PipelineError, match="refuses"):
+        schema_registry.open_codec(elsewhere, [ORDERS_CREATED])
+    with pytest.raises(PipelineError, match="refuses"), schema_registry.registry(elsewhere) as client:
+        schema_registry._fetch(client, 1)
+
+
 def test_a_registry_outage_after_start_stops_only_unknown_schemas(pipeline: Pipeline) -> None:
     reachable = schema_registry.open_codec(pipeline.kafka, [NOTIFICATION_SENT])
     sent = NotificationSent("e", "o", "ada", Kind.ORDER_CONFIRMED, "log", 1)

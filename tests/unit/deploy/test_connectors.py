@@ -77,6 +77,14 @@ def test_sessions_are_in_utc(sink: Sink) -> None:
     assert json.loads(template(sink))["hibernate.agroal.initialSQL"] == "SET TIME ZONE 'UTC'"
 
 
+@pytest.mark.parametrize("sink", SINKS, ids=sink_id)
+def test_a_schema_once_read_outlives_the_registry(sink: Sink) -> None:
+    """Else it is asked for every 30 s, and a registry that is away then makes a dead letter of a good record."""
+    configuration = json.loads(template(sink))
+    assert configuration["value.converter.apicurio.registry.fault-tolerant-refresh"] == "true"
+    assert int(configuration["value.converter.apicurio.registry.check-period-ms"]) >= 24 * 60 * 60 * 1000
+
+
 def test_connectors_of_one_store_differ_only_in_what_they_copy() -> None:
     allowed = OWN | {"transforms.columns.include", "collection.name.format", "primary.key.fields"}
     first, *others = (json.loads(template(sink)) for sink in POSTGRES)

@@ -7,20 +7,24 @@ may be there that no record says. The tables are read before the topics each tim
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Any, LiteralString, NamedTuple
 
 from chaos.checker.avro import Registry, UnreadableError
 from chaos.checker.cluster import Cluster
-from chaos.checker.collector import Record
+from chaos.checker.collector import Record, texts
 from chaos.checker.config import CheckerSettings
+from chaos.checker.errors import StoreDownError
 from chaos.checker.tables import TableReader
 from chaos.checker.terms import Coordinate, Offsets, below
 from chaos.checker.topics import TopicReader
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, MINUTE_VOLUMES, Topic
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, MINUTE_VOLUMES, SINKS, Topic
 
 READ_SECONDS = 30.0
 TURN_SECONDS = 0.25
+ERROR_HEADERS = "__connect.errors."
 
 Key = str | int
 Row = tuple[Any, ...]
@@ -81,10 +85,11 @@ class State(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """One row that is not as the topic says."""
+    """One row that is not as the topic says. `at`: the record that it should be as, if there is one."""
 
-    key: Key
+    key: str
     what: str
+    at: Coordinate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +109,7 @@ def compare_sinks(
     wait_seconds: float,
     report: Callable[[tuple[Comparison, ...]], None] = lambda _: None,
 ) -> tuple[Comparison, ...]:
-    """Compare until nothing differs, or for so long; return the last comparison.
+    """Compare until nothing differs, or for so long; return the last comparison, with what became of its records.
 
     Raises StoreDownError if broker, registry or database does not answer.
     """
@@ -121,8 +126,11 @@ def compare_sinks(
                 folds[copied.topic.name].compare(rows[copied.table], wanted=wanted, begins=begins) for copied in COPIED
             )
             report(compared)
-            if not any(each.differences for each in compared) or time.monotonic() > deadline:
+            if not any(each.differences for each in compared):
                 return compared
+            if time.monotonic() > deadline:
+                dead_letters = _dead_letters(cluster)
+                return tuple(_explained(each, dead_letters) for each in compared)
             time.sleep(TURN_SECONDS)
 
 
@@ -150,7 +158,7 @@ class Fold:
             self._copied.topic.name,
             keys=len(self._states),
             rows=len(table),
-            differences=tuple(sorted(found, key=lambda each: str(each.key))),
+            differences=tuple(sorted(found, key=lambda each: each.key)),
         )
 
     def _absent_or_other(self, table: Mapping[Key, Row], wanted: Offsets) -> Iterator[Difference]:
@@ -159,9 +167,11 @@ class Fold:
             row = table.get(key)
             if row is None:
                 if due:
-                    yield Difference(key, f"is not in the table; {states[due[-1]].at} has it")
+                    at = states[due[-1]].at
+                    yield Difference(_name(key), f"is not in the table; {at} has it", at)
             elif row not in [state.row for state in states[due[-1] if due else 0 :]]:
-                yield Difference(key, self._other(row, states[due[-1] if due else -1]))
+                state = states[due[-1] if due else -1]
+                yield Difference(_name(key), self._other(row, state), state.at)
 
     def _other(self, row: Row, state: State) -> str:
         pairs = zip(self._copied.fields, row, state.row, strict=True)
@@ -173,4 +183,47 @@ class Fold:
         if any(begin for spot, begin in begins.items() if spot.topic == self._copied.topic.name):
             return
         for key in table.keys() - self._states.keys():
-            yield Difference(key, f"is in the table, and {self._copied.topic.name} has no record of it")
+            yield Difference(_name(key), f"is in the table, and {self._copied.topic.name} has no record of it", None)
+
+
+def _name(key: Key) -> str:
+    """Return a key as people know it; a number is a time."""
+    if isinstance(key, str):
+        return key
+    return datetime.fromtimestamp(key / 1000, tz=UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def put_aside(record: Record, *, short_name: Callable[[str], str]) -> dict[Coordinate, str]:
+    """Return what a dead letter of Connect's is a copy of, and why; nothing if its headers do not say."""
+    told = {name.removeprefix(ERROR_HEADERS): value for name, value in texts(record.headers()).items()}
+    try:
+        at = Coordinate(short_name(told["topic"]), int(told["partition"]), int(told["offset"]))
+    except (KeyError, ValueError):
+        return {}
+    return {at: f"{told.get('stage')}, {told.get('exception.class.name')}: {told.get('exception.message')}"}
+
+
+def _dead_letters(cluster: Cluster) -> dict[Coordinate, str]:
+    """Return the records that Connect put aside, and why. Where it never ran there are no topics for them."""
+    why: dict[Coordinate, str] = {}
+
+    def take(record: Record) -> None:
+        why.update(put_aside(record, short_name=cluster.short_name))
+
+    for sink in SINKS:
+        with suppress(StoreDownError):
+            begins = cluster.begins([sink.dead_letters])
+            with TopicReader(cluster, begins, take) as reader:
+                reader.read_to(cluster.ends([sink.dead_letters]), seconds=READ_SECONDS)
+    return why
+
+
+def _explained(compared: Comparison, dead_letters: Mapping[Coordinate, str]) -> Comparison:
+    """Add to each difference what Connect says of its record."""
+    told = tuple(
+        each._replace(what=f"{each.what}; it is a dead letter: {dead_letters[each.at]}")
+        if each.at is not None and each.at in dead_letters
+        else each
+        for each in compared.differences
+    )
+    return replace(compared, differences=told)

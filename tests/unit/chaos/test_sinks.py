@@ -7,7 +7,7 @@ import pytest
 
 from chaos.checker.avro import UnreadableError
 from chaos.checker.collector import Record
-from chaos.checker.sinks import COPIED, Copied, Fold
+from chaos.checker.sinks import COPIED, Copied, Fold, put_aside
 from chaos.checker.terms import Coordinate, Offsets, Spot
 
 VOLUME = next(copied for copied in COPIED if copied.event == "MinuteVolume")
@@ -95,3 +95,22 @@ def test_every_field_is_selected_in_its_place(copied: Copied) -> None:
     """The statement and the fields are two lists that must run side by side."""
     selected = copied.statement.partition("SELECT")[2].partition("FROM analytics")[0]
     assert re.findall("|".join(rf"\b{name}\b" for name in copied.fields), selected) == list(copied.fields)
+
+
+def test_dead_letter_of_connect_names_its_record_and_the_reason() -> None:
+    headers = {
+        "topic": "ns.metrics",
+        "partition": "0",
+        "offset": "8",
+        "stage": "VALUE_CONVERTER",
+        "exception.class.name": "RestClientException",
+        "exception.message": "no answer",
+    }
+    named = [(f"__connect.errors.{name}", text.encode()) for name, text in headers.items()]
+    letter = Record(Coordinate("x.dlq", 0, 0), None, b"", lambda: named, lambda: (1, 0))
+    told = put_aside(letter, short_name=lambda topic: topic.removeprefix("ns."))
+    assert told == {Coordinate("metrics", 0, 8): "VALUE_CONVERTER, RestClientException: no answer"}
+
+
+def test_dead_letter_that_names_no_record_is_passed_over() -> None:
+    assert put_aside(Record(Coordinate("x.dlq", 0, 0), None, b"", lambda: None, lambda: (1, 0)), short_name=str) == {}

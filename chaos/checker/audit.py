@@ -15,8 +15,10 @@ from chaos.checker.books import AcknowledgedKey, Books, Progress, Stall, Unfinis
 from chaos.checker.cluster import Cluster
 from chaos.checker.collector import Collector, Record
 from chaos.checker.config import CheckerSettings
+from chaos.checker.counting import LATEST_SECONDS, added_to, counted_to, overdue_at
 from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement, judge
+from chaos.checker.minute_rules import uncounted
 from chaos.checker.second_reading import Census, count_in, reread
 from chaos.checker.tables import TableReader
 from chaos.checker.terms import Coordinate, Offsets, below
@@ -53,6 +55,7 @@ def audit(
     *,
     wait_seconds: float,
     followers: bool = True,
+    minutes: bool = False,
     restocked: bool = True,
     evidence: Evidence | None = None,
     report: Callable[[Waiting], None] = lambda _: None,
@@ -60,7 +63,12 @@ def audit(
     """Open an auditor, have it audit once; see `Auditor.audit`."""
     with Auditor(settings) as auditor:
         return auditor.audit(
-            wait_seconds=wait_seconds, followers=followers, restocked=restocked, evidence=evidence, report=report
+            wait_seconds=wait_seconds,
+            followers=followers,
+            minutes=minutes,
+            restocked=restocked,
+            evidence=evidence,
+            report=report,
         )
 
 
@@ -86,11 +94,14 @@ class Auditor:
         *,
         wait_seconds: float,
         followers: bool = True,
+        minutes: bool = False,
         restocked: bool = True,
         evidence: Evidence | None = None,
         report: Callable[[Waiting], None] = lambda _: None,
     ) -> Judgement:
         """Wait, read, judge. `followers=False` waits for outcomes alone: nobody notifies or projects there.
+
+        `minutes` also waits until every outcome is counted and added up, so until its minute is over.
 
         `evidence` tells what topics and tables do not hold, of everything that ever happened to this pipeline: whoever
         gives it has ended the load before. It also has the rules asked that judge nothing else; `Judgement.idle` names
@@ -105,7 +116,7 @@ class Auditor:
                 # Both come first: whatever they tell was there before the topics are read.
                 testimony = evidence.testimony() if evidence is not None else None
                 keys = scene.tables.acknowledged_keys()
-                unfinished = _Wait(scene, followers=followers, report=report).run(wait_seconds)
+                unfinished = _Wait(scene, followers=followers, minutes=minutes, report=report).run(wait_seconds)
                 books = _books(scene, keys, unfinished, testimony)
                 if testimony is not None and scene.counting:
                     rereading = reread(self._settings, begins=scene.begins, ends=books.ends, first=scene.census)
@@ -179,6 +190,8 @@ def _books(
     testimony: Testimony | None,
 ) -> Books:
     """Read what is left to read: offsets, topics, offsets, tables. See `Books` for why in this order."""
+    added, counting = added_to(scene.cluster), counted_to(scene.cluster)
+    overdue_ms = round((time.time() - LATEST_SECONDS) * 1000)
     inventory_before = scene.cluster.committed(INVENTORY)
     notification = scene.cluster.committed(NOTIFICATION)
     ends, stalls = scene.read(seconds=STALL_SECONDS)
@@ -191,6 +204,8 @@ def _books(
         poison=tuple(scene.found.poison),
         outcomes=scene.found.outcomes,
         sent=scene.found.sent,
+        partials=tuple(scene.found.partials),
+        totals=tuple(scene.found.totals),
         dead_letters=tuple(scene.found.dead_letters),
         undecodable=tuple(scene.found.undecodable),
         stalls=stalls,
@@ -202,6 +217,10 @@ def _books(
         stock=rows.stock,
         statuses=rows.statuses,
         ledger=rows.ledger,
+        counting=counting,
+        added_to=added,
+        overdue=overdue_at(scene.cluster, overdue_ms) if counting else {},
+        overdue_ms=overdue_ms,
         progress=Progress(
             inventory_before=inventory_before,
             inventory_after=inventory_after,
@@ -216,9 +235,10 @@ def _books(
 class _Wait:
     """Wait until each order that is on the topic at the start has its outcome, and each outcome its followers."""
 
-    def __init__(self, scene: _Scene, *, followers: bool, report: Callable[[Waiting], None]) -> None:
+    def __init__(self, scene: _Scene, *, followers: bool, minutes: bool, report: Callable[[Waiting], None]) -> None:
         self._scene = scene
         self._followers = followers
+        self._minutes = minutes
         self._report = report
         self._accepted: Offsets = {}
         self._notification: Offsets = {}
@@ -246,6 +266,8 @@ class _Wait:
     def _look(self) -> bool:
         if not _reached(self._scene.cluster.committed(INVENTORY), self._accepted):
             return False
+        if self._minutes and self._uncounted():
+            return False
         if not self._followers:
             return True
         self._outcomes = self._outcomes or self._visible_now(*OUTCOMES)
@@ -255,6 +277,16 @@ class _Wait:
             return False
         self._told = self._told or self._visible_now(NOTIFICATION_SENT.name)
         return _reached(self._projection, {**self._accepted, **self._outcomes, **self._told})
+
+    def _uncounted(self) -> list[Unfinished]:
+        """Return the orders that no partial holds yet; once there are none, the partials that no total holds."""
+        found, cluster = self._scene.found, self._scene.cluster
+        aside = {letter.source for letter in found.dead_letters}
+        events = [event for group in found.outcomes.values() for event in group if event.at not in aside]
+        waiting = [Unfinished(event.order_id, "minute") for event in uncounted(events, counted_to(cluster))]
+        if not waiting and found.partials and found.partials[-1].offset >= added_to(cluster):
+            return [Unfinished("", "total of the last partials")]
+        return waiting
 
     def _visible_now(self, *names: str) -> Offsets:
         self._scene.read(seconds=STALL_SECONDS)
@@ -290,6 +322,7 @@ class _Wait:
                 late.append(Unfinished(order_id, "notification"))
             elif self._followers and not any(below(event.at, self._projection) for event in events):
                 late.append(Unfinished(order_id, "status"))
+        late += self._uncounted() if self._minutes else ()
         late += [
             Unfinished("", f"dead letter of {poison.at}")
             for poison in found.poison

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Stock
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock
 from chaos.checker.testimony import Testimony
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
 
@@ -46,7 +46,10 @@ class Poison(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """A record of an outcome topic. `source`: the coordinate in its headers; `header_id`: the event id there."""
+    """A record of an outcome topic. `source`: the coordinate in its headers; `header_id`: the event id there.
+
+    `minute`: the first millisecond of the minute in which the order was placed; `units`: the sum over its lines.
+    """
 
     verdict: Verdict
     partition: int
@@ -56,6 +59,8 @@ class Outcome(NamedTuple):
     header_id: str
     digest: bytes
     source: Coordinate | None
+    minute: int = 0
+    units: int = 0
 
     @property
     def at(self) -> Coordinate:
@@ -78,6 +83,39 @@ class Sent(NamedTuple):
     def at(self) -> Coordinate:
         """Return its coordinate."""
         return Coordinate(NOTIFICATION_SENT.name, self.partition, self.offset)
+
+
+class Partial(NamedTuple):
+    """A record of `metrics.partials`: what `source`, read up to `until`, told of a minute."""
+
+    offset: int
+    source: Spot
+    minute: int
+    reserved: int
+    failed: int
+    units: int
+    late: int
+    until: int
+
+
+class Total(NamedTuple):
+    """A record of `metrics`."""
+
+    offset: int
+    minute: int
+    orders: int
+    reserved: int
+    failed: int
+    units: int
+    late: int
+    revision: int
+
+
+class Counting(NamedTuple):
+    """What the metrics have committed beside the offset of a partition: it was read to p, minutes closed up to e."""
+
+    read_to: int
+    closed_to: int
 
 
 class DeadLetter(NamedTuple):
@@ -176,6 +214,8 @@ class Books:
     poison: tuple[Poison, ...] = ()
     outcomes: Mapping[str, tuple[Outcome, ...]] = field(default_factory=dict)
     sent: Mapping[str, tuple[Sent, ...]] = field(default_factory=dict)
+    partials: tuple[Partial, ...] = ()
+    totals: tuple[Total, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     undecodable: tuple[Undecodable, ...] = ()
     stalls: tuple[Stall, ...] = ()
@@ -188,6 +228,14 @@ class Books:
     stock: tuple[Stock, ...] = ()
     statuses: Mapping[str, Status] = field(default_factory=dict)
     ledger: Mapping[str, tuple[LedgerRow, ...]] = field(default_factory=dict)
+
+    counting: Mapping[Spot, Counting] = field(default_factory=dict)
+    """How far the metrics have counted, as of before the topics were read; empty where nobody ever counted."""
+    added_to: int = 0
+    """How far the partials were added up, as of before too."""
+    overdue: Offsets = field(default_factory=dict)
+    overdue_ms: int = 0
+    """Records of outcomes below these offsets, of minutes that ended by then, should be counted by now."""
 
     progress: Progress = field(default_factory=Progress)
     unfinished: tuple[Unfinished, ...] = ()

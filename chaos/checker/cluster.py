@@ -114,6 +114,14 @@ class Cluster:
         except KafkaException as error:
             raise _refused(error) from error
 
+    def metadata(self, group: Group) -> dict[Spot, str]:
+        """Return the texts that a group stored beside its offsets; none where there is none."""
+        try:
+            found = self._points(group, "read_uncommitted", seconds=CALL_SECONDS)
+        except KafkaException as error:
+            raise _refused(error) from error
+        return {Spot(self.short_name(at.topic), at.partition): at.metadata for at in found if at.metadata}
+
     def committed_stable(self, group: Group, *, seconds: float) -> Offsets | None:
         """Return the offsets of a group once none of them hangs on an open transaction; None if one still does."""
         try:
@@ -129,6 +137,10 @@ class Cluster:
         return sys.intern(topic.removeprefix(self._prefix))
 
     def _committed(self, group: Group, isolation: str, *, seconds: float) -> Offsets:
+        found = self._points(group, isolation, seconds=seconds)
+        return {Spot(self.short_name(at.topic), at.partition): at.offset for at in found if at.offset >= 0}
+
+    def _points(self, group: Group, isolation: str, *, seconds: float) -> list[TopicPartition]:
         """Ask by a consumer that joins nothing: the admin client's call crashes now and then (librdkafka #5040)."""
         asked = [
             TopicPartition(self._prefix + spot.topic, spot.partition)
@@ -147,7 +159,7 @@ class Cluster:
         for each in found:
             if each.error is not None:
                 raise KafkaException(each.error)
-        return {Spot(self.short_name(at.topic), at.partition): at.offset for at in found if at.offset >= 0}
+        return found
 
 
 def at_time(time_ms: int) -> OffsetSpec:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from chaos.checker.avro import UnreadableError, impossible
-from chaos.checker.books import Created, DeadLetter, Outcome, Poison, Sent, Undecodable, Verdict
-from chaos.checker.terms import Coordinate
+from chaos.checker.books import Created, DeadLetter, Outcome, Partial, Poison, Sent, Total, Undecodable, Verdict
+from chaos.checker.terms import Coordinate, Spot
 from common.topics import (
     DEAD_LETTER_TOPICS,
     INVENTORY_FAILED,
     INVENTORY_RESERVED,
     MESSAGE_BYTES_MAX,
+    METRICS_PARTIALS,
+    MINUTE_VOLUMES,
     NOTIFICATION_SENT,
     ORDERS_CREATED,
 )
@@ -62,12 +64,16 @@ class Collector:
             INVENTORY_RESERVED.name: self._take_outcome,
             INVENTORY_FAILED.name: self._take_outcome,
             NOTIFICATION_SENT.name: self._take_sent,
+            METRICS_PARTIALS.name: self._take_partial,
+            MINUTE_VOLUMES.name: self._take_total,
             **{topic.name: self._take_dead_letter for topic in DEAD_LETTER_TOPICS},
         }
         self.created: dict[str, tuple[Created, ...]] = {}
         self.poison: list[Poison] = []
         self.outcomes: dict[str, tuple[Outcome, ...]] = {}
         self.sent: dict[str, tuple[Sent, ...]] = {}
+        self.partials: list[Partial] = []
+        self.totals: list[Total] = []
         self.dead_letters: list[DeadLetter] = []
         self.undecodable: list[Undecodable] = []
 
@@ -107,6 +113,8 @@ class Collector:
             header_id=sys.intern(headers.get("ce_id", "none")),
             digest=digest(record.value),
             source=self._coordinate(headers, "origin"),
+            minute=event["placed_at"] // 60_000 * 60_000,
+            units=sum(line["quantity"] for line in event["lines"]),
         )
         self.outcomes[order_id] = (*self.outcomes.get(order_id, ()), outcome)
 
@@ -125,6 +133,19 @@ class Collector:
             source=self._coordinate(texts(record.headers()), "origin"),
         )
         self.sent[order_id] = (*self.sent.get(order_id, ()), sent)
+
+    def _take_partial(self, record: Record) -> None:
+        event = self._event(record, "VolumePartial")
+        if event is not None:
+            source = Spot(sys.intern(event["topic"].removeprefix(self._prefix)), event["partition"])
+            counts = (event[name] for name in ("minute", "reserved", "failed", "units", "late", "until"))
+            self.partials.append(Partial(record.at.offset, source, *counts))
+
+    def _take_total(self, record: Record) -> None:
+        event = self._event(record, "MinuteVolume")
+        if event is not None:
+            counts = (event[name] for name in ("minute", "orders", "reserved", "failed", "units", "late", "revision"))
+            self.totals.append(Total(record.at.offset, *counts))
 
     def _take_dead_letter(self, record: Record) -> None:
         headers = texts(record.headers())

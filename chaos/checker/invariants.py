@@ -6,11 +6,11 @@ whether it is the right one S7, whether its record may have one S8. `judged` is 
 
 from collections.abc import Iterator, Mapping
 
-from chaos.checker import follower_rules, order_rules, request_rules, stock_rules
+from chaos.checker import follower_rules, minute_rules, order_rules, request_rules, stock_rules
 from chaos.checker.books import Books, Verdict
 from chaos.checker.rule import Harm, Invariant, Violation
 
-__all__ = ["INVARIANTS", "NO_FALSE_REFUSAL", "TOLD_INVARIANTS", "Harm", "Invariant", "Violation"]
+__all__ = ["INVARIANTS", "MINUTES_COUNTED", "NO_FALSE_REFUSAL", "TOLD_INVARIANTS", "Harm", "Invariant", "Violation"]
 
 
 def _on_topic(books: Books) -> Iterator[Violation]:
@@ -36,6 +36,14 @@ NO_FALSE_REFUSAL = Invariant(
     stock_rules.no_false_refusal,
 )
 """Asked only of runs that restock nothing."""
+
+MINUTES_COUNTED = Invariant(
+    "S12",
+    "each closed minute is counted once",
+    lambda books: len(books.partials) + len(books.totals),
+    minute_rules.minutes_counted,
+)
+"""Asked only where somebody counts minutes."""
 
 INVARIANTS = (
     Invariant("S1", "what was confirmed is on the topic, byte for byte", lambda books: len(books.created), _on_topic),

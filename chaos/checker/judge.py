@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from itertools import chain, islice
 
 from chaos.checker.books import Books, Verdict
-from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, TOLD_INVARIANTS, Harm, Invariant, Violation
+from chaos.checker.invariants import (
+    INVARIANTS,
+    MINUTES_COUNTED,
+    NO_FALSE_REFUSAL,
+    TOLD_INVARIANTS,
+    Harm,
+    Invariant,
+    Violation,
+)
 
 EXAMPLES_MAX = 20
 """How many violations of one rule are kept in full; all are counted."""
@@ -48,6 +56,7 @@ def judge(books: Books, *, restocked: bool = True) -> Judgement:
     Where there is testimony, also those that judge it, each by what it was given.
     """
     rules = INVARIANTS if books.testimony is None else (*INVARIANTS, *TOLD_INVARIANTS)
+    rules = (*rules, MINUTES_COUNTED) if books.counting or books.partials else rules
     rules = rules if restocked else (*rules, NO_FALSE_REFUSAL)
     harms = dict.fromkeys(Harm, 0)
     rulings = tuple(_ruling(rule, books, harms) for rule in rules)
@@ -105,6 +114,7 @@ def _counts(books: Books) -> dict[str, int]:
         "reserved": sum(event.verdict is Verdict.RESERVED for event in events),
         "failed": sum(event.verdict is Verdict.FAILED for event in events),
         "notified": len(books.sent),
+        "minutes": len({total.minute for total in books.totals if total.orders}),
         "dead_letters": len(books.dead_letters),
         "replays": sum(decision.replays for decision in books.decisions.values()),
     }

@@ -21,6 +21,8 @@ from common.topics import (
     DEAD_LETTER_TOPICS,
     INVENTORY_FAILED,
     INVENTORY_RESERVED,
+    METRICS_PARTIALS,
+    MINUTE_VOLUMES,
     NOTIFICATION_SENT,
     ORDERS_CREATED,
 )
@@ -28,7 +30,15 @@ from common.topics import (
 CONSUME_MAX = 5000
 CONSUME_SECONDS = 0.05
 
-DOWNSTREAM_FIRST = (*DEAD_LETTER_TOPICS, NOTIFICATION_SENT, INVENTORY_RESERVED, INVENTORY_FAILED, ORDERS_CREATED)
+DOWNSTREAM_FIRST = (
+    *DEAD_LETTER_TOPICS,
+    MINUTE_VOLUMES,
+    METRICS_PARTIALS,
+    NOTIFICATION_SENT,
+    INVENTORY_RESERVED,
+    INVENTORY_FAILED,
+    ORDERS_CREATED,
+)
 """Take ends in this order: whatever a record follows from is then below the end of its own topic."""
 
 _CALL_HEADERS = methodcaller("headers")

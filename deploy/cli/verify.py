@@ -97,7 +97,7 @@ def show(judgement: Judgement, seconds: float, console: Console) -> None:
     wrong = f", {judgement.harms[Harm.WRONG]:,} otherwise wrong" if judgement.harms[Harm.WRONG] else ""
     console.print(
         f"{harms}{wrong}: {_count(counts['orders'], 'order')}, {counts['reserved']:,} reserved, "
-        f"{counts['failed']:,} failed, {counts['notified']:,} notified, "
+        f"{counts['failed']:,} failed, {counts['notified']:,} notified, {_count(counts['minutes'], 'minute')}, "
         f"{_count(counts['dead_letters'], 'dead letter')}, {_count(counts['replays'], 'replay')} ({seconds:.1f} s)",
         style="bold green" if judgement.sound else "bold red",
         soft_wrap=True,

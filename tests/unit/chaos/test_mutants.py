@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from chaos.checker.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
 from chaos.mutants import verdict
 from chaos.planted_bugs import BUGS, UnknownBugError, named
 from chaos.planting import Bug, Edit, StaleBugError, edited, plant
@@ -15,7 +15,7 @@ from chaos.trials import TRIALS
 from common.errors import ExitCode
 
 REPOSITORY = Path(__file__).parents[3]
-RULES = {rule.id for rule in (*INVARIANTS, *TOLD_INVARIANTS, NO_FALSE_REFUSAL)}
+RULES = {rule.id for rule in (*INVARIANTS, *TOLD_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)}
 
 SERVICE = """
 from common.kafka.producer import TransactionalProducer

@@ -44,9 +44,8 @@ def _print(stack: StackState, taken: Readings) -> None:
     console.print(process_table(stack, taken))
     console.print(figures_line(taken.counters, None), highlight=False)
     console.print(f"stack {stack.phase}", highlight=False)
-    for name in stack.parts if stack.pid else ():
-        for line in load(name).lines(stack.ports):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in (line for lines in _said_by_parts(stack).values() for line in lines):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     if stack.error:
         console.print(error_lines(stack), highlight=False, markup=False, soft_wrap=True)
 
@@ -60,4 +59,10 @@ def _as_fields(stack: StackState, taken: Readings) -> dict[str, object]:
         }
         for process in stack.processes
     ]
-    return {**asdict(stack), "processes": processes, "counters": asdict(taken.counters)}
+    counters = asdict(taken.counters)
+    return {**asdict(stack), "processes": processes, "counters": counters, "parts": _said_by_parts(stack)}
+
+
+def _said_by_parts(stack: StackState) -> dict[str, list[str]]:
+    """Return what each optional part says of itself, while the stack runs."""
+    return {name: list(load(name).lines(stack.ports)) if stack.pid else [] for name in stack.parts}

@@ -90,8 +90,8 @@ def line(total: MinuteVolume) -> str:
 def empty_text() -> str:
     """Say why there is nothing yet, and what to do."""
     return (
-        "No minute is counted yet. The first comes some seconds after the end of the minute in which an order was\n"
-        "placed, while metrics-0 and metrics-totals-0 run (pipeline status)."
+        "No minute is counted yet. The first comes some seconds after the end of the minute in which an order was "
+        "placed, while metrics-0 and metrics-totals-0 run (see: pipeline status)."
     )
 
 

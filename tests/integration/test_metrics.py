@@ -1,6 +1,12 @@
 """Both metrics processes on a real broker: minutes are counted once, whatever happens to who counts them."""
 
-from common.events.volume import MINUTE_MS
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from common.events.volume import MINUTE_MS, minute_name
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS
 from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders, totals
 from tests.pipeline import Pipeline
@@ -36,6 +42,21 @@ def test_quiet_shops_last_minute_is_published_and_a_late_order_revises_it(pipeli
     wait_for(lambda: orders(pipeline) == {0: 4, 1: 1, 2: 1}, what="the minute after the restart")
     committed = pipeline.admin.committed(METRICS)
     assert all(len(point.metadata) < 200 for point in committed.values())
+
+
+def test_command_shows_the_minutes_and_says_when_there_are_none(pipeline: Pipeline, tmp_path: Path) -> None:
+    def shown(*arguments: str) -> str:
+        command = (sys.executable, "-m", "deploy.cli.main", "metrics", "--home", str(tmp_path / "none"), *arguments)
+        env = {**os.environ, **pipeline.env("reader")}
+        return subprocess.run(command, env=env, capture_output=True, text=True, timeout=30, check=True).stdout
+
+    assert "No minute is counted yet" in shown()
+    Outcomes(pipeline).write([LONG_AGO, LONG_AGO + 1])
+    start(pipeline, "windows")
+    start(pipeline, "totals")
+    wait_for(lambda: orders(pipeline) == {0: 2}, what="the minute")
+    told = json.loads(shown("--json"))
+    assert [(each["minute"], each["orders"], each["units"]) for each in told] == [(minute_name(LONG_AGO), 2, 4)]
 
 
 def test_unreadable_outcome_is_a_dead_letter_of_the_metrics__and_its_partition_goes_on(pipeline: Pipeline) -> None:

@@ -14,7 +14,7 @@ from tests.pipeline import Pipeline, open_pipeline
 from tests.processes import Process
 from tests.records import codec_of, read, wait_for
 from tests.stack import Stack
-from tests.system.workers import FAST
+from tests.system.workers import FAST, verdict
 
 LATER = {"PIPELINE_METRICS_IDLE_SECONDS": "60"}
 
@@ -118,3 +118,10 @@ def test_killed_while_minutes_are_added_up(scene: Scene) -> None:
     successor = scene.start("totals").wait_ready()
     scene.assert_counted()
     assert (successor.stop(), counting.stop()) == (0, 0)
+
+
+def test_checker_finds_every_minute_sound_after_all_of_this(scene: Scene) -> None:
+    """Orders and decisions there are none: the events were written by hand."""
+    rulings = {ruling.invariant: ruling for ruling in verdict(scene.pipeline, wait_seconds=0).rulings}
+    assert rulings["S12"].judged > len(scene.expected)
+    assert rulings["S12"].examples == ()

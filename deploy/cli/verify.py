@@ -94,10 +94,11 @@ def show(judgement: Judgement, seconds: float, console: Console) -> None:
         _print_culprits(console, ruling, judgement)
     counts = judgement.counts
     harms = ", ".join(f"{judgement.harms[harm]:,} {harm.value}" for harm in (Harm.LOST, Harm.DOUBLED, Harm.OVERSOLD))
+    minutes = f"{_count(counts['minutes'], 'minute')}, " if counts["minutes"] else ""
     wrong = f", {judgement.harms[Harm.WRONG]:,} otherwise wrong" if judgement.harms[Harm.WRONG] else ""
     console.print(
         f"{harms}{wrong}: {_count(counts['orders'], 'order')}, {counts['reserved']:,} reserved, "
-        f"{counts['failed']:,} failed, {counts['notified']:,} notified, {_count(counts['minutes'], 'minute')}, "
+        f"{counts['failed']:,} failed, {counts['notified']:,} notified, {minutes}"
         f"{_count(counts['dead_letters'], 'dead letter')}, {_count(counts['replays'], 'replay')} ({seconds:.1f} s)",
         style="bold green" if judgement.sound else "bold red",
         soft_wrap=True,

@@ -108,16 +108,16 @@ class TransactionalProducer:
             self._point("begun")
             self._write(plan.records)
             self._write_dead_letters(plan.dead_letters)
-            if plan.marked:
-                self._point(f"{plan.marked}.emitted")
+            if plan.closes_windows:
+                self._point("window.emitted")
             self._point("produced")
             self._point("flushed")
             with self._slow_means_taint("send_offsets"):
                 self._producer.send_offsets_to_transaction(
                     topic_partitions(plan.offsets), group_metadata, SLICE_SECONDS
                 )
-            if plan.marked:
-                self._point(f"{plan.marked}.offsets")
+            if plan.closes_windows:
+                self._point("window.offsets")
             self._point("offsets_sent")
             return self._commit(stopping)
         except Exception as error:  # noqa: BLE001 - whatever it was: a callback's error, say, can mask a commit that worked

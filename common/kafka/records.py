@@ -51,13 +51,13 @@ class Plan:
     """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata.
 
     Without offsets, and then without records too, nothing is to be committed yet: the step keeps the batch in memory,
-    and a later plan's offsets cover it. `marked`: the name under which its transaction passes failpoints of its own.
+    and a later plan's offsets cover it. `closes_windows`: its transaction passes two failpoints more.
     """
 
     records: Sequence[OutputRecord] = ()
     offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
     dead_letters: Sequence[OutputRecord] = ()
-    marked: str = ""
+    closes_windows: bool = False
 
 
 class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error of this process

@@ -68,7 +68,7 @@ class WindowsStep:
             records=[self._record(partial, now_ms) for partial in partials],
             offsets={partition: point for partition, point in points.items() if point is not None},
             dead_letters=tuple(self._letters),
-            marked="window",
+            closes_windows=bool(partials),
         )
 
     def pending(self) -> bool:

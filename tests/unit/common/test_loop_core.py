@@ -96,9 +96,14 @@ def test_missing_record_of_a_dense_topic_is_a_gap__beside_a_sparse_one_too() -> 
     assert accept([record(A, 6), record(B, 2)], owned=OWNED, due={A: 4, B: 1}, sought=SOUGHT) == Gap(B, 1, 2)
 
 
-@given(st.sets(st.integers(0, 30), min_size=1), st.integers(0, 30), st.integers(1, 5), lost=st.booleans())
+@given(
+    offsets=st.sets(st.integers(0, 30), min_size=1),
+    sought=st.integers(0, 30),
+    size=st.integers(1, 5),
+    lost=st.booleans(),
+)
 def test_sparse_partition_is_read_once_and_whole_from_any_seek__also_if_that_is_lost_once(
-    offsets: set[int], sought: int, size: int, *, lost: bool
+    *, offsets: set[int], sought: int, size: int, lost: bool
 ) -> None:
     """Model of the loop: what a seek leads to, or, where it is lost, whatever the client stood at."""
     log = [*sorted(offsets), 100]

@@ -25,10 +25,10 @@ _PRODUCT = re.compile(r"\b(?:order|inventory|notification|metrics|worker|kafka|e
 
 
 def needs(program: str) -> str:
-    """Return the program's path. Without it the test is skipped; in CI it fails, for there nothing may go unproved."""
+    """Return the program's path. Without it the test is skipped; under `.ci/run` it fails: nothing may go unproved."""
     if (path := shutil.which(program)) is None:
         told = f"{program} is not installed: see `pipeline doctor`"
-        if os.environ.get("CI"):
+        if os.environ.get("NOTHING_MAY_BE_SKIPPED"):
             pytest.fail(told)
         pytest.skip(told)
     return path

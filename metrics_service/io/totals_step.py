@@ -63,7 +63,6 @@ class TotalsStep:
         """Return the totals that are due and dead letters, with the offset that covers them, or an empty plan."""
         now_ms = self._now_ms()
         self._merge(batch)
-        self._point("merged")
         if len(batch) >= self.limit:
             self._quiet_since_ms = now_ms
         if self._totals.changed and self._changed_since_ms is None:

@@ -1,4 +1,4 @@
-"""`pipeline up` as a user runs it: started, stopped within seconds, started again with monitoring, and watched.
+"""`pipeline up` as a user runs it: started, stopped within seconds, started again with all its parts, and watched.
 
 One story for the whole module, since each start costs as much as all the looking: the fixture tells it and keeps what
 it saw, the tests judge.
@@ -132,7 +132,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     monitoring = ("--with", "monitoring") if shutil.which("prometheus") else ()
     try:
         first = first_life(home)
-        pipeline(home, "up", "--detach", *monitoring)
+        pipeline(home, "up", "--detach", "--with", "connect", *monitoring)
         yield Story(first, Running(home))
     finally:
         pipeline(home, "down", "--volumes")
@@ -255,6 +255,15 @@ def test_second_start_goes_on_with_data_and_ports(story: Story) -> None:
     before, now = story.first.status["ports"], story.again.state().ports
     assert {name: now[name] for name in before} == before
     assert story.again.status_of(story.first.order_id) == "reserved"
+
+
+def test_outcomes_are_copied_and_every_connector_runs(story: Story) -> None:
+    stack = story.again
+    stack.post(5)
+    told = pipeline(stack.home, "verify", "--sinks", "--wait", "60")
+    assert "rows are what the topics say" in told
+    states = re.findall(r"^connector (\S+) +(\S+)", pipeline(stack.home, "status"), flags=re.MULTILINE)
+    assert states == [(f"postgres-{name}", "RUNNING") for name in ("failed", "reserved", "volume")]
 
 
 def test_every_target_is_up_and_status_says_so(watched: Running) -> None:

@@ -71,6 +71,13 @@ def test_every_sink_repeats_what_it_wrote_without_effect_and_loses_nothing_unsee
     assert {**configuration, **repeatable, **told} == configuration
 
 
+@pytest.mark.parametrize("sink", SINKS, ids=sink_id)
+def test_the_largest_record_still_fits_as_a_dead_letter(sink: Sink) -> None:
+    """The producer's own bound is lower; what it refuses would be lost, the log alone would tell."""
+    configuration = json.loads(template(sink))
+    assert configuration["producer.override.max.request.size"] == str(sink.dead_letters.message_bytes_max)
+
+
 @pytest.mark.parametrize("sink", POSTGRES, ids=sink_id)
 def test_sessions_are_in_utc(sink: Sink) -> None:
     """Else the zone of the worker decides which moment is stored."""

@@ -30,11 +30,11 @@ class MetricsSettings(WorkerSettings):
         examples=[2],
     )
     metrics_empty_minute_seconds: float = Field(
-        default=10.0,
+        default=30.0,
         ge=0.0,
         le=3600.0,
         description="How long after its end a minute without orders is published as zero; 0 publishes none.",
-        examples=[10],
+        examples=[30],
     )
     metrics_horizon_hours: int = Field(
         default=168,

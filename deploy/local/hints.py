@@ -34,6 +34,7 @@ def paste_lines(ports: Mapping[str, int], home: Home, *, command: str) -> tuple[
         f"curl -s {api}/orders/<id>",
         f"{command} psql{option} -c '{QUERY}'",
         f"{command} order{option} <id>",
+        f"{command} metrics{option} --follow",
         f"{command} kill{option} inventory --slot 0",
         f"{command} verify{option}",
     )

@@ -5,11 +5,13 @@ in order, so that every kill falls between a put and the flush.
 """
 
 import json
+import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import confluent_kafka
 import pytest
 import sqlalchemy as sa
 
@@ -17,7 +19,14 @@ from chaos.checker.sinks import Comparison, compare_sinks
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.volume import MinuteVolume, minute_name
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, MINUTE_VOLUMES, SINKS, Sink
+from common.topics import (
+    INVENTORY_FAILED,
+    INVENTORY_RESERVED,
+    MESSAGE_BYTES_MAX,
+    MINUTE_VOLUMES,
+    SINKS,
+    Sink,
+)
 from deploy.local import connect_status
 from deploy.provision import connectors
 from tests import mongo as mongodb
@@ -208,16 +217,25 @@ def test_a_copy_of_the_minutes_from_zero_never_shows_an_older_total(sinks: Sinks
     sinks.assert_equal()
 
 
-def test_a_record_that_nobody_can_read_becomes_a_dead_letter_that_says_why(sinks: Sinks) -> None:
-    write(sinks.pipeline, INVENTORY_RESERVED, [(b"ada", b"\x07 no event")])
+def test_a_record_that_nobody_can_read_becomes_a_dead_letter_that_says_why__the_largest_too(sinks: Sinks) -> None:
+    small, largest = b"\x07 no event", random.Random(28).randbytes(MESSAGE_BYTES_MAX - 200)
+    topic = INVENTORY_RESERVED.within(sinks.pipeline.namespace)
+    producer = confluent_kafka.Producer(
+        {"bootstrap.servers": sinks.pipeline.kafka.kafka_bootstrap, "message.max.bytes": MESSAGE_BYTES_MAX}
+    )
+    for value in (small, largest):
+        producer.produce(topic, value, b"ada")
+    assert producer.flush(20) == 0
     sinks.write_reserved(1)
     sinks.assert_equal()
-    wait_for(lambda: bool(read(sinks.pipeline, RESERVED.dead_letters)), what="the dead letter")
-    (letter,) = read(sinks.pipeline, RESERVED.dead_letters)
-    assert (letter.key, letter.value) == (b"ada", b"\x07 no event")
-    assert letter.headers["__connect.errors.topic"].decode() == INVENTORY_RESERVED.within(sinks.pipeline.namespace)
-    assert letter.headers["__connect.errors.stage"] == b"VALUE_CONVERTER"
-    assert letter.headers["__connect.errors.exception.message"]
+    wait_for(lambda: len(read(sinks.pipeline, RESERVED.dead_letters)) == 2, what="the dead letters")
+    letters = read(sinks.pipeline, RESERVED.dead_letters)
+    assert {letter.value for letter in letters} == {small, largest}
+    for letter in letters:
+        assert letter.key == b"ada"
+        assert letter.headers["__connect.errors.topic"].decode() == topic
+        assert letter.headers["__connect.errors.stage"] == b"VALUE_CONVERTER"
+        assert letter.headers["__connect.errors.exception.message"]
 
 
 def test_connections_that_break_are_made_anew(sinks: Sinks) -> None:

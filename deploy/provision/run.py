@@ -13,7 +13,17 @@ import sqlalchemy as sa
 from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import COMPATIBILITY, register_all
-from common.topics import ALL_TOPICS, INVENTORY, ORDERS_CREATED
+from common.topics import (
+    ALL_TOPICS,
+    INVENTORY,
+    INVENTORY_FAILED,
+    INVENTORY_RESERVED,
+    METRICS,
+    METRICS_PARTIALS,
+    METRICS_TOTALS,
+    MINUTE_VOLUMES,
+    ORDERS_CREATED,
+)
 from deploy.provision import connectors, database, roles, stock
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest
@@ -50,6 +60,7 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
     yield Done("topics", topics, f"{len(ALL_TOPICS)} topics")
     with database.admin_connection(settings, settings.database) as own:
         _refuse_forgotten_offsets(own, admin, settings)
+    _refuse_forgotten_counts(admin, settings)
     offsets = admin.write_first_offsets()
     yield Done("offsets", tuple(group for group, count in offsets.items() if count), f"{len(offsets)} groups")
     subjects = register_all(settings)
@@ -89,6 +100,24 @@ def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings:
             f"group {INVENTORY.within(settings.namespace)} lost its offsets, but orders are decided: {decided}",
             cure="set them by hand, behind the highest origin_offset on the outcome topics: see docs/runbook.md",
         )
+
+
+def _refuse_forgotten_counts(admin: Admin, settings: ProvisionSettings) -> None:
+    """Raise PipelineError if minutes were counted, and the group that counts has no offset on some partition any more.
+
+    Begun at the earliest record, every order would be counted a second time.
+    """
+    for group, sources, result in (
+        (METRICS, (INVENTORY_RESERVED, INVENTORY_FAILED), METRICS_PARTIALS),
+        (METRICS_TOTALS, (METRICS_PARTIALS,), MINUTE_VOLUMES),
+    ):
+        missing = sum(topic.partitions for topic in sources) - len(admin.committed(group))
+        if missing and any(admin.stable_ends([result]).values()):
+            raise PipelineError(
+                f"group {group.within(settings.namespace)} has no offset on {missing} partitions, "
+                f"but {result.within(settings.namespace)} holds what it counted",
+                cure="see docs/runbook.md, counting minutes anew",
+            )
 
 
 @contextmanager

@@ -16,12 +16,22 @@ from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.records import CommitPoint, Partition
-from common.topics import ALL_TOPICS, INVENTORY, METRICS, METRICS_TOTALS, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED
+from common.topics import (
+    ALL_TOPICS,
+    INVENTORY,
+    METRICS,
+    METRICS_PARTIALS,
+    METRICS_TOTALS,
+    NOTIFICATION,
+    ORDER_STATUS,
+    ORDERS_CREATED,
+)
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done, provision
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
+from tests.records import write
 from tests.stack import Stack
 
 STEPS = ["roles", "database", "migrations", "topics", "offsets", "schemas", "stock"]
@@ -210,3 +220,14 @@ def test_group_that_the_broker_forgot_is_not_begun_anew_once_orders_are_decided(
     with pytest.raises(PipelineError, match=r"lost its offsets.*\[3\] up to 41") as refused:
         run(pipeline.settings)
     assert "origin_offset" in refused.value.cure
+
+
+def test_group_that_the_broker_forgot_is_not_begun_anew_once_minutes_are_counted(pipeline: Pipeline) -> None:
+    """From the earliest record on every order would be counted a second time."""
+    write(pipeline, METRICS_PARTIALS, [(b"key", b"a count")])
+    pipeline.admin.delete_groups([METRICS])
+    with pytest.raises(
+        PipelineError, match=r"metrics has no offset on 16 partitions, but .*metrics\.partials"
+    ) as refused:
+        run(pipeline.settings)
+    assert "counting minutes anew" in refused.value.cure

@@ -1,10 +1,9 @@
-"""Every crash point, killed; twelve of them also as zombies. One fault per run, and all rules asked after each.
+"""Every crash point, killed; some of them also as zombies. One fault per run, and all rules asked after each.
 
 Runs share a lane: a pipeline that goes on from run to run, so that the books of each are those of all before it. A lane
 in which a rule broke is given up, and the next run gets a fresh one.
 """
 
-import queue
 import signal
 import threading
 import time
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any
 
 from chaos.checker.audit import Auditor
@@ -20,16 +18,20 @@ from chaos.checker.errors import StoreDownError
 from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement
 from chaos.checker.snapshots import StockSampler
+from chaos.crash_lanes import shared, work
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import Kept, Lane, VoidRunError
-from chaos.load import DirectLoad, HttpLoad, Mix
+from chaos.load import DirectLoad, HttpLoad, Mix, PastMinutes, wall_clock_ms
+from chaos.minutes import COUNTING, PATIENT, windows_open
 from chaos.plan import Action as Act
 from chaos.plan import Arm
-from chaos.points import POINTS, ZOMBIES, Point, Way
+from chaos.points import Job, Kind, Point, Way, jobs
 from chaos.proxy import END_TXN, INIT_PRODUCER_ID, KafkaProxy
 from chaos.relay import Action, Direction
 from chaos.scene import Ground
 from chaos.watch import Watch
+
+__all__ = ["Job", "Kind", "Scene", "jobs", "open_scene", "run"]
 
 PARTITIONS = 4
 CAME_THROUGH_SECONDS_MAX = 60.0
@@ -38,30 +40,12 @@ STOP_SECONDS_MAX = 5.0
 BATCH = "25"
 RECYCLE_AFTER = "40"
 AMPLE, SCARCE = 1_000_000, 60
-SERVICE_OF = {"order": "order-api", "inventory": "inventory", "notification": "notification"}
+SERVICE_OF = {"order": "order-api", "inventory": "inventory", "notification": "notification", "metrics": "metrics"}
 WIRE = {
     "commit.sent": (END_TXN, Direction.REQUEST),
     "commit.applied": (END_TXN, Direction.RESPONSE),
     "init.sent": (INIT_PRODUCER_ID, Direction.REQUEST),
 }
-
-
-class Kind(StrEnum):
-    """What is done at the point."""
-
-    KILL = "kill"
-    ZOMBIE = "zombie"
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One run to do."""
-
-    point: Point
-    kind: Kind
-
-    def __str__(self) -> str:
-        return f"{self.point} {self.kind}"
 
 
 @dataclass(slots=True)
@@ -77,18 +61,14 @@ class _Findings:
     complaints: list[str] = field(default_factory=list)
 
 
-def jobs(*, point: str = "", kind: Kind | None = None) -> list[Job]:
-    """Return all runs, or those of one point or one kind."""
-    every = [Job(each, Kind.KILL) for each in POINTS] + [Job(each, Kind.ZOMBIE) for each in ZOMBIES]
-    return [job for job in every if point in {"", str(job.point)} and kind in {None, job.kind}]
-
-
 def run(
     ground: Ground, wanted: Sequence[Job], *, seed: int, report: Callable[[Run], None], conditions: Conditions
 ) -> list[Run]:
-    """Do the runs, kills and zombies side by side in lanes of their own; report each as it ends."""
+    """Do the runs, kills and zombies side by side in lanes of their own; report each as it ends.
+
+    Zombies mostly sleep, so their lanes are done first; then they are followed by those in which minutes are counted.
+    """
     done: list[Run] = []
-    failures: list[BaseException] = []
     lock = threading.Lock()
 
     def note(finished: Run) -> None:
@@ -96,66 +76,23 @@ def run(
             done.append(finished)
             report(finished)
 
-    lanes = []
-    for kind, names in ((Kind.KILL, ("ample", "scarce")), (Kind.ZOMBIE, ("zombie-ample", "zombie-scarce"))):
-        todo: queue.SimpleQueue[Job] = queue.SimpleQueue()
-        mine = [job for job in wanted if job.kind is kind]
-        for job in mine:
-            todo.put(job)
-        lanes += [_LaneRunner(ground, name, todo, seed, note, conditions, failures) for name in names[: len(mine)]]
-    for lane in lanes:
-        lane.start()
-    for lane in lanes:
-        lane.join()
-    if failures:
-        raise failures[0]
+    minutes = [job for job in wanted if job.point.service == "metrics"]
+    kills, zombies = ([job for job in wanted if job.kind is kind and job not in minutes] for kind in Kind)
+    rows = [[share] for share in shared(kills, "ample", "scarce")] + [
+        [asleep, counting]
+        for asleep, counting in zip(
+            shared(zombies, "zombie-ample", "zombie-scarce"),
+            shared(minutes, "minutes-ample", "minutes-scarce"),
+            strict=True,
+        )
+    ]
+    work(rows, lambda name: open_scene(ground, name, seed=seed), note, conditions)
     return done
-
-
-class _LaneRunner(threading.Thread):
-    """Takes jobs one after the other; opens a lane, and another one after a broken rule."""
-
-    def __init__(
-        self,
-        ground: Ground,
-        name: str,
-        todo: "queue.SimpleQueue[Job]",
-        seed: int,
-        note: Callable[[Run], None],
-        conditions: Conditions,
-        failures: list[BaseException],
-    ) -> None:
-        super().__init__(name=f"lane-{name}", daemon=True)
-        self._ground, self._lane_name, self._todo, self._seed = ground, name, todo, seed
-        self._note, self._conditions, self._failures = note, conditions, failures
-
-    def run(self) -> None:
-        """Work until nothing is left to do."""
-        try:
-            for number in range(1_000):
-                with open_scene(self._ground, f"{self._lane_name}-{number}", seed=self._seed) as scene:
-                    if self._work(scene):
-                        return
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for this one
-            self._failures.append(error)
-
-    def _work(self, scene: "Scene") -> bool:
-        """Do runs in this lane; return True when none is left, False if the lane is spoilt."""
-        while True:
-            try:
-                job = self._todo.get_nowait()
-            except queue.Empty:
-                self._note(scene.at_rest(self._conditions))
-                return True
-            finished = scene.play(job, self._conditions)
-            self._note(finished)
-            if finished.result is not Result.PASSED:
-                return False
 
 
 @contextmanager
 def open_scene(ground: Ground, name: str, *, seed: int) -> Iterator["Scene"]:
-    """Open a lane with the whole pipeline in it, ready."""
+    """Open a lane with a pipeline in it, ready: the whole way of an order, or what counts minutes."""
     with ExitStack() as opened:
         site = opened.enter_context(ground.site(name, partitions=PARTITIONS))
         lane = opened.enter_context(Lane(site))
@@ -163,26 +100,31 @@ def open_scene(ground: Ground, name: str, *, seed: int) -> Iterator["Scene"]:
             (site.folder / file).touch()
         units = SCARCE if "scarce" in name else AMPLE
         lane.set_stock(Mix(seed=seed, units=units).shelves())
-        for service in ("order-api", "order-projection", "notification"):
+        minutes = name.startswith("minutes")
+        for service in () if minutes else ("order-api", "order-projection", "notification"):
             lane.start(service)
+        for service in ("metrics", "metrics-totals") if minutes else ():
+            lane.start(service, 0, **COUNTING)
         for slot in range(2 if name.startswith("zombie") else 1):
             lane.start("inventory", slot, PIPELINE_BATCH_RECORDS_MAX=BATCH)
         watch = opened.enter_context(Watch(site.settings))
         auditor = opened.enter_context(Auditor(site.settings))
         opened.enter_context(StockSampler(site.settings, site.folder / "stock.jsonl"))
         lane.wait_ready()
-        yield Scene(lane, watch, auditor, seed=seed, units=units)
+        yield Scene(lane, watch, auditor, seed=seed, units=units, minutes=minutes)
 
 
 class Scene:
     """One lane and what is done in it."""
 
-    def __init__(self, lane: Lane, watch: Watch, auditor: Auditor, *, seed: int, units: int) -> None:
+    def __init__(
+        self, lane: Lane, watch: Watch, auditor: Auditor, *, seed: int, units: int, minutes: bool = False
+    ) -> None:
         self._lane, self._watch, self._auditor = lane, watch, auditor
         self._seed, self._units = seed, units
         self._loads = 0
         self._folder = lane.site.folder
-        self._idle: tuple[str, ...] = ()
+        self._minutes, self._now_ms = minutes, PastMinutes() if minutes else wall_clock_ms
 
     def play(self, job: Job, conditions: Conditions) -> Run:
         """Do one run and judge all that happened in this lane so far."""
@@ -239,16 +181,26 @@ class Scene:
             secrets=self._lane.site.secrets,
             reread=reread,
         )
-        return self._auditor.audit(wait_seconds=CAME_THROUGH_SECONDS_MAX, restocked=False, evidence=evidence)
+        return self._auditor.audit(
+            wait_seconds=CAME_THROUGH_SECONDS_MAX,
+            followers=not self._minutes,
+            minutes=self._minutes,
+            restocked=False,
+            evidence=evidence,
+        )
 
     def load(self, *, http: int = 20, direct: int = 180, poison: float = 0.01) -> None:
-        """Put so many more orders in, over HTTP and onto the topic; each time other ones."""
+        """Put so many more orders in, over HTTP and onto the topic; each time other ones.
+
+        Where minutes are counted, all go onto the topic, and were placed in minutes that are over.
+        """
         self._loads += 1
+        http = 0 if self._minutes else http
         mix = Mix(
             seed=self._seed + self._loads, http_orders=http, direct_orders=direct, poison=poison, units=self._units
         )
         if direct:
-            DirectLoad(self._lane.site.settings, self._folder / "written.jsonl").run(mix)
+            DirectLoad(self._lane.site.settings, self._folder / "written.jsonl", now_ms=self._now_ms).run(mix)
         if http:
             port = self._lane.kept("order-api").port
             HttpLoad(f"http://127.0.0.1:{port}", self._folder / "history.jsonl").run(mix)
@@ -288,6 +240,9 @@ class Scene:
         match point.way:
             case Way.POISON:
                 self.load(poison=0.05)
+            case Way.START if point.service == "metrics":
+                self._leave_windows_open(kept)
+                found.killed.add(self._lane.shoot(kept))
             case Way.START:
                 found.killed.add(self._lane.shoot(kept))
                 self.load()
@@ -303,6 +258,13 @@ class Scene:
                 self.load(http=120, direct=80)
             case _:
                 self.load()
+
+    def _leave_windows_open(self, counting: Kept) -> None:
+        """Have orders counted of which the last minute stays open; who is started next waits no longer than usual."""
+        self._lane.replace(counting, graceful=True, **PATIENT)
+        self.load()
+        self._lane.wait(lambda: windows_open(self._lane.site.settings), "a window open behind a committed one")
+        counting.extra = COUNTING
 
     def _kill_on_the_wire(self, point: Point, found: _Findings) -> None:
         kept = self._lane.kept("inventory")
@@ -328,6 +290,8 @@ class Scene:
         self._measure(moment[0], found)
 
     def _zombie(self, point: Point, found: _Findings) -> None:
+        if point.service == "metrics":
+            self._lane.wait_ready(self._lane.start("metrics", 1, **COUNTING))
         arm = Arm(point=str(point), action=Act.STOP, hit=point.hit)
         self._lane.arm(arm)
         if point.way is Way.START:
@@ -354,6 +318,8 @@ class Scene:
             zombie.child.send(signal.SIGCONT)
         self._lane.wait(lambda: b"recovery.started" in zombie.log.read_bytes()[known:], "the zombie back at its door")
         self.load(http=0, direct=100)
+        if point.service == "metrics":
+            self._lane.end(self._lane.kept("metrics", 1))
 
     def _measure(self, moment: float, found: _Findings) -> None:
         found.stall_seconds = _rounded(self._watch.stall(moment))

@@ -43,10 +43,10 @@ class VoidRunError(PipelineError):
 
 
 class Service(NamedTuple):
-    """A program of the pipeline: how it is started, as which database role, and where it says that it is ready."""
+    """A program of the pipeline: how it is started, as which database role if any, where it says that it is ready."""
 
     argv: tuple[str, ...]
-    role: str
+    role: str | None
     port_variable: str = "PIPELINE_HEALTH_PORT"
 
 
@@ -55,6 +55,8 @@ SERVICES: Mapping[str, Service] = {
     "order-projection": Service(("order_service", "projection"), "order_rw"),
     "inventory": Service(("inventory_service",), "inventory_rw"),
     "notification": Service(("notification_service",), "notification_rw"),
+    "metrics": Service(("metrics_service", "windows"), None),
+    "metrics-totals": Service(("metrics_service", "totals"), None),
 }
 
 

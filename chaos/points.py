@@ -5,7 +5,7 @@ Source of the table: docs/guarantees.md, "Crash points". A point that nobody pas
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import Enum, auto
+from enum import Enum, StrEnum, auto
 
 from common.errors import ConfigError
 
@@ -46,6 +46,24 @@ class Point:
         return f"{self.service}:{self.name}"
 
 
+class Kind(StrEnum):
+    """What is done at the point."""
+
+    KILL = "kill"
+    ZOMBIE = "zombie"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One run to do."""
+
+    point: Point
+    kind: Kind
+
+    def __str__(self) -> str:
+        return f"{self.point} {self.kind}"
+
+
 def _inventory(
     *names: str, way: Way = Way.LOAD, hit: int = 2, txn_open: bool = False, zombies: Iterable[str] = ()
 ) -> tuple[Point, ...]:
@@ -78,6 +96,11 @@ POINTS: tuple[Point, ...] = (
     ),
     Point("order", "recycle", Way.RECYCLE, hit=1),
     Point("order", "stop", Way.STOP, hit=1),
+    Point("metrics", "window.updated", Way.LOAD),
+    Point("metrics", "window.closing", Way.LOAD),
+    Point("metrics", "window.emitted", Way.LOAD, txn_open=True, zombie=True),
+    Point("metrics", "window.offsets", Way.LOAD, txn_open=True),
+    Point("metrics", "window.refilled", Way.START, hit=1),
     *(
         Point("notification", name, Way.LOAD, hit=1)
         for name in ("taken", "ledger.claimed", "before_send", "sent", "ledger.done", "offset.committed")
@@ -85,6 +108,12 @@ POINTS: tuple[Point, ...] = (
 )
 
 ZOMBIES: tuple[Point, ...] = tuple(point for point in POINTS if point.zombie)
+
+
+def jobs(*, point: str = "", kind: Kind | None = None) -> list[Job]:
+    """Return all runs, or those of one point or one kind."""
+    every = [Job(each, Kind.KILL) for each in POINTS] + [Job(each, Kind.ZOMBIE) for each in ZOMBIES]
+    return [job for job in every if point in {"", str(job.point)} and kind in {None, job.kind}]
 
 
 def named(name: str) -> Point:

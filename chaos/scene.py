@@ -68,8 +68,8 @@ class Site:
     folder: Path
     """Where plans, evidence and logs go."""
     settings: CheckerSettings
-    environment: Callable[[str], Mapping[str, str]]
-    """Database role -> the variables of a service that acts as it."""
+    environment: Callable[[str | None], Mapping[str, str]]
+    """Database role -> the variables of a service that acts as it; None: of one that has no tables."""
     start: Callable[[tuple[str, ...], Path, Mapping[str, str]], Child]
     """Start `python -m ...` with a log file and an environment; it ends with the run at the latest."""
     free_port: Callable[[], int]

@@ -118,6 +118,7 @@ class Auditor:
                 keys = scene.tables.acknowledged_keys()
                 unfinished = _Wait(scene, followers=followers, minutes=minutes, report=report).run(wait_seconds)
                 books = _books(scene, keys, unfinished, testimony)
+                books = replace(books, minutes_over=minutes and testimony is not None)
                 if testimony is not None and scene.counting:
                     rereading = reread(self._settings, begins=scene.begins, ends=books.ends, first=scene.census)
                     books = replace(books, testimony=replace(testimony, rereading=rereading))
@@ -266,11 +267,13 @@ class _Wait:
     def _look(self) -> bool:
         if not _reached(self._scene.cluster.committed(INVENTORY), self._accepted):
             return False
+        if not self._followers and not self._minutes:
+            return True
+        self._outcomes = self._outcomes or self._visible_now(*OUTCOMES)
         if self._minutes and self._uncounted():
             return False
         if not self._followers:
             return True
-        self._outcomes = self._outcomes or self._visible_now(*OUTCOMES)
         self._notification = self._scene.cluster.committed(NOTIFICATION)
         self._projection = self._scene.tables.projection()
         if not _reached(self._notification, self._outcomes):
@@ -283,10 +286,12 @@ class _Wait:
         found, cluster = self._scene.found, self._scene.cluster
         aside = {letter.source for letter in found.dead_letters}
         events = [event for group in found.outcomes.values() for event in group if event.at not in aside]
-        waiting = [Unfinished(event.order_id, "minute") for event in uncounted(events, counted_to(cluster))]
-        if not waiting and found.partials and found.partials[-1].offset >= added_to(cluster):
+        if waiting := [Unfinished(event.order_id, "minute") for event in uncounted(events, counted_to(cluster))]:
+            return waiting
+        self._scene.read(seconds=STALL_SECONDS)  # the partials that hold them
+        if found.partials and found.partials[-1].offset >= added_to(cluster):
             return [Unfinished("", "total of the last partials")]
-        return waiting
+        return []
 
     def _visible_now(self, *names: str) -> Offsets:
         self._scene.read(seconds=STALL_SECONDS)

@@ -233,6 +233,8 @@ class Books:
     """How far the metrics have counted, as of before the topics were read; empty where nobody ever counted."""
     added_to: int = 0
     """How far the partials were added up, as of before too."""
+    minutes_over: bool = False
+    """Every minute was waited for, and no order came in any more: the totals should be all that is to be told."""
     overdue: Offsets = field(default_factory=dict)
     overdue_ms: int = 0
     """Records of outcomes below these offsets, of minutes that ended by then, should be counted by now."""

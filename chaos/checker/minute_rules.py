@@ -4,6 +4,8 @@ Nothing is waited for: the metadata beside the committed offsets says, per input
 for (those below p) and which minutes are closed (those that end at or before e). Of these everything must be there, to
 the order, and nothing more; the rest is still open, and judged later. The revision of a total says which partials it is
 the sum of. So a running pipeline is judged as strictly as one at rest.
+
+Where all minutes were waited for, nothing of that is believed: the totals must be what the decisions give.
 """
 
 from collections import Counter, defaultdict
@@ -18,6 +20,7 @@ from common.topics import (
     METRICS,
     METRICS_PARTIALS,
     METRICS_TOTALS,
+    MINUTE_VOLUMES,
     dead_letter_topic,
 )
 
@@ -35,6 +38,7 @@ def minutes_counted(books: Books) -> Iterator[Violation]:
     yield from _told_once(books)
     yield from _partials_are_the_records(books)
     yield from _totals_are_the_partials(books)
+    yield from _totals_are_the_decisions(books)
     yield from _overdue(books)
 
 
@@ -67,11 +71,9 @@ def _partials_are_the_records(books: Books) -> Iterator[Violation]:
     for spot, minute in sorted(found.keys() | expected.keys()):
         told, there = found.get((spot, minute), (0, 0, 0)), expected.get((spot, minute), (0, 0, 0))
         if told != there:
-            more = sum(told[:2]) - sum(there[:2])
-            harm = Harm.DOUBLED if more > 0 else Harm.LOST if more < 0 else Harm.WRONG
             yield Violation(
                 f"{spot.topic} {spot.partition}, {name_of(minute)}: {_said(told)} counted, {_said(there)} on the topic",
-                harm=harm,
+                harm=_harm(told, there),
             )
 
 
@@ -136,6 +138,32 @@ def _faults_of(total: Total, parts: list[Partial]) -> Iterator[Violation]:
         yield Violation(f"{name_of(total.minute)}, revision {total.revision}: {total.late} late, its partials differ")
 
 
+def _totals_are_the_decisions(books: Books) -> Iterator[Violation]:
+    """Once all minutes are over, the last totals are what the decisions give, whatever the metrics say of it."""
+    if not books.minutes_over or books.trimmed(*LETTERS, METRICS_PARTIALS.name, MINUTE_VOLUMES.name):
+        return
+    last = {total.minute: (total.reserved, total.failed, total.units) for total in books.totals if total.revision}
+    expected = _decided(books)
+    for minute in sorted(last.keys() | expected.keys()):
+        told, there = last.get(minute, (0, 0, 0)), expected.get(minute, (0, 0, 0))
+        if told != there:
+            yield Violation(
+                f"{name_of(minute)}: {_said(told)} in its total, {_said(there)} decided", harm=_harm(told, there)
+            )
+
+
+def _decided(books: Books) -> dict[int, Sums]:
+    """Sum up the decision rows per minute in which their orders were placed, as the event in the row says."""
+    sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+    events = {(event.order_id, event.digest): event for event in _countable(books)}
+    for order_id, decision in books.decisions.items():
+        event = events.get((order_id, decision.digest))
+        if event is not None:
+            reserved = decision.verdict is Verdict.RESERVED
+            _add(sums[event.minute], reserved, not reserved, event.units if reserved else 0)
+    return {minute: (each[0], each[1], each[2]) for minute, each in sums.items()}
+
+
 def _overdue(books: Books) -> Iterator[Violation]:
     """What was on the topic long ago, in a minute that ended long ago, is counted."""
     due = (
@@ -153,6 +181,11 @@ def _overdue(books: Books) -> Iterator[Violation]:
 def _add(sums: list[int], *more: int) -> None:
     for at, each in enumerate(more):
         sums[at] += each
+
+
+def _harm(told: Sums, there: Sums) -> Harm:
+    more = sum(told[:2]) - sum(there[:2])
+    return Harm.DOUBLED if more > 0 else Harm.LOST if more < 0 else Harm.WRONG
 
 
 def _said(sums: Sums) -> str:

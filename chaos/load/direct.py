@@ -7,6 +7,7 @@ than a broker's restart takes. What was not acknowledged by then is noted withou
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -32,11 +33,16 @@ POLL_EVERY = 100
 ROOM_SECONDS = 0.1
 
 
+def wall_clock_ms() -> int:
+    """Return the time, in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 class DirectLoad:
     """Writes the records of a mix and appends to `written`.
 
     Setting `stop` ends a run once what was handed over is acknowledged or given up. `done` counts the records whose
-    end is known.
+    end is known. `now_ms` tells when each order is placed.
     """
 
     def __init__(
@@ -45,6 +51,7 @@ class DirectLoad:
         written: Path,
         *,
         stop: threading.Event | None = None,
+        now_ms: Callable[[], int] = wall_clock_ms,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self.stop = stop or threading.Event()
@@ -52,6 +59,7 @@ class DirectLoad:
         self._settings = settings
         self._topic = ORDERS_CREATED.within(settings.namespace)
         self._written = written
+        self._now_ms = now_ms
         self._patience_seconds = patience_seconds
 
     def run(self, mix: Mix) -> Tally:
@@ -68,7 +76,7 @@ class DirectLoad:
                 codec,
                 partitions=writing.partitions(),
                 new_id=lambda: str(uuid_utils.uuid7()),
-                now_ms=lambda: time.time_ns() // 1_000_000,
+                now_ms=self._now_ms,
             )
             for number, record in enumerate(planned):
                 if mix.direct_rate and (early := began + number / mix.direct_rate - time.monotonic()) > 0:

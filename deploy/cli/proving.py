@@ -120,11 +120,13 @@ class ProvingGround:
                 secrets=tuple(read_secret(settings.role_secrets_dir / role) for role in ROLES),
             )
 
-    def _environment(self, role: str, settings: ProvisionSettings) -> dict[str, str]:
-        return service_environment(self._servers.addresses, role) | {
-            "PIPELINE_NAMESPACE": settings.namespace,
-            "PIPELINE_POSTGRES_URL": self._servers.addresses.postgres_url(role, database=settings.database),
-        }
+    def _environment(self, role: str | None, settings: ProvisionSettings) -> dict[str, str]:
+        environment = service_environment(self._servers.addresses, role)
+        environment["PIPELINE_NAMESPACE"] = settings.namespace
+        if role is not None:
+            url = self._servers.addresses.postgres_url(role, database=settings.database)
+            environment["PIPELINE_POSTGRES_URL"] = url
+        return environment
 
     def _checker_settings(self, settings: ProvisionSettings) -> CheckerSettings:
         return CheckerSettings(

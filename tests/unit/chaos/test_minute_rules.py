@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.books import Books, Counting, DeadLetter, Outcome, Partial, Total, Verdict
+from chaos.checker.books import Books, Counting, DeadLetter, Decision, Outcome, Partial, Total, Verdict
 from chaos.checker.invariants import MINUTES_COUNTED, Harm
 from chaos.checker.judge import judge
 from chaos.checker.terms import Coordinate, Spot
@@ -129,3 +129,49 @@ def test_rule_is_asked_only_where_somebody_counts() -> None:
     assert "S12" in asked
     nobody = replace(make_books(), partials=(), totals=(), counting={})
     assert "S12" not in {ruling.invariant for ruling in judge(nobody).rulings}
+
+
+def decided(books: Books) -> Books:
+    """Return books of minutes that are over: all are closed and added up, each event is a decision's."""
+    events = [event for group in books.outcomes.values() for event in group]
+    owner = Coordinate("orders.created", 0, 0)
+    return replace(
+        books,
+        decisions={e.order_id: Decision(e.verdict, e.event_id, e.digest, owner, 1, (), 0) for e in events},
+        totals=(
+            *books.totals,
+            Total(7, ONE, 5, 4, 1, 11, 2, 4),
+            Total(9, TWO, 2, 1, 1, 2, 0, 2),
+            Total(11, THREE, 1, 1, 0, 2, 0, 1),
+        ),
+        partials=(
+            *books.partials,
+            Partial(9, FAILED, TWO, 0, 1, 0, 0, until=5),
+            Partial(11, RESERVED, THREE, 1, 0, 2, 0, until=10),
+        ),
+        counting={RESERVED: Counting(10, THREE + 60_000), FAILED: Counting(5, THREE)},
+        added_to=12,
+        overdue={},
+        minutes_over=True,
+    )
+
+
+def test_totals_of_minutes_that_are_over_are_the_decisions() -> None:
+    assert list(MINUTES_COUNTED.violations(decided(make_books()))) == []
+
+
+@pytest.mark.parametrize(
+    ("defect", "harm"),
+    [
+        (lambda books: replace(books, totals=books.totals[:-1], partials=books.partials[:-1]), Harm.LOST),
+        (lambda books: replace(books, decisions=dict(list(books.decisions.items())[1:])), Harm.DOUBLED),
+    ],
+    ids=["a minute has no total", "a total holds an order that nobody decided"],
+)
+def test_metrics_that_say_nothing_of_themselves_are_judged_once_minutes_are_over(
+    defect: Callable[[Books], Books], harm: Harm
+) -> None:
+    """Without a word in the offset metadata nothing counts as read or closed, and no other part of S12 has a say."""
+    books = replace(defect(decided(make_books())), counting={}, added_to=0)
+    assert {violation.harm for violation in MINUTES_COUNTED.violations(books)} == {harm}
+    assert list(MINUTES_COUNTED.violations(replace(books, minutes_over=False))) == []

@@ -72,7 +72,7 @@ def _play(ground: Ground, bug: Bug, *, planted: bool, seed: int, conditions: Con
                 rules = {"L1": (ORDERS, scene.late or 0)}
                 culprits = [f"L1 ({scene.late}x) no outcome within {OUTCOME_SECONDS_MAX:.0f} s"]
             else:
-                judgement = scene.audit(followers=trial.followers)
+                judgement = scene.audit(followers=trial.followers, minutes=trial.minutes)
                 rules, orders = rules_of(judgement), dict(judgement.counts)
                 culprits = culprits_of(judgement) + ([] if planted else scene.unasked_deaths())
         except (VoidRunError, StoreDownError) as error:

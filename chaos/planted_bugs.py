@@ -1,4 +1,4 @@
-"""Eleven bugs that a pipeline like this one could have, as edits of its source; none of them stands in the product."""
+"""Twelve bugs that a pipeline like this one could have, as edits of its source; none of them stands in the product."""
 
 from collections.abc import Sequence
 
@@ -219,6 +219,18 @@ ON CONFLICT DO NOTHING
                 "order_service.io.intake",
                 "delivery.wait(min(ACK_SECONDS_MAX, max(deadline - time.monotonic(), 0.0)))",
                 "del delivery, deadline",
+            ),
+        ),
+    ),
+    Bug(
+        "minutes-forgotten",
+        "no watermark and no window's end stand beside the offsets: whoever starts there takes closed minutes for open",
+        "S12",
+        (
+            Edit(
+                "metrics_service.core.windows",
+                '"w": self.watermark_ms, "e": self.closed_to_ms}',
+                '"w": 0, "e": 0}',
             ),
         ),
     ),

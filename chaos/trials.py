@@ -13,7 +13,8 @@ from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement
 from chaos.checker.topics import TopicReader
 from chaos.lane import FAST, Kept, Lane, VoidRunError
-from chaos.load import DirectLoad, HttpLoad, Mix
+from chaos.load import DirectLoad, HttpLoad, Mix, PastMinutes, wall_clock_ms
+from chaos.minutes import COUNTING, PATIENT
 from chaos.plan import Action as Act
 from chaos.plan import Arm, Fired
 from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
@@ -60,10 +61,12 @@ class Scene:
         self._mix = Mix(seed=seed, skus=self._mix.skus, units=self._mix.units)
         return Mix(seed=seed, skus=self._mix.skus, units=self._mix.units, **more)
 
-    def load(self, orders: int = ORDERS, *, poison: float = 0.0, **more: Any) -> None:
-        """Write orders onto the topic."""
+    def load(
+        self, orders: int = ORDERS, *, poison: float = 0.0, now_ms: Callable[[], int] = wall_clock_ms, **more: Any
+    ) -> None:
+        """Write orders onto the topic, placed when the clock says."""
         mix = self.mix(direct_orders=orders, poison=poison, **more)
-        DirectLoad(self.lane.site.settings, self._written).run(mix)
+        DirectLoad(self.lane.site.settings, self._written, now_ms=now_ms).run(mix)
 
     def load_until_fired(self, arm: Arm, load: Callable[[], None]) -> Fired:
         """Arm, load, and return the evidence that it fired."""
@@ -92,7 +95,7 @@ class Scene:
             if death.pid not in killed
         ]
 
-    def audit(self, *, followers: bool) -> Judgement:
+    def audit(self, *, followers: bool, minutes: bool) -> Judgement:
         """Judge the pipeline; what does not come through soon is judged as it stands."""
         site = self.lane.site
         logs = [kept.log for kept in self.lane.processes()]
@@ -100,6 +103,7 @@ class Scene:
             site.settings,
             wait_seconds=CAME_THROUGH_SECONDS_MAX,
             followers=followers,
+            minutes=minutes,
             restocked=False,
             evidence=Evidence(history=self._history, written=self._written, logs=logs, secrets=site.secrets),
         )
@@ -107,10 +111,14 @@ class Scene:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """What is set against a bug. `alone`: it hurts a server that others use; `followers`: they run, and are judged."""
+    """What is set against a bug. `alone`: it hurts a server that others use.
+
+    `followers`: they run, and are waited for; `minutes`: these are counted, and are waited for.
+    """
 
     hurt: Callable[[Scene], None]
     followers: bool = False
+    minutes: bool = False
     alone: bool = False
     skus: int = 40
     units: int = 1_000_000
@@ -209,6 +217,21 @@ def _sleep_on_what_was_read(scene: Scene) -> None:
         raise VoidRunError("the sleeper woke before the other worker had taken all stock")
 
 
+def _die_over_an_open_minute(scene: Scene) -> None:
+    """Kill the counting behind a commit that closed a minute, while the next one is open.
+
+    Orders come out of turn: the first of the open minute lies before some of the closed one, and these are read again.
+    None comes hours late: a minute that is closed for one order alone has no others that are read again.
+    """
+    scene.start("inventory")
+    counting = scene.start("metrics", 0, **PATIENT)  # so that no minute is closed but by the orders of the next one
+    scene.start("metrics-totals", 0, **COUNTING)
+    scene.lane.wait_ready()
+    counting.extra = COUNTING
+    arm = Arm(point="metrics:committed", action=Act.KILL)
+    scene.load_until_fired(arm, lambda: scene.load(now_ms=PastMinutes(), late=0.0))
+
+
 def _freeze_the_broker(scene: Scene) -> None:
     """Freeze the broker while orders come in, SIGKILL the intake, and let the broker go on."""
     scene.start("inventory")
@@ -240,5 +263,6 @@ TRIALS: Mapping[str, Trial] = {
     "blind-decrement": Trial(hurt=_sleep_on_what_was_read, skus=1, units=20),
     "dead-letter-outside": _kill("inventory:dlq.produced", poison=0.05),
     "accepted-too-early": Trial(hurt=_freeze_the_broker, alone=True),
+    "minutes-forgotten": Trial(hurt=_die_over_an_open_minute, minutes=True),
 }
 """By the bug's name."""

@@ -1,7 +1,6 @@
 """Start real service processes, look at them, kill them; none outlives the block, or pytest itself."""
 
 import http.client
-import random
 import signal
 import sys
 import time
@@ -17,12 +16,11 @@ from deploy.local.guardian import Guardian
 from deploy.local.launch import Launch
 from deploy.local.ports import Claims
 from deploy.local.process import Child
+from tests.ports import free_port
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
-# Below the range that outgoing connections take theirs from: no client steals a port between claim and listen.
-PORTS = range(20_000, 32_000)
 
 
 class Process:
@@ -124,11 +122,7 @@ class Processes:
 
     def free_port(self) -> int:
         """Return a port that nobody else gets as long as this test runs."""
-        for _ in range(100):
-            port = random.choice(PORTS)
-            if self._claims.claim(port):
-                return port
-        raise AssertionError("no free port found")
+        return free_port(self._claims)
 
 
 def wait_for(condition: Callable[[], bool], *, timeout_seconds: float, what: str) -> None:

@@ -189,7 +189,8 @@ def test_a_missing_password_is_refused_before_anything_connects(servers: Stack, 
 def test_a_server_that_does_not_answer_is_named(
     untouched: ProvisionSettings, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, complaint: str
 ) -> None:
-    monkeypatch.setattr("common.kafka.admin.CONNECT_SECONDS", 1.0)
+    if setting == "kafka_bootstrap":  # the others' way leads past a broker that answers, perhaps not within a second
+        monkeypatch.setattr("common.kafka.admin.CONNECT_SECONDS", 1.0)
     with pytest.raises(FatalError, match=complaint) as error:
         run(untouched.model_copy(update={setting: value}))
     assert f"PIPELINE_{setting.upper()}" in error.value.cure

@@ -47,9 +47,8 @@ class Process:
 
     def wait_ready(self, url: str | None = None, *, timeout_seconds: float = READY_SECONDS) -> Self:
         """Wait until /readyz answers 200; `url` is `health_url` unless given (`http_url` for the API)."""
-        at = urlsplit(url or self.health_url).netloc
         deadline = time.monotonic() + timeout_seconds
-        while not self._ready(at):
+        while self.readiness(url) is not HTTPStatus.OK:
             assert self.exit_code is None, f"ended with {self.exit_code} before it was ready\n{self._tail()}"
             assert time.monotonic() < deadline, f"not ready within {timeout_seconds} s\n{self._tail()}"
             time.sleep(POLL_SECONDS)
@@ -78,12 +77,14 @@ class Process:
         """SIGCONT them."""
         self._child.send(signal.SIGCONT)
 
-    def _ready(self, at: str) -> bool:
+    def readiness(self, url: str | None = None) -> HTTPStatus | None:
+        """Return what /readyz answers now; None without an answer. `url` as for `wait_ready`."""
+        at = urlsplit(url or self.health_url).netloc
         connection = http.client.HTTPConnection(at, timeout=1)  # no proxy stands between us and loopback
         with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == HTTPStatus.OK
-        return False
+            return HTTPStatus(connection.getresponse().status)
+        return None
 
     def _tail(self) -> str:
         return "\n".join(self.output().splitlines()[-30:])

@@ -15,6 +15,7 @@ import pytest
 
 from deploy.local import home as homes
 from deploy.local import ports, state
+from deploy.local.guardian import lives
 from deploy.local.home import Home
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
@@ -83,7 +84,7 @@ def test_order_is_reserved_and_known_after_a_second_start(home: Home) -> None:
     ran, began = everything_of(home), time.monotonic()
     pipeline(home, "down")
     assert time.monotonic() - began < STOP_SECONDS
-    assert not [each for each in ran if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    assert not [each for each in ran if lives(each)]
     assert all(ports.is_free(port) for port in stack["ports"].values())
 
     pipeline(home, "up", "--detach")

@@ -353,6 +353,9 @@ class Scene:
         if zombie.child is not None:
             zombie.child.send(signal.SIGCONT)
         self._lane.wait(lambda: b"recovery.started" in zombie.log.read_bytes()[known:], "the zombie back at its door")
+        if point.way is Way.START:
+            self._lane.wait_ready(zombie)
+            zombie.readied.clear()  # most of that start it was stopped, by us
         self.load(http=0, direct=100)
 
     def _measure(self, moment: float, found: _Findings) -> None:

@@ -16,7 +16,7 @@ from common.errors import ExitCode
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.records import wait_for, write_orders
-from tests.system.workers import Workers, assert_sound
+from tests.system.workers import SHIPPED, Workers, assert_sound
 
 ORDERS = 100
 IMPATIENT = json.dumps({"session.timeout.ms": 2000, "heartbeat.interval.ms": 500, "max.poll.interval.ms": 2500})
@@ -67,10 +67,10 @@ def test_share_that_moves_while_a_batch_is_decided_waits_for_the_batch(pipeline:
     """
     nap = Arm(point="inventory:db.committed", action=Action.SLEEP, hit=2, seconds=4.0)
     workers.arm(nap)
-    former = workers.start(slot=0).wait_ready()
+    former = workers.start(slot=0, **SHIPPED).wait_ready()
     load(pipeline)
     workers.wait_fired(nap)
-    latter = workers.start(slot=1).wait_ready()
+    latter = workers.start(slot=1, **SHIPPED).wait_ready()
     judgement = assert_sound(pipeline, orders=ORDERS)
     assert judgement.counts["replays"] == 0
     assert '"transaction.unsure"' not in former.output()

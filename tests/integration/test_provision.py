@@ -69,7 +69,7 @@ def test_provisioning_leaves_everything_a_service_needs(untouched: ProvisionSett
     reported = run(untouched)
     assert list(reported) == STEPS
     assert reported["database"].changed == (untouched.database,)
-    assert reported["migrations"].changed == ("0001", "0002", "0003")
+    assert reported["migrations"].changed == ("0001", "0002", "0003", "0004")
     assert reported["topics"].changed == tuple(topic.within(untouched.namespace) for topic in ALL_TOPICS)
     assert set(reported["offsets"].changed) == {group.within(untouched.namespace) for group in GROUPS}
     assert len(reported["stock"].changed) == 50
@@ -98,7 +98,7 @@ def test_two_provisioners_take_turns(untouched: ProvisionSettings) -> None:
     for thread in threads:
         thread.join(30)
     assert len(reports) == 2
-    assert sorted(len(report["migrations"].changed) for report in reports) == [0, 3]
+    assert sorted(len(report["migrations"].changed) for report in reports) == [0, 4]
     assert sorted(len(report["topics"].changed) for report in reports) == [0, len(ALL_TOPICS)]
 
 

@@ -170,7 +170,7 @@ def open_scene(ground: Ground, name: str, *, seed: int) -> Iterator["Scene"]:
         watch = opened.enter_context(Watch(site.settings))
         auditor = opened.enter_context(Auditor(site.settings))
         opened.enter_context(StockSampler(site.settings, site.folder / "stock.jsonl"))
-        lane.wait_ready()
+        lane.wait_opened()
         yield Scene(lane, watch, auditor, seed=seed, units=units)
 
 

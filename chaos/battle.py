@@ -106,7 +106,7 @@ def open_battle(ground: Ground, name: str, *, seed: int, spared: Spared = frozen
         lane.start("inventory", 1, **WORKER_OPTIONS, **apart)
         auditor = opened.enter_context(Auditor(site.settings))
         opened.enter_context(StockSampler(site.settings, site.folder / "stock.jsonl"))
-        lane.wait_ready()
+        lane.wait_opened()
         yield Battle(
             Field(
                 ground=ground,

@@ -110,7 +110,7 @@ def open_scene(ground: Ground, name: str, *, seed: int) -> Iterator["Scene"]:
         watch = opened.enter_context(Watch(site.settings))
         auditor = opened.enter_context(Auditor(site.settings))
         opened.enter_context(StockSampler(site.settings, site.folder / "stock.jsonl"))
-        lane.wait_ready()
+        lane.wait_opened()
         yield Scene(lane, watch, auditor, seed=seed, units=units, minutes=minutes)
 
 
@@ -317,6 +317,9 @@ class Scene:
         if zombie.child is not None:
             zombie.child.send(signal.SIGCONT)
         self._lane.wait(lambda: b"recovery.started" in zombie.log.read_bytes()[known:], "the zombie back at its door")
+        if point.way is Way.START:
+            self._lane.wait_ready(zombie)
+            zombie.readied.clear()  # most of that start it was stopped, by us
         self.load(http=0, direct=100)
         if point.service == "metrics":
             self._lane.end(self._lane.kept("metrics", 1))

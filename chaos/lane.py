@@ -174,6 +174,16 @@ class Lane:
         asked = kept or self.processes()
         self.wait(lambda: all(each.ready for each in asked), "every service ready", seconds=seconds)
 
+    def wait_opened(self) -> None:
+        """Wait until all are ready for the first time. Raises VoidRunError.
+
+        How long that took is not kept: several lanes open at once, and the rule is about one process that starts again.
+        """
+        self.wait_ready()
+        for kept in self.processes():
+            kept.readied.clear()
+            kept.ready_at.clear()
+
     def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = FIRED_SECONDS_MAX) -> None:
         """Return as soon as it holds. Raises VoidRunError after so long."""
         deadline = time.monotonic() + seconds

@@ -20,6 +20,7 @@ from chaos.plan import Arm, Fired
 from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
 from chaos.relay import Action, Direction, Frame
 from chaos.scene import Server
+from common.errors import ExitCode
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 
 ORDERS = 200
@@ -27,6 +28,7 @@ BATCH = "25"
 CAME_THROUGH_SECONDS_MAX = 12.0
 OUTCOME_SECONDS_MAX = 15.0
 SLEEP_SECONDS = 3.0
+FROZEN = "broker frozen"
 FROZEN_SECONDS = 1.5
 TURN_SECONDS = 0.25
 LONG_TRANSACTIONS = {
@@ -86,13 +88,17 @@ class Scene:
         self.faults.append({"at": time.monotonic(), "kind": kind, **what})
 
     def unasked_deaths(self) -> list[str]:
-        """Return who died without having been killed: the product loses nobody to the fault of another."""
+        """Return who died without having been killed: the product loses nobody to the fault of another.
+
+        A broker that is away for longer than the session may cost a worker its membership, and with it its life.
+        """
         killed = {fault["pid"] for fault in self.faults if "kill" in fault["kind"]}
+        foreseen = {ExitCode.UNAVAILABLE} if any(fault["kind"] == FROZEN for fault in self.faults) else set()
         return [
             f"L3: {kept.name}-{kept.slot} ended with {death.code} without a fault"
             for kept in self.lane.processes()
             for death in kept.deaths
-            if death.pid not in killed
+            if death.pid not in killed and death.code not in foreseen
         ]
 
     def audit(self, *, followers: bool, minutes: bool) -> Judgement:
@@ -243,7 +249,7 @@ def _freeze_the_broker(scene: Scene) -> None:
         scene.lane.wait(lambda: load.done >= ORDERS // 5, "a first part of the orders placed")
         scene.kafka.freeze()
         try:
-            scene.note("broker frozen", placed=load.done)
+            scene.note(FROZEN, placed=load.done)
             time.sleep(FROZEN_SECONDS)
             scene.note("intake killed", placed=load.done, pid=scene.lane.shoot(api))
         finally:

@@ -16,6 +16,7 @@ from typing import Any
 
 import confluent_kafka
 import pytest
+from hypothesis import HealthCheck, settings
 
 from deploy.local.artifacts import locked
 from tests.pipeline import Pipeline, open_pipeline, prepare
@@ -33,6 +34,9 @@ def pytest_configure(config: pytest.Config) -> None:
     parallel = config.pluginmanager.hasplugin("dsession")
     if parallel and config.getoption("--stack") == "local":
         config.pluginmanager.register(SharedStack(), "shared-stack")
+    # How long an example takes is the machine's matter: no test is about its 200 ms, and a busy machine exceeds them.
+    settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    settings.load_profile("any-machine")
     # A company's proxy must not stand between the tests and loopback; children inherit this.
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, (os.environ.get(name), "127.0.0.1", "localhost")))

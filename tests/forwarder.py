@@ -7,6 +7,9 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
+from deploy.local.ports import Claims
+from tests.ports import free_port
+
 CHUNK_BYTES = 64 * 1024
 POSTGRES_PORT = 5432
 
@@ -31,8 +34,8 @@ class Forwarder:
         self._listener: socket.socket | None = None
         self._holding = False
         self._flowing = threading.Event()
-        with socket.create_server(("127.0.0.1", 0)) as reserved:
-            self.port = int(reserved.getsockname()[1])
+        self._claims = Claims()  # while it does not listen nobody else may
+        self.port = free_port(self._claims)
         if not cut:
             self.heal()
 
@@ -42,7 +45,11 @@ class Forwarder:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
         self.cut()
+        self._claims.release()
 
     def cut(self) -> None:
         self._close()

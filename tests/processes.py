@@ -1,7 +1,6 @@
 """Start real service processes, look at them, kill them; none outlives the block, or pytest itself."""
 
 import http.client
-import random
 import signal
 import sys
 import time
@@ -17,12 +16,11 @@ from deploy.local.guardian import Guardian
 from deploy.local.launch import Launch
 from deploy.local.ports import Claims
 from deploy.local.process import Child
+from tests.ports import free_port
 
 READY_SECONDS = 20.0
 STOP_SECONDS = 10.0
 POLL_SECONDS = 0.02
-# Below the range that outgoing connections take theirs from: no client steals a port between claim and listen.
-PORTS = range(20_000, 32_000)
 
 
 class Process:
@@ -49,9 +47,8 @@ class Process:
 
     def wait_ready(self, url: str | None = None, *, timeout_seconds: float = READY_SECONDS) -> Self:
         """Wait until /readyz answers 200; `url` is `health_url` unless given (`http_url` for the API)."""
-        at = urlsplit(url or self.health_url).netloc
         deadline = time.monotonic() + timeout_seconds
-        while not self._ready(at):
+        while self.readiness(url) is not HTTPStatus.OK:
             assert self.exit_code is None, f"ended with {self.exit_code} before it was ready\n{self._tail()}"
             assert time.monotonic() < deadline, f"not ready within {timeout_seconds} s\n{self._tail()}"
             time.sleep(POLL_SECONDS)
@@ -80,12 +77,14 @@ class Process:
         """SIGCONT them."""
         self._child.send(signal.SIGCONT)
 
-    def _ready(self, at: str) -> bool:
+    def readiness(self, url: str | None = None) -> HTTPStatus | None:
+        """Return what /readyz answers now; None without an answer. `url` as for `wait_ready`."""
+        at = urlsplit(url or self.health_url).netloc
         connection = http.client.HTTPConnection(at, timeout=1)  # no proxy stands between us and loopback
         with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/readyz")
-            return connection.getresponse().status == HTTPStatus.OK
-        return False
+            return HTTPStatus(connection.getresponse().status)
+        return None
 
     def _tail(self) -> str:
         return "\n".join(self.output().splitlines()[-30:])
@@ -124,11 +123,7 @@ class Processes:
 
     def free_port(self) -> int:
         """Return a port that nobody else gets as long as this test runs."""
-        for _ in range(100):
-            port = random.choice(PORTS)
-            if self._claims.claim(port):
-                return port
-        raise AssertionError("no free port found")
+        return free_port(self._claims)
 
 
 def wait_for(condition: Callable[[], bool], *, timeout_seconds: float, what: str) -> None:

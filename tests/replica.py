@@ -19,9 +19,9 @@ from deploy.local.runner import Runner, tick_until_settled
 from deploy.provision import database, roles
 from deploy.provision.config import ProvisionSettings
 from tests.forwarder import Forwarder
+from tests.ports import free_port
 
 DATABASE = "replicated"
-PORTS = range(20_000, 32_000)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +45,7 @@ class Pair:
     """A primary that waits for its standby at every commit; `replication` is the way between them."""
 
     def __init__(self, home: Home, claims: Claims, guardian: Guardian) -> None:
-        first, second = (_free(claims) for _ in range(2))
+        first, second = (free_port(claims) for _ in range(2))
         self.primary = Postgres(home, first)
         self.replication = Forwarder("127.0.0.1", first)
         self.standby = Standby(home, second, "standby", source_port=self.replication.port)
@@ -95,7 +95,7 @@ class Pair:
         self._child(self.primary).kill()
 
     def stop(self) -> None:
-        self.replication.cut()
+        self.replication.close()
         stop_all([child for runner in self._runners.values() if (child := runner.halt())], grace_seconds=2)
 
     def _child(self, server: Postgres) -> Child:
@@ -118,7 +118,3 @@ def open_pair(folder: Path) -> Iterator[Pair]:
         finally:
             pair.stop()
             guardian.close()
-
-
-def _free(claims: Claims) -> int:
-    return next(port for port in PORTS if claims.claim(port))

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any, cast
 
 import fastavro
+import stamina
 
 from chaos.checker.errors import StoreDownError
 from chaos.checker.web import get_json
@@ -69,7 +70,9 @@ class Registry:
         """Return the schema's text, or None if nobody registered it."""
         url = f"{self._url}/schemas/ids/{schema_id}"
         try:
-            status, document = get_json(url, seconds=REGISTRY_SECONDS)
+            for attempt in stamina.retry_context(on=ConnectionError, attempts=3, wait_initial=0.2):
+                with attempt:  # a busy registry closes connections unanswered; what it is asked for never changes
+                    status, document = get_json(url, seconds=REGISTRY_SECONDS)
         except OSError as error:
             raise StoreDownError(f"the registry does not answer at {url}: {error}", cure=CURE) from error
         if document is None and status != HTTPStatus.NOT_FOUND:

@@ -1,6 +1,6 @@
 """Put the product's own modules onto the fakes: what they import is replaced here, and only while the model runs.
 
-The product has no switch for it. Replaced are the client classes, the clock and chance, the two stores' SQL, logs and
+The product has no switch for it. Replaced are the client classes, the clock and chance, the three stores' SQL, logs and
 metrics (the latter count which recovery paths ran), and the failpoints, each of which is a step.
 """
 
@@ -57,6 +57,7 @@ class Stage:
                 "metrics": meters,
                 "uuid_utils": SimpleNamespace(uuid7=self._event_id),
                 "decision_store": SimpleNamespace(read=_read, record=_record, recording=_recording),
+                "progress_store": SimpleNamespace(note=_note, answered=_answered),
                 "start_store": SimpleNamespace(count_start=_count_start, take_start_back=_take_start_back),
             },
         }
@@ -155,6 +156,14 @@ def _record(connection: Any, **rows: Any) -> None:
 def _recording(connection: Any, **rows: Any) -> Iterator[None]:
     yield
     connection.record(**rows)
+
+
+def _note(connection: Any, committed: Any) -> None:
+    connection.note(committed)
+
+
+def _answered(connection: Any, partitions: Any) -> Any:
+    return connection.answered(partitions)
 
 
 def _count_start(connection: Any, *at: Any) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import psycopg
 
 from chaos.model.scheduler import Scheduler
-from common.kafka.records import Partition
+from common.kafka.records import CommitPoint, Partition
 from inventory_service.io.decision_store import NewDecision, Snapshot
 
 REJECTED_SKU = "a sku that the database rejects"
@@ -37,6 +37,7 @@ class Tables:
     available: dict[str, int] = field(default_factory=dict)
     decisions: dict[str, NewDecision] = field(default_factory=dict)
     starts: dict[Partition, tuple[int, int]] = field(default_factory=dict)
+    progress: dict[Partition, int] = field(default_factory=dict)
     unbalanced: str = ""
     down: bool = False
 
@@ -136,6 +137,17 @@ class ModelConnection:
             case _:
                 self._late.append(("db commit", partial(_unheard, transaction)))
                 self._lose("db commit held")
+
+    def note(self, committed: Mapping[Partition, CommitPoint]) -> None:
+        """Keep committed offsets, unless higher ones are known."""
+        self._scheduler.step("db noting")
+        for at, point in committed.items():
+            self._tables.progress[at] = max(point.offset, self._tables.progress.get(at, 0))
+
+    def answered(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return what is known of these partitions."""
+        self._scheduler.step("db asked for progress")
+        return {at: self._tables.progress[at] for at in sorted(partitions) if at in self._tables.progress}
 
     def count_start(self, partition: Partition, offset: int) -> int:
         """Return how many processes have begun at this offset."""

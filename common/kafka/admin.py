@@ -43,12 +43,14 @@ SETTLE_SECONDS = 20.0
 UNSTABLE_SECONDS = 20.0
 """A killed worker's transaction lasts 10 s, and up to 10 s more until the broker looks."""
 
+LOADED_SECONDS = 5.0  # so long a group with records to read and no offset is looked at before it counts as new
 ATTEMPT_SECONDS = 1.0
 """The first attempt; each further one takes twice as long. The client looks a leader or a coordinator up once and then
 only waits, which on a new cluster it does in vain: better ask anew."""
 
 _SLACK_SECONDS = 1.0  # a request keeps its own time-out, more or less
 _SETTLING_WAIT_SECONDS = 0.05
+_LOADING_WAIT_SECONDS = 0.5
 _SETTLING = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
@@ -171,9 +173,9 @@ class Admin:
         rows = []
         for group, read in _readers(topics):
             partitions = self._partitions(read)
-            committed = self._seen(group, partitions)
+            committed = {at: point.offset for at, point in self._seen(group, partitions).items()}
             rows += [
-                Lag(group.within(self._namespace), partition, _offset(committed.get(partition)), ends[partition])
+                Lag(group.within(self._namespace), partition, committed.get(partition), ends[partition])
                 for partition in sorted(partitions)
             ]
         return tuple(rows)
@@ -244,9 +246,7 @@ class Admin:
             self._call(lambda limit: self._client.incremental_alter_configs(resources, request_timeout=limit))
 
     def _first_offsets(self, group: Group, topics: Sequence[Topic]) -> int:
-        partitions = self._partitions(topics)
-        known = self._committed(group, partitions)
-        missing = [partition for partition in partitions if partition not in known]
+        missing = self._without_offset(group, self._partitions(topics))
         if not missing:
             return 0
         group_id = group.within(self._namespace)
@@ -265,6 +265,21 @@ class Admin:
                 cure="stop its members, provision, start them again",
             )
         return len(missing)
+
+    def _without_offset(self, group: Group, partitions: Sequence[Partition]) -> list[Partition]:
+        """Return where the group has no offset; where records stand, only if some seconds later it has none either.
+
+        A broker that loads its groups a second time knows none of them for a while, and says so without an error.
+        """
+        missing = self._missing(group, partitions)
+        until = time.monotonic() + (LOADED_SECONDS if any(self._offsets(missing, _LATEST).values()) else 0)
+        while missing and time.monotonic() < until:
+            time.sleep(_LOADING_WAIT_SECONDS)
+            missing = self._missing(group, missing)
+        return missing
+
+    def _missing(self, group: Group, partitions: Sequence[Partition]) -> list[Partition]:
+        return sorted(set(partitions) - self._committed(group, partitions).keys())
 
     def _committed(self, group: Group, partitions: Sequence[Partition]) -> dict[Partition, CommitPoint]:
         """Return the stable offsets; wait while an open transaction may yet change one.
@@ -383,7 +398,3 @@ def _readers(topics: Sequence[Topic]) -> list[tuple[Group, list[Topic]]]:
     """Return each group with the topics it reads."""
     groups = dict.fromkeys(group for topic in topics for group in topic.readers)
     return [(group, [topic for topic in topics if group in topic.readers]) for group in groups]
-
-
-def _offset(point: CommitPoint | None) -> int | None:
-    return None if point is None else point.offset

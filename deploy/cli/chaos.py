@@ -58,7 +58,7 @@ def every_change(
             raise typer.Exit(show_a_kill(ground, Console(highlight=False, soft_wrap=True, emoji=False), seed=seed))
     with _told(history) as (tell, conditions), _beside() as beside:
         explored = beside.submit(model.run, seed, model.INTERLEAVINGS, conditions)
-        with proving_ground(_progress()) as ground:
+        with _ground(tell) as ground:
             found = [explored.result()]
             tell(found[0])
             found += crash_matrix.run(ground, crash_matrix.jobs(), seed=seed, report=tell, conditions=conditions)
@@ -82,7 +82,7 @@ def matrix(
     wanted = crash_matrix.jobs(point=str(named(point)) if point else "", kind=action)
     if not wanted:
         raise ConfigError(f"{point} is no point for a {action}", cure="leave --action out")
-    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+    with _told(history) as (tell, conditions), _ground(tell) as ground:
         found = crash_matrix.run(ground, wanted, seed=seed, report=tell, conditions=conditions)
         if not point and action is None:
             found.append(takeover.run(ground, seed=seed, conditions=conditions))
@@ -99,7 +99,7 @@ def mixed(
     history: HistoryOption = HISTORY,
 ) -> None:
     """Mixed faults, by a schedule that follows from the seed."""
-    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+    with _told(history) as (tell, conditions), _ground(tell) as ground:
         run = nemesis.run(ground, seed=seed, minutes=minutes, orders=orders, report=tell.say, conditions=conditions)
         tell(run)
     conclude([run])
@@ -116,7 +116,7 @@ def mutants(
 
     The unchanged product passes the same runs.
     """
-    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+    with _told(history) as (tell, conditions), _ground(tell) as ground:
         found = planted.prove(ground, seed=seed, only=only or (), report=tell, conditions=conditions)
     conclude(found)
 
@@ -132,7 +132,7 @@ def soak(
 
     So must descriptors, and connections to the database.
     """
-    with _told(history) as (tell, conditions), proving_ground(_progress()) as ground:
+    with _told(history) as (tell, conditions), _ground(tell) as ground:
         run = nemesis.soak(ground, seed=seed, hours=hours, report=tell.say, conditions=conditions)
         tell(run)
     conclude([run])
@@ -154,7 +154,7 @@ def replay(
             found = [model.run(again.seed, int(again.settings["interleavings"]), conditions)]
             tell(found[0])
         else:
-            with proving_ground(_progress()) as ground:
+            with _ground(tell) as ground:
                 found = _again(again, ground, tell, conditions)
     conclude(found)
 
@@ -178,10 +178,11 @@ def write_report(
 
 
 class Teller:
-    """Prints a line per run as it ends, and keeps the run."""
+    """Prints a line per run as it ends, and keeps the run; of one that did not pass also what the ground has of it."""
 
     def __init__(self, console: Console, history: Path) -> None:
         self._console, self._history = console, history
+        self.ground: ProvingGround | None = None
 
     def __call__(self, run: Run) -> None:
         """Tell of a run that has ended."""
@@ -192,6 +193,9 @@ class Teller:
         if run.result is not Result.PASSED:
             for line in dict.fromkeys((run.why, *run.culprits)):
                 self._console.print(f"       {line}", style=style, markup=False)
+            if self.ground is not None:
+                kept = self.ground.keep(self._history / "failed" / run.id)
+                self._console.print(f"       logs and evidence: {kept}", markup=False)
             self._console.print(f"       again: pipeline chaos replay {run.id}", markup=False)
 
     def say(self, line: str) -> None:
@@ -252,6 +256,13 @@ def _told(history: Path) -> Iterator[tuple[Teller, Conditions]]:
         commit=results.commit(), cores=os.cpu_count() or 1, versions=dict(results.client_versions())
     )
     yield Teller(Console(highlight=False, soft_wrap=True, emoji=False), history), conditions
+
+
+@contextmanager
+def _ground(tell: Teller) -> Iterator[ProvingGround]:
+    with proving_ground(_progress()) as ground:
+        tell.ground = ground
+        yield ground
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import logging
 import random
+import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -119,6 +120,14 @@ class ProvingGround:
                 administer=administer,
                 secrets=tuple(read_secret(settings.role_secrets_dir / role) for role in ROLES),
             )
+
+    def keep(self, target: Path) -> Path:
+        """Copy what the pipelines and the servers have written about themselves; return where it is."""
+        root = self._place.home.root
+        shutil.rmtree(target, ignore_errors=True)
+        for part in ("lanes", "logs"):
+            shutil.copytree(root / part, target / part, ignore_dangling_symlinks=True)
+        return target
 
     def _environment(self, role: str | None, settings: ProvisionSettings) -> dict[str, str]:
         environment = service_environment(self._servers.addresses, role)

@@ -12,7 +12,7 @@ import psycopg
 import uuid_utils
 
 from common import failpoints, metrics
-from common.errors import Poison, Undecodable
+from common.errors import Busy, FatalError, Poison, Undecodable
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed
@@ -26,11 +26,13 @@ from common.postgres.retry import rerun
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
 from inventory_service.core.allocation import Demand, Outcome, Reserved, allocate
 from inventory_service.core.replay import Arrival, Coordinate, Decision, owners, undecided
-from inventory_service.io import decision_store, start_store
+from inventory_service.io import decision_store, progress_store, start_store
 from inventory_service.io.decision_store import NewDecision
 
 STARTS_TO_NARROW = 3
 STARTS_TO_QUARANTINE = 6
+OLD_OFFSETS_SECONDS_MAX = 60.0
+"""So long a broker may answer old offsets while it loads them; then somebody set the group back."""
 
 log = get_logger()
 
@@ -46,6 +48,8 @@ class InventoryStep:
         self._failed_topic = INVENTORY_FAILED.within(namespace)
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
         self._begun: set[Partition] = set()
+        self._unproven: Mapping[Partition, CommitPoint] = {}
+        self._behind_since: float | None = None
         self._tally: Counter[str | None] = Counter()  # orders decided now, by reason
 
     @property
@@ -55,6 +59,7 @@ class InventoryStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return events and dead letters of the batch; its decisions are committed in PostgreSQL when this returns."""
+        self._prove_offsets()
         self._guard_starts(batch)
         arrivals, letters = self._decode(batch)
         self._point("decoded")
@@ -70,7 +75,8 @@ class InventoryStep:
         return False
 
     def settled(self, plan: Plan) -> None:
-        """Count what is now visible; take more again."""
+        """Note and count what is now visible; take more again."""
+        self._note_progress(plan)
         for reason, orders in self._tally.items():
             verdict, told = ("reserved", metrics.NO_REASON) if reason is None else ("failed", reason)
             metrics.INVENTORY_DECISIONS.labels(verdict, told).inc(orders)
@@ -83,9 +89,10 @@ class InventoryStep:
         """Halve the limit: somewhere in the batch may be a record that ends processes."""
         self._limit = max(1, self._limit // 2)
 
-    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:  # noqa: ARG002 - nothing is kept per partition
-        """Forget the batch in hand."""
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
+        """Forget the batch in hand; before the next one is decided, these offsets are to be proven."""
         self._tally.clear()
+        self._unproven = stable
 
     def ready(self) -> bool:
         """Return True if PostgreSQL answers."""
@@ -98,6 +105,37 @@ class InventoryStep:
                 start_store.take_start_back(self._connection.get(), partition)
         except psycopg.Error as error:
             log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
+
+    def _prove_offsets(self) -> None:
+        """Compare the offsets that the group stands at with what is known to be answered.
+
+        While a broker loads its groups a second time it may answer offsets that are long overtaken; whoever believed
+        them would tell every decided order again. Raises Busy, so that they are read again, and FatalError if they stay
+        behind: then the group was set back, and a person says whether that is meant.
+        """
+        if not self._unproven:
+            return
+        answered = rerun(lambda connection: progress_store.answered(connection, self._unproven), self._connection)
+        behind = {at: point.offset for at, point in self._unproven.items() if point.offset < answered.get(at, 0)}
+        if not behind:
+            self._unproven, self._behind_since = {}, None
+            return
+        told = ", ".join(f"{at.topic}[{at.number}] at {behind[at]} of {answered[at]}" for at in sorted(behind))
+        now = time.monotonic()
+        self._behind_since = self._behind_since or now
+        if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
+            raise FatalError(
+                f"the group's offsets lie before what is answered: {told}",
+                cure="set the group forward again; if orders shall be told once more, see the runbook",
+            )
+        raise Busy(f"old committed offsets: {told}")
+
+    def _note_progress(self, plan: Plan) -> None:
+        try:
+            progress_store.note(self._connection.get(), plan.offsets)
+        except psycopg.Error as error:
+            log.info("progress.not_noted", cause=str(error))  # the next note covers it
+            self._connection.drop()
 
     def _guard_starts(self, batch: Sequence[InputRecord]) -> None:
         """Count this process at the first offset it takes from each partition.

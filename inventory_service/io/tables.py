@@ -1,4 +1,6 @@
-"""Tables of inventory_service: stock, decisions, and what guards its start. Described here, created by migrations.
+"""Tables of inventory_service: stock, decisions, progress, and what guards a start. Created by migrations.
+
+Described here; a test compares both.
 
 Constraints carry the guarantee: the primary key of `decision` admits one decision per order, `stock_available_ge_0`
 forbids overselling. There are no foreign keys: they cost more than half of the throughput.
@@ -51,6 +53,14 @@ start = sa.Table(
     sa.Column("committed_offset", sa.BigInteger, nullable=False),
     sa.Column("starts", sa.Integer, nullable=False),  # how many at this very offset
     sa.CheckConstraint("starts >= 1", name="start_starts_ge_1"),
+)
+
+progress = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("topic", sa.Text, primary_key=True),
+    sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("offset", sa.BigInteger, nullable=False),  # all below is answered: committed in Kafka
 )
 
 input_topic = sa.Table(

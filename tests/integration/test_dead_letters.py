@@ -140,8 +140,9 @@ def only_letter(
         lambda: {before.order_id, behind.order_id} <= set(shop.outcomes()),
         what=f"the outcomes of the orders around; the worker says {shop.worker.exit_code}",
     )
-    assert len(shop.outcomes()) == len(set(shop.outcomes()))
-    letters = shop.letters(offset)
+    wait_for(lambda: bool(shop.letters(offset)), what="its dead letter")  # of another topic: another fetch
+    outcomes, letters = shop.outcomes(), shop.letters(offset)
+    assert len(outcomes) == len(set(outcomes))
     assert len(letters) == 1
     assert shop.worker.exit_code is None
     return letters[0], offset
@@ -210,10 +211,13 @@ def test_many_bad_records_in_a_row_are_one_dead_letter_each(shop: Shop) -> None:
     offsets = [shop.write(secrets.token_bytes(20)) for _ in range(30)]
     last = shop.order()
     wait_for(lambda: last.order_id in shop.outcomes(), what="the outcome of the order behind them")
+    wait_for(lambda: all(shop.letters(offset) for offset in offsets), what="a dead letter of each")
     assert [len(shop.letters(offset)) for offset in offsets] == [1] * 30
 
 
 def test_record_of_another_event_is_a_dead_letter(shop: Shop) -> None:
+    order = shop.order()
+    wait_for(lambda: order.order_id in shop.outcomes(), what="an outcome")
     outcome = read(shop.pipeline, INVENTORY_RESERVED)[0]
     letter, _ = only_letter(shop, outcome.value, key=outcome.key)
     assert letter.value == outcome.value
@@ -263,7 +267,13 @@ def test_header_whose_name_is_no_text_does_not_stop_its_partition(shop: Shop) ->
     before, value = shop.order(), b"garbage " + secrets.token_hex(8).encode()
     write_with_header(shop.pipeline, b"\xff\xfename", value)
     behind = shop.order()
-    wait_for(lambda: {before.order_id, behind.order_id} <= set(shop.outcomes()), what="the orders around it")
+    wait_for(
+        lambda: (
+            {before.order_id, behind.order_id} <= set(shop.outcomes())
+            and value in [letter.value for letter in shop.all_letters]
+        ),
+        what="the orders around it, and its dead letter",
+    )
     assert shop.worker.exit_code is None
     assert [letter.value for letter in shop.all_letters].count(value) == 1
 
@@ -317,6 +327,7 @@ def test_order_that_the_database_rejects_costs_no_rewind_and_holds_up_nobody(sho
         offsets.append(shop.write(marked))
     good.append(shop.order().order_id)
     wait_for(lambda: set(good) <= set(shop.outcomes()), what="the outcomes of the good orders")
+    wait_for(lambda: all(shop.letters(offset) for offset in offsets), what="a dead letter of each rejected one")
     letters = [shop.letters(offset) for offset in offsets]
     assert [[letter.told("dlq_error_class") for letter in each] for each in letters] == [["database"]] * 3
     assert '"cause": "poison"' not in shop.worker.output()

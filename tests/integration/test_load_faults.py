@@ -5,7 +5,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,22 +28,32 @@ CUT = 0
 
 
 class Asked:
-    """A server that answers each request with the next of the given statuses, 202 behind the last; it keeps bodies."""
+    """A server that answers each request with the next of the given statuses, 202 behind the last; it keeps bodies.
 
-    def __init__(self, statuses: Sequence[int]) -> None:
+    `pairs`: it keeps a request waiting, up to 2 s, until the other one under its key is there.
+    """
+
+    def __init__(self, statuses: Sequence[int], *, pairs: bool) -> None:
         self.bodies: list[tuple[str | None, bytes]] = []
         self._statuses = iter(statuses)
         self._lock = threading.Lock()
+        self._pairs = pairs
+        self._meetings: dict[str | None, threading.Barrier] = {}
 
     def answer(self, key: str | None, body: bytes) -> int:
         with self._lock:
             self.bodies.append((key, body))
-            return next(self._statuses, 202)
+            status = next(self._statuses, 202)
+            meeting = self._meetings.setdefault(key, threading.Barrier(2))
+        if self._pairs:
+            with suppress(threading.BrokenBarrierError):
+                meeting.wait(2)
+        return status
 
 
 @contextmanager
-def server(*statuses: int) -> Iterator[tuple[str, Asked]]:
-    asked = Asked(statuses)
+def server(*statuses: int, pairs: bool = False) -> Iterator[tuple[str, Asked]]:
+    asked = Asked(statuses, pairs=pairs)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -113,7 +123,7 @@ def test_requests_keep_to_their_rate(tmp_path: Path) -> None:
 
 
 def test_pairs_are_under_way_at_the_same_time(tmp_path: Path) -> None:
-    with server() as (url, _):
+    with server(pairs=True) as (url, _):
         mix = replace(PLAIN, http_orders=40, paired=1.0)
         HttpLoad(url, tmp_path / "history").run(mix)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from common.errors import ExitCode
 from deploy.local import home as homes
 from deploy.local import state
+from deploy.local.guardian import lives
 from deploy.local.home import Home
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
@@ -107,12 +109,12 @@ class Supervised:
 
     def left(self) -> list[psutil.Process]:
         """Return what still runs of all that was ever seen below the supervisor."""
-        return [each for each in self._seen.values() if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+        return [each for each in self._seen.values() if lives(each)]
 
     def guardian(self) -> psutil.Process | None:
         """Return the guardian that lives now."""
         self._note_children()
-        return next((each for each in self.left() if "deploy.local.guardian" in each.cmdline()), None)
+        return next((each for each in self.left() if "deploy.local.guardian" in cmdline(each)), None)
 
     def _note_children(self) -> None:
         try:
@@ -120,6 +122,13 @@ class Supervised:
         except psutil.NoSuchProcess:
             return
         self._seen |= {each.pid: each for each in children}
+
+
+def cmdline(process: psutil.Process) -> list[str]:
+    """Return its arguments; none if it ends this very moment."""
+    with suppress(psutil.NoSuchProcess):
+        return process.cmdline()
+    return []
 
 
 def ready(stack: StackState) -> bool:
@@ -158,6 +167,14 @@ def pipeline(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
+def status(home: Home) -> Any:
+    return json.loads(pipeline(home, "status", "--json").stdout)
+
+
+def states(stack: Any) -> dict[str, str]:
+    return {each["label"]: each["state"] for each in stack["processes"]}
+
+
 def named(stack: StackState) -> dict[str, ProcessState]:
     return {each.label: each for each in stack.processes}
 
@@ -178,9 +195,9 @@ def test_frozen_process_is_shown_and_goes_on_when_thawed(home: Home, supervise: 
     supervise().wait_ready()
     for sent, shown in (("STOP", "frozen"), ("CONT", "ready")):
         assert pipeline(home, "kill", "inventory-0", "--signal", sent).returncode == 0
-        stack = json.loads(pipeline(home, "status", "--json").stdout)
-        assert {each["label"]: each["state"] for each in stack["processes"]}["inventory-0"] == shown
-    assert stack["counters"]["reserved"] == 15  # three stand-ins that claim five each
+        assert wait_until(lambda shown=shown: states(status(home))["inventory-0"] == shown)  # type: ignore[misc]
+    # Three stand-ins that claim five each; one that takes more than half a second to answer is not counted this time.
+    assert wait_until(lambda: status(home)["counters"]["reserved"] == 15)
 
 
 def test_second_stack_in_the_same_folder_is_refused(home: Home, supervise: Callable[..., Supervised]) -> None:

@@ -191,6 +191,7 @@ def test_recipient_put_off_for_ever_becomes_a_dead_letter_after_all_others_are_t
         write_outcomes(pipeline, full, *others, partition=5)
         start_worker(pipeline, env={**by_mail(mail_port), "PIPELINE_SMTP_ATTEMPTS_MAX": "2"})
         wait_published(pipeline, *others)
+        wait_for(lambda: committed(pipeline, INVENTORY_RESERVED) == 3, what="the committed offset")
     (letter,) = read(pipeline, DEAD_LETTERS)
     assert (letter.headers["dlq_error_class"], letter.headers["dlq_reason"]) == (b"recipient_put_off", b"reply 452")
     assert server.tried.count("full@customers.example") == 2

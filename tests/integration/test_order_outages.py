@@ -121,9 +121,8 @@ def test_registry_down_at_start_is_said_and_passes_by_itself(pipeline: Pipeline)
             process,
         ),
     ):
-        wait_for(lambda: listens(api), what="the API")
+        wait_for(lambda: listens(api) and set(api.get("/readyz").json["missing"]) == {"schema"}, what="the reason")
         assert api.get("/livez").status == 200
-        assert set(api.get("/readyz").json["missing"]) == {"schema"}
         answer = api.place()
         assert (answer.status, answer.problem) == (503, "unavailable")
         registry.heal()

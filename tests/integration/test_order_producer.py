@@ -24,6 +24,8 @@ from tests.records import Seen, read
 from tests.stack import Stack
 
 OUT_OF_ORDER_SEQUENCE_NUMBER = 45
+SLACK_SECONDS = 3.0
+"""What any call may take longer on a busy machine; a producer without a limit of its own would try for minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +91,7 @@ def test_what_was_not_acknowledged_is_not_sent_later(pipeline: Pipeline) -> None
         started = time.monotonic()
         with pytest.raises(Unacknowledged):
             producer.produce([record(pipeline, key, b"early")], timeout_seconds=5)
-        assert time.monotonic() - started < 5.5
+        assert time.monotonic() - started < 5 + SLACK_SECONDS
         assert not producer.reaches(ORDERS_CREATED.within(pipeline.namespace), timeout_seconds=1.5)
         broker.heal()
         producer.produce([record(pipeline, key, b"late")], timeout_seconds=10)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from socket import create_server
 from typing import Self
@@ -78,9 +79,9 @@ def each_has_one_outcome(pipeline: Pipeline, orders: Sequence[OrderCreated]) -> 
 
 
 def pausing(worker: Process) -> bool:
-    """Return True if the worker lives and says that it is not ready."""
+    """Return True if the worker lives and says that it is not ready; one that is slow to answer says nothing."""
     assert worker.exit_code is None, worker.output()
-    return not worker._ready(worker.health_url.partition("//")[2])
+    return worker.readiness() is HTTPStatus.SERVICE_UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)

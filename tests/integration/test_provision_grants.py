@@ -15,6 +15,7 @@ ALLOWED = [
     ("inventory_rw", "INSERT INTO inventory.input_topic VALUES ('t', 'id') ON CONFLICT (topic) DO NOTHING"),
     ("inventory_rw", "INSERT INTO inventory.start VALUES ('t', 0, 5, 1)"),
     ("inventory_rw", "UPDATE inventory.start SET starts = starts + 1"),
+    ("inventory_rw", "INSERT INTO inventory.progress VALUES ('t', 0, 5)"),
     ("order_rw", "UPDATE orders.idempotency_key SET acknowledged_at = now()"),
     ("order_rw", "SELECT * FROM orders.projection_offset FOR UPDATE"),
     ("order_rw", "UPDATE orders.order_status SET notified_at = now()"),
@@ -25,7 +26,7 @@ ALLOWED = [
     ("stock_admin", "INSERT INTO inventory.stock VALUES ('new', 1, 1)"),
     ("stock_admin", "UPDATE inventory.stock SET on_hand = on_hand + 1, available = available + 1"),
     ("reader", "SELECT * FROM reservations, reservation_line, stock_balance, decision, order_status, ledger"),
-    ("checker", "SELECT * FROM decision, idempotency_key, projection_offset, ledger, start, input_topic"),
+    ("checker", "SELECT * FROM decision, idempotency_key, projection_offset, ledger, start, progress, input_topic"),
     ("reader", "SELECT * FROM analytics.outcome, analytics.order_volume"),
     ("checker", "SELECT * FROM analytics.reserved, analytics.failed, analytics.order_volume"),
 ]

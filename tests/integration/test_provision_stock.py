@@ -77,7 +77,7 @@ def test_a_restock_waits_for_the_reservation_that_holds_the_row(pipeline: Pipeli
         with pipeline.administer() as watch:
             wait_for(
                 lambda: watch.exec_driver_sql(WAITING).scalar_one() > 0,
-                timeout_seconds=1.5,
+                timeout_seconds=5,
                 what="the restock waits for the row",
             )
     thread.join(5)

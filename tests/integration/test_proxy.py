@@ -32,6 +32,8 @@ from tests.records import read, wait_for, write_orders
 
 Mode = Callable[[psycopg.Connection], AbstractContextManager[None]]
 REQUEST, RESPONSE = Direction.REQUEST, Direction.RESPONSE
+QUICK = {"socket.timeout.ms": 1000}
+"""Where an answer is lost, or the client shall give up."""
 TRANSACTION = {INIT_PRODUCER_ID, ADD_PARTITIONS_TO_TXN, PRODUCE, END_TXN}
 
 
@@ -55,7 +57,7 @@ def producer_of(pipeline: Pipeline, proxy: KafkaProxy, **options: Any) -> conflu
             "transactional.id": f"{pipeline.namespace}.proxied",
             "transaction.timeout.ms": 10_000,
             "message.timeout.ms": 8000,
-            "socket.timeout.ms": 1000,
+            "socket.timeout.ms": 5000,  # a slow answer is not to look like a lost one
             "linger.ms": 0,
             "log_level": 2,
             **options,
@@ -101,7 +103,7 @@ def test_an_aborted_transaction_is_told_from_a_committed_one(pipeline: Pipeline,
 
 def test_a_dropped_end_txn_answer_is_hidden_by_a_second_request(pipeline: Pipeline, kafka: KafkaProxy) -> None:
     """The client reports success after its socket time-out: that a first copy was sent shows on the wire alone."""
-    producer = producer_of(pipeline, kafka)
+    producer = producer_of(pipeline, kafka, **QUICK)
     dropped = kafka.rule(END_TXN, direction=RESPONSE, action=Action.DROP)
     begin(pipeline, producer)
     started = time.monotonic()
@@ -114,7 +116,7 @@ def test_a_dropped_end_txn_answer_is_hidden_by_a_second_request(pipeline: Pipeli
 
 
 def test_a_held_produce_reaches_the_broker_after_its_release(pipeline: Pipeline, kafka: KafkaProxy) -> None:
-    producer = producer_of(pipeline, kafka, **{"socket.timeout.ms": 5000})
+    producer = producer_of(pipeline, kafka)
     held = kafka.rule(PRODUCE, direction=REQUEST, action=Action.HOLD)
     begin(pipeline, producer)
     assert producer.flush(0.5) == 1
@@ -129,7 +131,7 @@ def test_a_held_produce_reaches_the_broker_after_its_release(pipeline: Pipeline,
 
 def test_a_held_request_arrives_although_its_client_is_gone(pipeline: Pipeline, kafka: KafkaProxy) -> None:
     """The late packet: the client gave the connection up long ago, the broker gets what was under way."""
-    producer = producer_of(pipeline, kafka)
+    producer = producer_of(pipeline, kafka, **QUICK)
     held = kafka.rule(PRODUCE, direction=REQUEST, action=Action.HOLD)
     begin(pipeline, producer, b"late")
     held.wait()
@@ -169,7 +171,7 @@ def test_a_request_that_is_cut_off_never_arrives(pipeline: Pipeline, kafka: Kafk
 
 
 def test_the_nth_request_is_acted_on_and_no_other(pipeline: Pipeline, kafka: KafkaProxy) -> None:
-    producer = producer_of(pipeline, kafka)
+    producer = producer_of(pipeline, kafka, **QUICK)
     second = kafka.rule(END_TXN, direction=RESPONSE, action=Action.DROP, nth=2)
     for value in (b"one", b"two", b"three"):
         begin(pipeline, producer, value)
@@ -181,7 +183,7 @@ def test_the_nth_request_is_acted_on_and_no_other(pipeline: Pipeline, kafka: Kaf
 
 def test_a_rule_is_told_before_the_frame_passes(pipeline: Pipeline, kafka: KafkaProxy) -> None:
     """What kills a process at a request seen on the wire relies on this."""
-    producer = producer_of(pipeline, kafka, **{"socket.timeout.ms": 5000})
+    producer = producer_of(pipeline, kafka)
     seen_before: list[list[bytes | None]] = []
 
     def look(_: Frame) -> None:
@@ -239,7 +241,7 @@ def test_no_connection_of_a_worker_goes_round_the_proxy(pipeline: Pipeline, kafk
     used = [c.raddr.port for c in psutil.Process(worker.pid).net_connections("tcp") if c.raddr]
     assert used.count(kafka.port) >= 2
     assert kafka.upstream[1] not in used
-    assert {METADATA, *TRANSACTION} <= set(kafka.kinds(RESPONSE))
+    wait_for(lambda: {METADATA, *TRANSACTION} <= set(kafka.kinds(RESPONSE)), what="all answers on their way")
 
 
 def connect(pipeline: Pipeline, proxy: PostgresProxy) -> psycopg.Connection:

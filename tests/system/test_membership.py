@@ -16,11 +16,13 @@ from common.errors import ExitCode
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.records import wait_for, write_orders
-from tests.system.workers import Workers, assert_sound
+from tests.system.workers import SHIPPED, Workers, assert_sound
 
 ORDERS = 100
 IMPATIENT = json.dumps({"session.timeout.ms": 2000, "heartbeat.interval.ms": 500, "max.poll.interval.ms": 2500})
 """A batch may take no longer than 2.5 s."""
+OUTLASTED_SECONDS = 8.0
+"""The poll interval, up to 0.5 s until the client looks at it, then the session: 5 s; and slack for a busy machine."""
 JOIN_GROUP, SYNC_GROUP = 11, 14
 
 
@@ -65,10 +67,10 @@ def test_share_that_moves_while_a_batch_is_decided_waits_for_the_batch(pipeline:
     """
     nap = Arm(point="inventory:db.committed", action=Action.SLEEP, hit=2, seconds=4.0)
     workers.arm(nap)
-    former = workers.start(slot=0).wait_ready()
+    former = workers.start(slot=0, **SHIPPED).wait_ready()
     load(pipeline)
     workers.wait_fired(nap)
-    latter = workers.start(slot=1).wait_ready()
+    latter = workers.start(slot=1, **SHIPPED).wait_ready()
     judgement = assert_sound(pipeline, orders=ORDERS)
     assert judgement.counts["replays"] == 0
     assert '"transaction.unsure"' not in former.output()
@@ -82,7 +84,7 @@ def test_batch_that_outlasts_the_membership_is_told_once(pipeline: Pipeline, wor
     Fault: the worker sleeps past max.poll.interval, then goes on as if nothing was. Must hold: its transaction is
     refused; it, or its restart, answers every order once.
     """
-    nap = Arm(point="inventory:db.committed", action=Action.SLEEP, hit=2, seconds=5.0)
+    nap = Arm(point="inventory:db.committed", action=Action.SLEEP, hit=2, seconds=OUTLASTED_SECONDS)
     workers.arm(nap)
     slow = workers.start(PIPELINE_KAFKA_CONSUMER_OPTIONS=IMPATIENT).wait_ready()
     load(pipeline)

@@ -17,7 +17,7 @@ from common.kafka.producer import SLICE_SECONDS
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.records import write_orders
-from tests.system.workers import Workers, assert_sound
+from tests.system.workers import SHIPPED, Workers, assert_sound
 
 ORDERS = 400
 STORM_SECONDS = 3.0
@@ -61,12 +61,12 @@ def test_stop_that_is_asked_for_inside_a_batch_finishes_it(pipeline: Pipeline, w
     """
     arm = Arm(point=f"inventory:{point}", action=Action.TERM, hit=3)
     workers.arm(arm)
-    worker = workers.start()
+    worker = workers.start(slot=0, **SHIPPED)
     load(pipeline)
-    assert worker.wait() == ExitCode.OK, worker.output()
+    assert worker.wait(timeout_seconds=20) == ExitCode.OK, worker.output()
     assert '"transaction.unsure"' not in worker.output()
     assert worker.output().count('"batch.committed"') == 3
-    successor = workers.start()
+    successor = workers.start(slot=0, **SHIPPED)
     judgement = assert_sound(pipeline, orders=ORDERS)
     assert judgement.counts["replays"] == 0
     assert successor.stop() == 0

@@ -28,6 +28,7 @@ from psycopg import sql
 
 from deploy.local import home as homes
 from deploy.local import ports, prometheus, servers, state
+from deploy.local.guardian import lives
 from deploy.local.home import Home
 from tests.monitoring import ALERTS, BOARDS, needs, queries
 
@@ -246,7 +247,7 @@ def test_start_serves_and_says_how_to_go_on(story: Story) -> None:
 
 def test_stop_takes_seconds_and_leaves_nothing(story: Story) -> None:
     assert story.first.stop_seconds < STOP_SECONDS
-    left = [each for each in story.first.processes if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+    left = [each for each in story.first.processes if lives(each)]
     assert left == []
     assert story.first.ports_left == []
 

@@ -33,14 +33,14 @@ def busy() -> Iterator[int]:
 
 @pytest.fixture(autouse=True)
 def defaults(monkeypatch: pytest.MonkeyPatch, busy: int) -> dict[str, int]:
-    """The API's default is busy, the others' lie where hardly anybody listens."""
-    table = {"api": busy, "kafka": 21_092, "kafka_controller": 21_093, "health": 21_095}
+    """The API's default is busy, the others' lie beside those that stacks and other tests take."""
+    table = {"api": busy, "kafka": 14_092, "kafka_controller": 14_093, "health": 14_095}
     monkeypatch.setattr(ports, "defaults", lambda: table)
     return table
 
 
 def test_default_is_given_when_it_is_free(home: Home, claims: Claims) -> None:
-    assert assign(home, ["kafka"], claims) == ({"kafka": 21_092}, ())
+    assert assign(home, ["kafka"], claims) == ({"kafka": 14_092}, ())
 
 
 def test_busy_default_is_replaced_by_the_next_free_port_and_named(home: Home, claims: Claims, busy: int) -> None:
@@ -69,10 +69,10 @@ def test_two_stacks_that_start_at_once_get_different_ports(tmp_path: Path, home:
 
 
 def test_claim_ends_with_its_release(tmp_path: Path, claims: Claims) -> None:
-    assert claims.claim(21_099)
-    assert not Claims(tmp_path / "claims").claim(21_099)
+    assert claims.claim(14_099)
+    assert not Claims(tmp_path / "claims").claim(14_099)
     claims.release()
-    assert claims.claim(21_099)
+    assert claims.claim(14_099)
 
 
 def test_every_worker_gets_a_health_port_of_its_own(home: Home, claims: Claims) -> None:
@@ -82,7 +82,7 @@ def test_every_worker_gets_a_health_port_of_its_own(home: Home, claims: Claims) 
 
 
 def test_port_that_moved_is_not_told_when_only_the_stack_uses_it(home: Home, claims: Claims) -> None:
-    claims.claim(21_093)
+    claims.claim(14_093)
     _, moved = assign(home, ["kafka_controller"], claims)
     assert moved == ()
 

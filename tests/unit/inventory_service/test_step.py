@@ -1,16 +1,18 @@
 """How the step takes apart what the database rejects, and takes less after doubtful starts."""
 
 from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
 
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
 from common.config import PostgresSettings
-from common.errors import Poison
+from common.errors import Busy, FatalError, Poison
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
 from common.postgres.connection import hot_connection
 from inventory_service.core.replay import Arrival
+from inventory_service.io import step as inventory_step
 from inventory_service.io.step import InventoryStep
 from tests.factories import make_codec, make_order
 
@@ -41,6 +43,20 @@ def test_limit_halves_after_doubtful_starts_and_never_falls_below_one(step: Inve
         limits.append(step.limit)
         step.narrow()
     assert limits == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1]
+
+
+def test_worker_ends_if_the_group_stays_behind_what_is_answered(
+    step: InventoryStep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(inventory_step, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(inventory_step, "rerun", lambda _work, _connection: {INPUT: 9})
+    step.reset({INPUT: CommitPoint(3)})
+    with pytest.raises(Busy, match=r"blue\.orders\.created\[3\] at 3 of 9"):
+        step.decide(records(b""))
+    now += inventory_step.OLD_OFFSETS_SECONDS_MAX + 1
+    with pytest.raises(FatalError, match="lie before what is answered"):
+        step.decide(records(b""))
 
 
 def test_each_success_doubles_the_limit_up_to_its_setting(step: InventoryStep) -> None:

@@ -7,8 +7,8 @@ put an old total over a newer one when it wakes, and nothing would ever mend it.
 
 from alembic import op
 
-revision = "0004"
-down_revision = "0003"
+revision = "0005"
+down_revision = "0004"
 
 STATEMENTS = (
     "CREATE SCHEMA analytics",

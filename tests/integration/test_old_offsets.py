@@ -1,0 +1,106 @@
+"""A group whose committed offsets lie before what is answered: no order is told twice, whoever set them back."""
+
+from collections.abc import Callable, Mapping
+
+import pytest
+import sqlalchemy as sa
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from common.kafka.records import Partition
+from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED
+from tests.factories import make_order
+from tests.pipeline import Pipeline
+from tests.processes import Process
+from tests.records import read, wait_for, write_orders
+
+ORDERS = 20
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    pipeline = make_pipeline(partitions=2)
+    pipeline.set_stock({"tea": 1000})
+    return pipeline
+
+
+def start_worker(pipeline: Pipeline) -> Process:
+    return pipeline.start("inventory_service", role="inventory_rw").wait_ready()
+
+
+def load(pipeline: Pipeline) -> None:
+    write_orders(pipeline, [make_order(user_id=f"u{n}") for n in range(ORDERS)])
+
+
+def outcomes(pipeline: Pipeline) -> int:
+    return len(read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
+
+
+def committed(pipeline: Pipeline) -> dict[Partition, int]:
+    return {at: point.offset for at, point in pipeline.admin.committed(INVENTORY).items()}
+
+
+def set_group(pipeline: Pipeline, offsets: Mapping[Partition, int]) -> None:
+    """Do what an operator does; the broker takes it once the group's members are gone."""
+    client = AdminClient({"bootstrap.servers": pipeline.settings.kafka_bootstrap})
+    group_id = INVENTORY.within(pipeline.namespace)
+
+    def taken() -> bool:
+        request = ConsumerGroupTopicPartitions(
+            group_id, [TopicPartition(*at, offset) for at, offset in offsets.items()]
+        )
+        answer = client.alter_consumer_group_offsets([request])[group_id]
+        return answer.exception() is None and not any(at.error for at in answer.result().topic_partitions)
+
+    wait_for(taken, what="the group's offsets as asked for")
+
+
+def progress(pipeline: Pipeline) -> dict[Partition, int]:
+    with pipeline.connect("checker") as connection:
+        rows = connection.execute(sa.text('SELECT topic, partition, "offset" FROM inventory.progress'))
+        return {Partition(topic, number): offset for topic, number, offset in rows}
+
+
+def test_worker_does_not_believe_offsets_that_went_back(pipeline: Pipeline) -> None:
+    """Aim: S5. Fault: the group stands at the beginning again, as a broker answers that is still loading it.
+
+    Must hold: no order is told twice; the worker pauses and says why; once the offsets are right, it goes on.
+    """
+    worker = start_worker(pipeline)
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
+    wait_for(lambda: progress(pipeline) == committed(pipeline), what="the progress")
+    worker.stop()
+    right = committed(pipeline)
+    set_group(pipeline, dict.fromkeys(right, 0))
+
+    doubter = start_worker(pipeline)
+    wait_for(lambda: "old committed offsets" in doubter.output(), what="a word about the offsets")
+    doubter.stop()
+    assert outcomes(pipeline) == ORDERS
+    assert committed(pipeline) == dict.fromkeys(right, 0), "the worker commits nothing there"
+
+    set_group(pipeline, right)
+    start_worker(pipeline)
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) >= 2 * ORDERS, what="the outcomes of later orders")
+    assert outcomes(pipeline) == 2 * ORDERS
+
+
+def test_operator_who_means_it_has_orders_told_again(pipeline: Pipeline) -> None:
+    """A replay on purpose: group and progress set back. Equal events come again, no stock is taken."""
+    worker = start_worker(pipeline)
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
+    worker.stop()
+    left = pipeline.available()
+
+    set_group(pipeline, dict.fromkeys(committed(pipeline), 0))
+    with pipeline.administer() as connection:
+        connection.execute(sa.text('UPDATE inventory.progress SET "offset" = 0'))
+    start_worker(pipeline)
+
+    wait_for(lambda: outcomes(pipeline) == 2 * ORDERS, what="the outcomes once more")
+    events = [seen.value for seen in read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED)]
+    assert all(events.count(event) == 2 for event in events)
+    assert pipeline.available() == left

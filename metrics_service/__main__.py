@@ -10,7 +10,7 @@ from common.entry import run_process
 from common.errors import ExitCode
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options, transactional_producer_options
+from common.kafka.options import admin_options, consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.records import Step
 from common.kafka.schema_registry import open_codec
@@ -20,6 +20,7 @@ from common.lifecycle import stop_signal
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, Group, Topic
 from metrics_service.config import MetricsSettings
 from metrics_service.core.windows import Patience
+from metrics_service.io.partials_tail import newest_partials
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import SOURCES, WindowsStep
 
@@ -30,11 +31,14 @@ def windows() -> None:
     """Count outcome events per partition and minute until a signal."""
     settings = load(MetricsSettings)
     log.configure(settings, service=METRICS.name, slot=settings.slot)
+    codec = open_codec(settings, (*SOURCES, METRICS_PARTIALS))
+    topic = METRICS_PARTIALS.within(settings.namespace)
     step = WindowsStep(
-        codec=open_codec(settings, (*SOURCES, METRICS_PARTIALS)),
+        codec=codec,
         namespace=settings.namespace,
         patience=Patience(settings.lateness_ms, settings.idle_ms),
         now_ms=now_ms,
+        newest_partials=partial(newest_partials, admin_options(settings), topic, codec),
     )
     work(settings, step, group=METRICS, sources=SOURCES)
 

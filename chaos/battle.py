@@ -37,6 +37,8 @@ from common.topics import ORDERS_CREATED
 
 PARTITIONS = 8
 CAME_THROUGH_SECONDS_MAX = 60.0
+MINUTES_SECONDS_MAX = 120.0
+"""The last minute goes on for one at most, and some orders are placed ahead of time."""
 READY_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 5.0
 HTTP_RATE = 40.0
@@ -99,7 +101,7 @@ def open_battle(ground: Ground, name: str, *, seed: int, spared: Spared = frozen
             "PIPELINE_KAFKA_BOOTSTRAP": kafka.address,
             "PIPELINE_POSTGRES_URL": database._replace(netloc=f"{role}@{postgres.address}").geturl(),
         }
-        for service in ("order-api", "order-projection", "notification"):
+        for service in ("order-api", "order-projection", "notification", "metrics", "metrics-totals"):
             lane.start(service)
         lane.start("inventory", 0, **WORKER_OPTIONS, **behind)
         apart = {"CHAOS_PLAN": str(site.folder / "no-plan.json")} if ("inventory", 1) in spared else {}
@@ -187,8 +189,11 @@ class Battle:
         self._count_faults_of_the_load(mix)
         return dict(told)
 
-    def judge(self, *, report: Callable[[str], None]) -> tuple[Judgement, list[str]]:
-        """Wait until all is well and through, ask every rule, end every process in order; return complaints too."""
+    def judge(self, *, report: Callable[[str], None], minutes: bool = False) -> tuple[Judgement, list[str]]:
+        """Wait until all is well and through, ask every rule, end every process in order; return complaints too.
+
+        `minutes`: also wait until the last minute is over, and ask for the total of each.
+        """
         lane = self.field.lane
         self.field.kafka.heal()
         self.field.postgres.heal()
@@ -196,8 +201,16 @@ class Battle:
         report("healed; waiting until everything came through")
         quiet_since = time.monotonic()
         judgement = self._auditor.audit(
-            wait_seconds=CAME_THROUGH_SECONDS_MAX, restocked=False, evidence=self._evidence()
+            wait_seconds=CAME_THROUGH_SECONDS_MAX, restocked=False, evidence=self._evidence(reread=not minutes)
         )
+        if minutes and judgement.sound:
+            report("waiting until the last minute is over")
+            judgement = self._auditor.audit(
+                wait_seconds=MINUTES_SECONDS_MAX,
+                minutes=True,
+                restocked=False,
+                evidence=self._evidence(reread=True),
+            )
         complaints = [*self._unasked_ends(), *self._slow_starts(), *self._slow_stops()]
         complaints += [
             f"L3: {kept.name} {kept.slot} ended although nothing was hurt any more"
@@ -282,14 +295,14 @@ class Battle:
         }
         self.course.faults += [{"at": 0.0, "kind": kind, **seen} for kind, seen in evidence.items() if seen]
 
-    def _evidence(self) -> Testimonies:
+    def _evidence(self, *, reread: bool) -> Testimonies:
         return Testimonies(
             history=self._folder / "history.jsonl",
             written=[self._folder / "written.jsonl", self.field.planted],
             snapshots=self._folder / "stock.jsonl",
             logs=sorted(self._folder.glob("*.log")),
             secrets=self.field.lane.site.secrets,
-            reread=True,
+            reread=reread,
         )
 
     def _everyone(self) -> list[Kept]:

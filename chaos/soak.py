@@ -102,7 +102,7 @@ def _round(ground: Ground, seed: int, number: int, seconds: float, total: _Sum, 
         every_seconds = min(EVERY_SECONDS, seconds / SAMPLES_OF_A_SHORT_ROUND)
         with Growth(lambda: _lives(battle), lambda: _sessions(battle), every_seconds=every_seconds) as growth:
             told = battle.fight(plan, seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report)
-        judgement, complaints = battle.judge(report=report)
+        judgement, complaints = battle.judge(report=report, minutes=True)
         found = [*culprits_of(judgement), *complaints, *grown(growth.samples)]
         total.measured += long_lived(growth.samples)
         total.orders.update({**told, **judgement.counts})

@@ -8,9 +8,10 @@ from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
 from common.errors import ExitCode
+from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options, transactional_producer_options
+from common.kafka.options import admin_options, consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.records import Step
 from common.kafka.schema_registry import open_codec
@@ -20,6 +21,7 @@ from common.lifecycle import stop_signal
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, Group, Topic
 from metrics_service.config import MetricsSettings
 from metrics_service.core.windows import Patience
+from metrics_service.io.newest import newest
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import SOURCES, WindowsStep
 
@@ -30,11 +32,14 @@ def windows() -> None:
     """Count outcome events per partition and minute until a signal."""
     settings = load(MetricsSettings)
     log.configure(settings, service=METRICS.name, slot=settings.slot)
+    codec = open_codec(settings, (*SOURCES, METRICS_PARTIALS))
+    topic = METRICS_PARTIALS.within(settings.namespace)
     step = WindowsStep(
-        codec=open_codec(settings, (*SOURCES, METRICS_PARTIALS)),
+        codec=codec,
         namespace=settings.namespace,
         patience=Patience(settings.lateness_ms, settings.idle_ms),
         now_ms=now_ms,
+        newest_partials=partial(newest, admin_options(settings), topic, codec, VolumePartial),
     )
     work(settings, step, group=METRICS, sources=SOURCES)
 
@@ -43,13 +48,16 @@ def totals() -> None:
     """Add partials up until a signal."""
     settings = load(MetricsSettings)
     log.configure(settings, service=METRICS_TOTALS.name, slot=settings.slot)
+    codec = open_codec(settings, (METRICS_PARTIALS, MINUTE_VOLUMES))
+    topic = MINUTE_VOLUMES.within(settings.namespace)
     step = TotalsStep(
-        codec=open_codec(settings, (METRICS_PARTIALS, MINUTE_VOLUMES)),
+        codec=codec,
         namespace=settings.namespace,
         settle_ms=settings.settle_ms,
         empty_minute_ms=settings.empty_minute_ms,
         horizon_ms=settings.horizon_ms,
         now_ms=now_ms,
+        newest_totals=partial(newest, admin_options(settings), topic, codec, MinuteVolume),
     )
     work(settings, step, group=METRICS_TOTALS, sources=(METRICS_PARTIALS,))
 

@@ -1,4 +1,4 @@
-"""Faults at the edges: the API's processes and clients, the notification's processes."""
+"""Faults at the edges: the API's processes and clients, the notification's processes, those that count minutes."""
 
 import http.client
 import random
@@ -20,6 +20,12 @@ AGAIN_SECONDS = 0.25
 
 _ORDER = tuple(str(point) for point in POINTS if point.service == "order" and point.way is Way.LOAD)
 _NOTIFICATION = tuple(str(point) for point in POINTS if point.service == "notification" and point.way is Way.LOAD)
+_METRICS = (
+    *(str(point) for point in POINTS if point.service == "metrics" and point.way is Way.LOAD),
+    "metrics:committed",
+    "metrics-totals:produced",
+    "metrics-totals:committed",
+)
 
 
 def kill_api_worker(field: Field, chance: random.Random) -> Evidence:
@@ -92,6 +98,11 @@ def kill_notification(field: Field, chance: random.Random) -> Evidence:
     return told(field.fire(Arm(point=chance.choice(_NOTIFICATION), action=Action.KILL, hit=chance.randint(1, 3))))
 
 
+def kill_metrics(field: Field, chance: random.Random) -> Evidence:
+    """SIGKILL who counts minutes, or who adds them up, around one of its commits."""
+    return told(field.fire(Arm(point=chance.choice(_METRICS), action=Action.KILL, hit=chance.randint(1, 3))))
+
+
 def rotate_notification(field: Field, _chance: random.Random) -> Evidence:
     """SIGTERM to the notification and to the projection, under load."""
     stopped = [field.stop_in_order(kept) for kept in field.unspared("notification", "order-projection")]
@@ -105,4 +116,5 @@ FAULTS = (
     Fault("slow loris", Hurts.API, loris),
     Fault("notification killed", Hurts.NOTIFICATION, kill_notification),
     Fault("followers rotated", Hurts.NOTIFICATION, rotate_notification),
+    Fault("metrics killed", Hurts.METRICS, kill_metrics),
 )

@@ -38,6 +38,7 @@ class Hurts(StrEnum):
     TOPIC = "topic"
     API = "api"
     NOTIFICATION = "notification"
+    METRICS = "metrics"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Read the newest records of a small topic and go on as they come, without a trace: no group, no commit.
 
-For eyes at a terminal, not for services: it begins where it is told, and nobody remembers where it ended.
+For looking, not for working off: it begins where it is told, and nobody remembers where it ended.
 """
 
 import time
@@ -20,15 +20,16 @@ BATCH_RECORDS_MAX = 1000
 class Follower:
     """One partition, read_committed, from some offsets before its end on."""
 
-    def __init__(self, consumer: Consumer, topic: str) -> None:
+    def __init__(self, consumer: Consumer, topic: str, *, answer_seconds: float = ANSWER_SECONDS) -> None:
         self._consumer = consumer
         self._topic = topic
+        self._answer_seconds = answer_seconds
         self._at_end = False
 
     def begin(self, *, back: int) -> None:
         """Go so many offsets before the end. Raises FatalError if the broker does not answer, or has no such topic."""
         try:
-            first, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), timeout=ANSWER_SECONDS)
+            first, end = self._consumer.get_watermark_offsets(TopicPartition(self._topic, 0), self._answer_seconds)
         except KafkaException as error:
             raise FatalError(
                 f"topic {self._topic} cannot be read: {error.args[0].str()}",
@@ -39,7 +40,7 @@ class Follower:
     def standing(self) -> list[bytes]:
         """Return the values that stand there now. Raises FatalError if the broker does not hand them out in time."""
         values: list[bytes] = []
-        deadline = time.monotonic() + ANSWER_SECONDS
+        deadline = time.monotonic() + self._answer_seconds
         while not self._at_end:
             values += self.more()
             if time.monotonic() > deadline:
@@ -61,8 +62,8 @@ class Follower:
 
 
 @contextmanager
-def following(options: Mapping[str, Any], topic: str) -> Iterator[Follower]:
-    """Open a reader of the only partition of a topic, named as on the cluster."""
+def following(options: Mapping[str, Any], topic: str, *, answer_seconds: float = ANSWER_SECONDS) -> Iterator[Follower]:
+    """Open a reader of the only partition of a topic, named as on the cluster; it waits so long for the broker."""
     consumer = Consumer(
         {
             **options,
@@ -77,6 +78,6 @@ def following(options: Mapping[str, Any], topic: str) -> Iterator[Follower]:
         }
     )
     try:
-        yield Follower(consumer, topic)
+        yield Follower(consumer, topic, answer_seconds=answer_seconds)
     finally:
         consumer.close()

@@ -5,7 +5,7 @@ carries the totals that changed together with the offset. A crash before it lose
 are below the committed `p` and only fill memory again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common import failpoints, metrics
 from common.errors import FatalError, Undecodable
@@ -30,7 +30,7 @@ class TotalsStep:
     """Sum up minutes. `now_ms`: the wall clock, milliseconds since the epoch. Times in milliseconds.
 
     `settle_ms`: how long a total waits for further partials. `empty_minute_ms`: how long after its end a minute counts
-    as empty; 0: never.
+    as empty; 0: never. `newest_totals`: what was published last, by anybody.
     """
 
     limit = BATCH_RECORDS_MAX
@@ -44,12 +44,15 @@ class TotalsStep:
         empty_minute_ms: int,
         horizon_ms: int,
         now_ms: Callable[[], int],
+        newest_totals: Callable[[], Iterable[MinuteVolume]],
     ) -> None:
         self._codec = codec
         self._settle_ms = settle_ms
         self._empty_minute_ms = empty_minute_ms
         self._horizon_ms = horizon_ms
         self._now_ms = now_ms
+        self._newest_totals = newest_totals
+        self._published: Mapping[int, int] | None = None
         self._totals_topic = MINUTE_VOLUMES.within(namespace)
         self._letter_topic = dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS).within(namespace)
         self._forget_at_ms = now_ms() + FORGET_EVERY_MS
@@ -71,7 +74,7 @@ class TotalsStep:
             self._totals.add_empty(now_ms - self._empty_minute_ms)
         elif not self._letters and not self._settled_long_enough(now_ms):
             return Plan()
-        totals, point = self._totals.totals(), self._totals.point()
+        totals, point = self._news(), self._totals.point()
         if point is None or self._partition is None:
             return Plan()
         return Plan(
@@ -87,7 +90,7 @@ class TotalsStep:
 
     def settled(self, plan: Plan) -> None:
         """Go on from what is committed, and count it."""
-        for total in self._totals.totals():
+        for total in self._news():
             metrics.METRICS_MINUTES.labels("counted" if total.revision else "empty").inc()
         metrics.DEAD_LETTERS.labels(METRICS_PARTIALS.name).inc(len(plan.dead_letters))
         for point in plan.offsets.values():
@@ -109,6 +112,7 @@ class TotalsStep:
         """
         assert len(stable) <= 1, "partials have one partition, or minutes would be split"  # noqa: S101 - a broken programmer
         self._letters.clear()
+        self._published = None
         self._changed_since_ms = None
         self._quiet_since_ms = self._now_ms()
         self._partition = next(iter(stable), None)
@@ -121,6 +125,19 @@ class TotalsStep:
     def ready(self) -> bool:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""
         return True
+
+    def _news(self) -> Sequence[MinuteVolume]:
+        """Return the totals that are due, without those that were published when this process began to read here.
+
+        There are such ones only if the committed offset was an old one, as a broker may answer it while it loads its
+        groups: then all else comes out the same once more. Raises Busy if the topic cannot be read.
+        """
+        totals = self._totals.totals()
+        if totals and self._published is None:
+            # Later ones stand behind earlier ones, with a higher revision.
+            self._published = {total.minute_ms: total.revision for total in self._newest_totals()}
+        known = self._published or {}
+        return [total for total in totals if total.revision > known.get(total.minute_ms, -1)]
 
     def _settled_long_enough(self, now_ms: int) -> bool:
         since_ms = self._changed_since_ms

@@ -5,10 +5,11 @@ together with the offsets. A crash before it loses memory alone: the same record
 behind it is none: what was published is below the committed `p`, or in a window that ended at or before `e`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common import failpoints, metrics
-from common.errors import FatalError, Undecodable
+from common.errors import Busy, FatalError, Undecodable
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
@@ -17,6 +18,7 @@ from common.kafka.dead_letter import dead_letter
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, dead_letter_topic
+from metrics_service.core import proof
 from metrics_service.core.windows import Order, Patience, Windows
 
 SOURCES = (INVENTORY_RESERVED, INVENTORY_FAILED)
@@ -25,19 +27,36 @@ AHEAD_MS_MAX = 3_600_000
 """How far clocks may differ: an order that was decided earlier than this before it was placed holds no time to count
 by. It would keep its window, and with it the committed offset, open until that time comes."""
 _YEAR_9999_MS = 253_402_300_800_000
+OLD_OFFSETS_SECONDS_MAX = 60.0
+"""So long a broker may answer old offsets while it loads them; then somebody set the group back."""
 
 log = get_logger()
 
 
 class WindowsStep:
-    """Count orders per input partition and minute. `now_ms`: the wall clock, milliseconds since the epoch."""
+    """Count orders per input partition and minute.
+
+    `now_ms`: the wall clock, milliseconds since the epoch. `newest_partials`: what was published last, by anybody.
+    """
 
     limit = BATCH_RECORDS_MAX
 
-    def __init__(self, *, codec: Codec, namespace: str, patience: Patience, now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        *,
+        codec: Codec,
+        namespace: str,
+        patience: Patience,
+        now_ms: Callable[[], int],
+        newest_partials: Callable[[], Iterable[VolumePartial]],
+    ) -> None:
         self._codec = codec
         self._patience = patience
         self._now_ms = now_ms
+        self._newest_partials = newest_partials
+        self._unproven: Mapping[Partition, CommitPoint] = {}
+        self._published: Mapping[Partition, proof.Published] = {}
+        self._behind_since: float | None = None
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._partials_topic = METRICS_PARTIALS.within(namespace)
         self._letter_topics = {
@@ -49,6 +68,7 @@ class WindowsStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return partials and dead letters with the offsets that cover them, or an empty plan if there are none."""
+        self._prove_offsets()
         now_ms = self._now_ms()
         refilling = [windows for windows in self._windows.values() if windows.refilling]
         self._count(batch, now_ms)
@@ -97,6 +117,7 @@ class WindowsStep:
         """
         now_ms = self._now_ms()
         self._letters.clear()
+        self._unproven = stable
         try:
             self._windows = {
                 partition: Windows(partition, point, self._patience, now_ms) for partition, point in stable.items()
@@ -107,6 +128,29 @@ class WindowsStep:
     def ready(self) -> bool:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""
         return True
+
+    def _prove_offsets(self) -> None:
+        """Compare where the group stands with what is published, once after each rewind.
+
+        Raises Busy, so that the offsets are read again, and FatalError if they stay behind: then the group was set
+        back, and a person says whether that is meant.
+        """
+        if not self._unproven:
+            return
+        self._published = self._published or proof.published(self._newest_partials())
+        behind = proof.behind(self._unproven, self._published)
+        if not behind:
+            self._unproven, self._published, self._behind_since = {}, {}, None
+            return
+        told = ", ".join(f"{at.topic}[{at.number}] {behind[at]}" for at in sorted(behind))
+        now = time.monotonic()
+        self._behind_since = self._behind_since or now
+        if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
+            raise FatalError(
+                f"the group's offsets lie before what is published: {told}",
+                cure="set the group forward again, or see docs/runbook.md, counting minutes anew",
+            )
+        raise Busy(f"old committed offsets: {told}")
 
     def _count(self, batch: Sequence[InputRecord], now_ms: int) -> None:
         for record in batch:

@@ -4,10 +4,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
+from confluent_kafka.admin import AdminClient
+
 from common.events.volume import MINUTE_MS, minute_name
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS
+from common.kafka.records import CommitPoint, Partition
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS
 from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders, totals
 from tests.pipeline import Pipeline
 from tests.processes import Process
@@ -42,6 +47,48 @@ def test_quiet_shops_last_minute_is_published_and_a_late_order_revises_it(pipeli
     wait_for(lambda: orders(pipeline) == {0: 4, 1: 1, 2: 1}, what="the minute after the restart")
     committed = pipeline.admin.committed(METRICS)
     assert all(len(point.metadata) < 200 for point in committed.values())
+
+
+def set_group(pipeline: Pipeline, points: Mapping[Partition, CommitPoint]) -> None:
+    """Do what an operator does; the broker takes it once the group's members are gone."""
+    client = AdminClient({"bootstrap.servers": pipeline.settings.kafka_bootstrap})
+    group_id = METRICS.within(pipeline.namespace)
+    asked = [TopicPartition(*at, point.offset, point.metadata) for at, point in points.items()]
+
+    def taken() -> bool:
+        request = ConsumerGroupTopicPartitions(group_id, asked)
+        answer = client.alter_consumer_group_offsets([request])[group_id]
+        return answer.exception() is None and not any(at.error for at in answer.result().topic_partitions)
+
+    wait_for(taken, what="the group's offsets as asked for")
+
+
+def test_worker_does_not_believe_offsets_that_lie_before_what_is_published(pipeline: Pipeline) -> None:
+    """Aim: S12. Fault: the group stands at the beginning again, as a broker answers that is still loading it.
+
+    Must hold: no minute is told twice; the worker pauses and says why; once the offsets are right, it goes on.
+    """
+    outcomes = Outcomes(pipeline)
+    before = pipeline.admin.committed(METRICS)
+    counting, adding = start(pipeline, "windows"), start(pipeline, "totals")
+    outcomes.write([LONG_AGO, LONG_AGO + 1])
+    wait_for(lambda: orders(pipeline) == {0: 2}, what="the minute")
+    counting.stop()
+    right = pipeline.admin.committed(METRICS)
+    set_group(pipeline, before)
+
+    doubter = start(pipeline, "windows")
+    wait_for(lambda: "old committed offsets" in doubter.output(), what="a word about the offsets")
+    doubter.stop()
+    assert pipeline.admin.committed(METRICS) == before, "the worker commits nothing there"
+    assert len(read(pipeline, METRICS_PARTIALS)) == 1
+
+    set_group(pipeline, right)
+    start(pipeline, "windows")
+    outcomes.write([LONG_AGO + MINUTE_MS])
+    wait_for(lambda: 1 in orders(pipeline), what="the next minute")
+    assert orders(pipeline) == {0: 2, 1: 1}
+    assert adding.stop() == 0
 
 
 def test_command_shows_the_minutes_and_says_when_there_are_none(pipeline: Pipeline, tmp_path: Path) -> None:

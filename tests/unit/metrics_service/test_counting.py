@@ -6,12 +6,14 @@ What a broker keeps is modelled by three things that change together, or not at 
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from common.errors import Busy
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.orders import OrderLine
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial, minute_of
@@ -45,6 +47,8 @@ class Broker:
     written: list[OutputRecord] = field(default_factory=list)
     letters: list[OutputRecord] = field(default_factory=list)
     transactions: int = 0
+    once: list[dict[Partition, CommitPoint]] = field(default_factory=list)
+    """What was committed before, in its order."""
 
 
 class Loop:
@@ -90,6 +94,7 @@ class Loop:
                 assert (
                     json.loads(point.metadata)["p"] >= json.loads(self.broker.committed[at].metadata or '{"p":0}')["p"]
                 )
+            self.broker.once.append(dict(self.broker.committed))
             self.broker.committed.update(plan.offsets)
             self.broker.written += plan.records
             self.broker.letters += plan.dead_letters
@@ -101,11 +106,21 @@ class Loop:
 
 
 def windows_loop(logs: Mapping[Partition, Sequence[InputRecord]], clock: Clock) -> Loop:
-    return Loop(Broker(logs), WindowsStep(codec=CODEC, namespace="", patience=PATIENCE, now_ms=clock))
+    """What is published is believed after each crash: a false alarm would be Busy."""
+    broker = Broker(logs)
+    step = WindowsStep(
+        codec=CODEC,
+        namespace="",
+        patience=PATIENCE,
+        now_ms=clock,
+        newest_partials=lambda: volumes(broker.written),
+    )
+    return Loop(broker, step)
 
 
 def totals_loop(partials: Sequence[OutputRecord], clock: Clock, *, empty_minute_ms: int = 0) -> Loop:
     log = [InputRecord(PARTIALS, 2 * number, each.key, each.value) for number, each in enumerate(partials)]
+    broker = Broker({PARTIALS: log})
     step = TotalsStep(
         codec=CODEC,
         namespace="",
@@ -113,8 +128,9 @@ def totals_loop(partials: Sequence[OutputRecord], clock: Clock, *, empty_minute_
         empty_minute_ms=empty_minute_ms,
         horizon_ms=60 * MINUTE_MS,
         now_ms=clock,
+        newest_totals=lambda: minutes(broker.written),
     )
-    return Loop(Broker({PARTIALS: log}), step)
+    return Loop(broker, step)
 
 
 def outcome(placed_at_ms: int, *, reserved: bool, units: int, decided_at_ms: int | None = None) -> bytes:
@@ -235,6 +251,36 @@ def test_any_batches_crashes_waits_and_late_orders_give_the_totals_of_one_pass(
     assert sorted(((each["dlq_topic"] or b"").decode(), int(each["dlq_offset"] or -1)) for each in headers) == poison
 
     added = play(totals_loop(counted.written, clock), clock, more)
+    assert last_totals(added.written) == expected(told)
+
+
+@given(LOGS, SCRIPT, SCRIPT)
+@settings(deadline=None)
+def test_from_old_offsets_on_nothing_is_told_twice(
+    told: Mapping[Partition, Sequence[Told]],
+    script: Sequence[tuple[str, int, int, bool]],
+    more: Sequence[tuple[str, int, int, bool]],
+) -> None:
+    """A broker that is still loading its groups answers what was committed once; each step believes it or not."""
+    clock = Clock()
+    counting = windows_loop({at: log_of(at, each) for at, each in told.items()}, clock)
+    counted = play(counting, clock, script)
+    for old in list(counted.once):
+        counted.committed.update(old)
+        counting.crash()
+        with suppress(Busy):
+            play(counting, clock, [])
+    in_time = Counter(
+        (each.topic, each.partition, each.minute_ms) for each in volumes(counted.written) if not each.late
+    )
+    assert not in_time or max(in_time.values()) == 1, "a partition told the same minute twice"
+
+    adding = totals_loop(counted.written, clock)
+    added = play(adding, clock, more)
+    for old in list(added.once):
+        added.committed.update(old)
+        adding.crash()
+        play(adding, clock, [])
     assert last_totals(added.written) == expected(told)
 
 

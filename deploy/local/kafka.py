@@ -47,10 +47,10 @@ transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 controller.quorum.election.timeout.ms=200
 controller.quorum.fetch.timeout.ms=500
 controller.quorum.election.backoff.max.ms=100
-# Nor until its former self, killed without a farewell, is declared dead: by default that takes 9 s. Much less, and a
-# starved machine has a live broker declared dead, which then loads its groups a second time (docs/adr/0025).
+# Nor until its former self, killed without a farewell, is declared dead: by default that takes 9 s, in which it still
+# counts as the leader and Kafka may give up the markers of transactions that it ends (docs/adr/0031).
 broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=5000
+broker.session.timeout.ms=2000
 # The default, 128 MB, is for millions of keys.
 log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=4194304

@@ -1,22 +1,31 @@
 """Health of a worker over HTTP, on loopback: /livez, /readyz, /metrics.
 
 Live: the loop moved lately. Ready: the worker is connected and takes records. The server is a daemon thread that
-never touches Kafka or the database; it only reads two fields that the loop writes.
+never touches Kafka or the database; it only reads two fields that the loop writes. It also ends a process whose loop
+hangs for good, as whoever reads /livez would: some calls of the client forget their time-out.
 """
 
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from common import metrics
-from common.errors import FatalError
+from common.errors import ExitCode, FatalError
+from common.log import get_logger
 
 LIVE_WITHIN_SECONDS = 30.0
 """A loop that has not moved for so long hangs; longer than any bounded call in it."""
+STUCK_SECONDS = 75.0
+"""Then it hangs for good, and the group has given its partitions away: max.poll.interval.ms is 60 s."""
+AWAKE_SECONDS = 5.0
+"""For so long it must have been seen hanging: a process that was frozen finds the clock advanced when it wakes."""
+
+log = get_logger()
 
 
 class Health:
@@ -43,6 +52,34 @@ class Health:
         metrics.WORKER_READY.set(self.ready)
         metrics.WORKER_IDLE_SECONDS.set(self.idle_seconds())
         return metrics.page(*shown)
+
+
+class Watchdog:
+    """Ends the process whose loop hangs. As safe as SIGKILL, and its successor takes the slot."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+        self._seen_at: float | None = None
+
+    def look(self) -> None:
+        """Look once; to be called several times a second."""
+        idle_seconds = self._health.idle_seconds()
+        if idle_seconds < STUCK_SECONDS:
+            self._seen_at = None
+            return
+        self._seen_at = self._seen_at or time.monotonic()
+        if time.monotonic() - self._seen_at >= AWAKE_SECONDS:
+            log.error("loop.stuck", seconds=round(idle_seconds, 1), exit_code=int(ExitCode.UNAVAILABLE))
+            os._exit(ExitCode.UNAVAILABLE)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    watch: Callable[[], None]
+
+    def service_actions(self) -> None:
+        """Do what is to be done in every turn of the server."""
+        self.watch()
 
 
 @contextmanager
@@ -76,13 +113,13 @@ def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",
             """Probes are not worth a log line."""
 
     try:
-        server = ThreadingHTTPServer((host, port), Handler)
+        server = _Server((host, port), Handler)
     except OSError as error:
         raise FatalError(
             f"PIPELINE_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}",
             cure="end what listens there, or choose another port; 0 takes a free one",
         ) from error
-    server.daemon_threads = True
+    server.watch = Watchdog(health).look
     # The poll interval is how long the end of the block waits for the thread.
     threading.Thread(target=server.serve_forever, args=(0.05,), name="health", daemon=True).start()
     try:

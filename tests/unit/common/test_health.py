@@ -1,18 +1,22 @@
 """Health over HTTP: live while the loop moves, ready while the worker takes records."""
 
 import http.client
+import os
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing
 from socketserver import TCPServer
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 
-from common.errors import FatalError
+from common import health
+from common.errors import ExitCode, FatalError
 from common.health import LIVE_WITHIN_SECONDS, Health, serve
 
 
@@ -108,3 +112,40 @@ def test_one_who_asks_and_leaves_costs_no_line_in_the_log(
     left.set()
     assert answered.wait(5)
     assert complaints == []
+
+
+HANGS = """
+import sys, time
+from common import health, log
+health.STUCK_SECONDS, health.AWAKE_SECONDS = 0.3, 0.2
+state = health.Health()
+with health.serve(state, host="127.0.0.1", port=0):
+    for _ in range(20):
+        state.beat()
+        time.sleep(0.05)
+    print("moved", flush=True)
+    time.sleep(30)
+"""
+
+
+def test_process_whose_loop_hangs_is_ended_and_says_so() -> None:
+    """As in librdkafka issue 5456: a call with a time-out that never returns."""
+    hung = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=20, check=False)
+    assert hung.returncode == ExitCode.UNAVAILABLE
+    assert hung.stdout.startswith("moved")
+    assert "loop.stuck" in hung.stdout + hung.stderr
+
+
+def test_process_that_was_frozen_is_given_time_to_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 1000.0
+    monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"ended with {code}"))
+    state = Health()
+    watchdog = health.Watchdog(state)
+    now += 10 * health.STUCK_SECONDS
+    watchdog.look()
+    now += health.AWAKE_SECONDS - 1
+    watchdog.look()
+    state.beat()
+    now += health.AWAKE_SECONDS
+    watchdog.look()

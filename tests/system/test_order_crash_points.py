@@ -6,7 +6,6 @@ recycle all the time: requests meet processes that come and go.
 
 import http.client
 import json
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -67,10 +66,15 @@ class Scene:
     def stop_a_worker(self, arm: Arm) -> None:
         """Send SIGTERM until one worker comes to its end by it: the first may be on its way out by its count."""
         wait_for(lambda: bool(self.told), what="the first order")
-        while self.fired(arm) is None:
-            with suppress(psutil.NoSuchProcess, ValueError):
-                psutil.Process(min(self.workers())).terminate()
-            time.sleep(0.05)
+
+        def stopped() -> bool:
+            if self.fired(arm) is None:
+                with suppress(psutil.NoSuchProcess, ValueError):
+                    psutil.Process(min(self.workers())).terminate()
+                return False
+            return True
+
+        wait_for(stopped, what=f"the hit of {arm.point}")
 
     def _shop(self) -> None:
         api, user = Api(self.process.http_url), new_user()

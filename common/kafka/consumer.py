@@ -44,7 +44,6 @@ class GroupConsumer:
         self.service = str(options["group.id"]).rpartition(".")[2]
         self._held: frozenset[Partition] = frozenset()
         self._pid = os.getpid()
-        self._paused = False
         self._consumer = confluent_kafka.Consumer({**options, "error_cb": self._on_error}, logger=_ClientLog())
         self._consumer.subscribe(
             list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
@@ -91,7 +90,8 @@ class GroupConsumer:
     def seek(self, positions: Mapping[Partition, int]) -> bool:
         """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
 
-        After True, `moved` is False until the next change, and whatever was prefetched is gone.
+        After True, `moved` is False until the next change, whatever was prefetched is gone, and what is owned is
+        fetched, unless it is held.
         """
         deadline = time.monotonic() + SEEK_SECONDS
         self.moved = False
@@ -103,6 +103,7 @@ class GroupConsumer:
                     return False
                 time.sleep(0.005)
         self._consumer.pause(topic_partitions(self._held & self.owned))
+        self._consumer.resume(topic_partitions(self.owned - self._held))
         return not self.moved
 
     def commit(self, offsets: Mapping[Partition, CommitPoint]) -> None:
@@ -134,14 +135,8 @@ class GroupConsumer:
         )
 
     def pause(self) -> None:
-        """Stop fetching what is owned; `take` still keeps the membership."""
-        self._paused = True
+        """Fetch nothing until the next `seek`; `take` still keeps the membership."""
         self._consumer.pause(topic_partitions(self.owned))
-
-    def resume(self) -> None:
-        """Fetch again."""
-        self._paused = False
-        self._consumer.resume(topic_partitions(self.owned - self._held))
 
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
@@ -159,9 +154,10 @@ class GroupConsumer:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
         self.moved = self.joined = True
         failpoints.point(f"{self.service}:assigned")
-        if self._paused:
-            consumer.assign(partitions)
-            consumer.pause(partitions)
+        # Without an offset the client would ask for the committed one itself, only once, and never serve the partition
+        # if the coordinator just moved (librdkafka issue 5586). Paused, it fetches nothing before `seek` says where.
+        consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
+        consumer.pause(partitions)
 
     def _on_revoke(self, _consumer: confluent_kafka.Consumer, _partitions: list[TopicPartition]) -> None:
         self.owned = frozenset()

@@ -96,6 +96,12 @@ class Kept:
         """The current process id, 0 while there is none."""
         return self.child.pid if self.child is not None else 0
 
+    @property
+    def last_words(self) -> str:
+        """The last line of its log."""
+        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
+        return lines[-1] if lines else "no line in its log"
+
     def tick(self, now: float) -> None:
         """Look once: note an end, start again, note that it is ready."""
         if self.child is not None and (code := self.child.poll()) is not None:
@@ -170,9 +176,13 @@ class Lane:
             return tuple(self._kept.values())
 
     def wait_ready(self, *kept: Kept, seconds: float = READY_SECONDS_MAX) -> None:
-        """Wait until these are ready, or all. Raises VoidRunError."""
+        """Wait until these are ready, or all. Raises VoidRunError with the last words of those that are not."""
         asked = kept or self.processes()
-        self.wait(lambda: all(each.ready for each in asked), "every service ready", seconds=seconds)
+        try:
+            self.wait(lambda: all(each.ready for each in asked), "every service ready", seconds=seconds)
+        except VoidRunError as error:
+            late = "; ".join(f"{each.name} {each.slot}: {each.last_words}" for each in asked if not each.ready)
+            raise VoidRunError(f"{error.message}: {late}", cure=error.cure) from error
 
     def wait_opened(self) -> None:
         """Wait until all are ready for the first time. Raises VoidRunError.

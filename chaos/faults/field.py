@@ -111,7 +111,7 @@ class Field:
 
     def wait_ready(self, kept: Kept) -> None:
         """Wait until a process is up. Raises VoidRunError."""
-        self.lane.wait(lambda: kept.ready, f"{kept.name} {kept.slot} ready", seconds=READY_SECONDS_MAX)
+        self.lane.wait_ready(kept, seconds=READY_SECONDS_MAX)
 
     def unspared(self, *names: str) -> list[Kept]:
         """Return the processes of these services that may be ended."""

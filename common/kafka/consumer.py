@@ -101,7 +101,8 @@ class GroupConsumer:
     def seek(self, positions: Mapping[Partition, int]) -> bool:
         """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
 
-        After True, `moved` is False until the next change, and whatever was prefetched is gone.
+        After True, `moved` is False until the next change, whatever was prefetched is gone, and what is owned is
+        fetched, unless it is held.
         """
         deadline = time.monotonic() + SEEK_SECONDS
         self.moved = False
@@ -113,6 +114,8 @@ class GroupConsumer:
                     return False
                 time.sleep(0.005)
         self._consumer.pause(topic_partitions(self.held & self.owned))
+        self._consumer.resume(topic_partitions(self.owned - self.held))
+        self._paused = False
         self._lag.rewound(self.owned)
         return not self.moved
 
@@ -142,15 +145,10 @@ class GroupConsumer:
         self._lag.tell(due)
 
     def pause(self) -> None:
-        """Stop fetching what is owned; `take` still keeps the membership."""
+        """Fetch nothing until the next `seek`; `take` still keeps the membership."""
         self._paused = True
         self._lag.paused()
         self._consumer.pause(topic_partitions(self.owned))
-
-    def resume(self) -> None:
-        """Fetch again."""
-        self._paused = False
-        self._consumer.resume(topic_partitions(self.owned - self.held))
 
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
@@ -188,9 +186,10 @@ class GroupConsumer:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
         self.moved = self.joined = True
         failpoints.point(f"{self.service}:assigned")
-        if self._paused:
-            consumer.assign(partitions)
-            consumer.pause(partitions)
+        # Without an offset the client would ask for the committed one itself, only once, and never serve the partition
+        # if the coordinator just moved (librdkafka issue 5586). Paused, it fetches nothing before `seek` says where.
+        consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
+        consumer.pause(partitions)
 
     def _on_revoke(self, _consumer: confluent_kafka.Consumer, _partitions: list[TopicPartition]) -> None:
         self.owned = frozenset()

@@ -143,7 +143,6 @@ def _rewind(consumer: GroupConsumer, starts: Mapping[Partition, int]) -> bool:
     """Read on where the offsets stand; return False if the assignment changed meanwhile (then once more)."""
     if not consumer.seek(starts):
         return False
-    consumer.resume()
     metrics.RECOVERIES.labels("consumer").inc()
     log.info("partitions.rewound", starts={f"{topic}[{number}]": at for (topic, number), at in sorted(starts.items())})
     return True

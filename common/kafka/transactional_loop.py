@@ -312,7 +312,6 @@ class _Loop:
                 break
             self._health.beat()
             self._consumer.take(1)  # nothing comes while paused; the poll keeps the membership
-        self._consumer.resume()
 
     def _meet(self, gap: Gap) -> None:
         """Rewind at the first sight of a gap; at the second one the offsets are really empty, and it is a hole."""

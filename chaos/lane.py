@@ -152,6 +152,7 @@ class Lane:
             **self._options,
             service.port_variable: str(port),
             "PIPELINE_SLOT": str(slot),
+            "PIPELINE_HTTP_METRICS_DIR": str(self.site.folder / f"{name}-{slot}-metrics"),
             "CHAOS_PLAN": str(self.plan),
             "CHAOS_EVIDENCE": str(self.evidence),
             **({"CHAOS_MUTANT": mutant} if mutant else {}),

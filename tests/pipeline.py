@@ -126,6 +126,7 @@ class Pipeline:
             "PIPELINE_SLOT": str(slot),
             "PIPELINE_HEALTH_PORT": str(self.processes.free_port()),
             "PIPELINE_HTTP_PORT": str(self.processes.free_port()),
+            "PIPELINE_HTTP_METRICS_DIR": str(self.processes.scratch()),
         }
 
     def start(

@@ -98,6 +98,7 @@ class Processes:
         self._claims = Claims()
         self._children: list[Child] = []
         self._guardian: Guardian | None = None
+        self._scratched = 0
 
     def __enter__(self) -> Self:
         return self
@@ -120,6 +121,11 @@ class Processes:
         child = Child(launch, self._guardian)
         self._children.append(child)
         return Process(child, env)
+
+    def scratch(self) -> Path:
+        """Return a folder that is not there yet, for what a process leaves behind."""
+        self._scratched += 1
+        return self._logs / f"scratch-{self._scratched}"
 
     def free_port(self) -> int:
         """Return a port that nobody else gets as long as this test runs."""

@@ -30,6 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--mongo", default="", metavar="URI", help="a MongoDB for the one test that needs one")
 
 
+@pytest.hookimpl(trylast=True)  # xdist says only then whether this run is parallel
 def pytest_configure(config: pytest.Config) -> None:
     parallel = config.pluginmanager.hasplugin("dsession")
     if parallel and config.getoption("--stack") == "local":
@@ -68,6 +69,7 @@ class SharedStack:
         if not self._found:
             folder = Path(self._opened.enter_context(TemporaryDirectory(prefix="order-pipeline-")))
             stack = self._opened.enter_context(local_stack(folder))
+            self._opened.enter_context(prepare(stack))
             self._found = shared(stack)
         node.workerinput["stack"] = self._found
 
@@ -78,14 +80,14 @@ class SharedStack:
 @pytest.fixture(scope="session")
 def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Broker, registry and database of this run, with roles, schemas and a migrated template in place."""
-    with ExitStack() as opened:
-        found = getattr(request.config, "workerinput", {}).get("stack")
-        if found is not None:
-            stack = joined(found)
-        else:
-            make = local_stack if request.config.getoption("--stack") == "local" else external_stack
-            stack = opened.enter_context(make(tmp_path_factory.mktemp("stack")))
-        opened.enter_context(prepare(stack))
+    found = getattr(request.config, "workerinput", {}).get("stack")
+    if found is not None:
+        yield joined(found)
+        return
+    local = request.config.getoption("--stack") == "local"
+    assert not (local and hasattr(request.config, "workerinput")), "the controller holds the stack"
+    make = local_stack if local else external_stack
+    with make(tmp_path_factory.mktemp("stack")) as stack, prepare(stack):
         yield stack
 
 

@@ -60,12 +60,13 @@ def shared(stack: Stack) -> dict[str, Any]:
         "postgres_admin_password": stack.settings.postgres_admin_password.get_secret_value(),
         "role_secrets_dir": str(stack.settings.role_secrets_dir),
         "home": str(stack.home),
+        "template": stack.template,
     }
 
 
 def joined(found: dict[str, Any]) -> Stack:
     """Return the stack that another process of this run started."""
-    return Stack(ProvisionSettings(**found), Path(found["home"]), _template())
+    return Stack(ProvisionSettings(**found), Path(found["home"]), found["template"])
 
 
 def _template() -> str:

@@ -97,8 +97,8 @@ def register_all(settings: RegistrySettings) -> Subjects:
 
 def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
     """Bind the subject to the compatibility rule, then register the schema under it; return its id."""
+    _bind(client, subject)
     try:
-        client.set_compatibility(subject, COMPATIBILITY)
         return client.register_schema(subject, Schema(text, "AVRO"))
     except SchemaRegistryError as error:
         if error.http_status_code != HTTPStatus.CONFLICT:
@@ -107,6 +107,15 @@ def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
             f"the schema of {subject} breaks {COMPATIBILITY}: {error.error_message.rpartition('Exception: ')[2]}",
             cure="give new fields a default, remove only fields that have one, and change no type",
         ) from error
+
+
+def _bind(client: SchemaRegistryClient, subject: str) -> None:
+    try:
+        client.set_compatibility(subject, COMPATIBILITY)
+    except SchemaRegistryError as error:
+        if error.http_status_code != HTTPStatus.CONFLICT:
+            raise
+        client.set_compatibility(subject, COMPATIBILITY)  # somebody made the same rule in this moment; now there is one
 
 
 def look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None:

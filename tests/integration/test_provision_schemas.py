@@ -3,7 +3,9 @@
 import json
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
@@ -63,6 +65,20 @@ def test_registering_again_changes_nothing(pipeline: Pipeline) -> None:
     second = schema_registry.register_all(pipeline.kafka)
     assert second == replace(first, new=())
     assert list(first.ids) == [topic.subject for topic in EVENT_TOPICS]
+
+
+def test_two_that_provision_at_once_disturb_nobody(client: SchemaRegistryClient) -> None:
+    """Four at once, ten times: who finds the rule made in this moment sets the same one."""
+    names = [f"test-{secrets.token_hex(5)}-value" for _ in range(10)]
+    register = partial(schema_registry.register, text=schema_text("OrderCreated"))
+    with ThreadPoolExecutor(4) as pool:
+        for name in names:
+            ids = set(pool.map(partial(register, client), [name] * 4))
+            assert len(ids) == 1
+            assert client.get_versions(name) == [1]
+    for name in names:
+        client.delete_subject(name)
+        client.delete_subject(name, permanent=True)
 
 
 def test_a_codec_reads_what_another_process_wrote(pipeline: Pipeline) -> None:

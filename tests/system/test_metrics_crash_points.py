@@ -16,6 +16,8 @@ from tests.records import codec_of, read, wait_for
 from tests.stack import Stack
 from tests.system.workers import FAST, verdict
 
+pytestmark = pytest.mark.xdist_group("metrics-crash-points")  # one scene for all, judged at the end
+
 LATER = {"PIPELINE_METRICS_IDLE_SECONDS": "60"}
 
 

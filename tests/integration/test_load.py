@@ -67,7 +67,7 @@ def test_both_ways_in_are_proved_by_all_rules(pipeline: Pipeline, tmp_path: Path
             history=history,
             written=written,
             snapshots=snapshots,
-            logs=[*(tmp_path / "pipeline-0").iterdir()],
+            logs=[*(tmp_path / "pipeline-0").glob("*.log")],
             secrets=[pipeline.postgres("order_rw").postgres_password.get_secret_value()],
             reread=True,
         )

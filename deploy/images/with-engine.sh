@@ -1,0 +1,91 @@
+#!/usr/bin/env bash
+# Run a command with a Docker engine, Compose v2 and the images of compose.yaml at hand.
+#
+#     deploy/images/with-engine.sh COMMAND [ARGUMENT ...]
+#
+# What the machine has is used as it is. What it lacks is installed (Debian, as root: its package docker.io) or built
+# (Compose from its Go module); images that cannot be pulled are built as stand-ins (standin/README.md). An engine that
+# was started here ends with the command. Exit code 69: no engine can be had, and nothing was run.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+COMPOSE_MODULE=github.com/docker/compose/v2
+COMPOSE_VERSION=v2.40.3
+CACHE=${XDG_CACHE_HOME:-$HOME/.cache}/order-pipeline
+ENGINE=/var/lib/order-pipeline-engine
+SOCKET=/run/order-pipeline-engine.sock
+UNAVAILABLE=69
+
+say() { printf 'containers: %s\n' "$*" >&2; }
+
+quietly() { # run; show what it printed only if it fails
+    local log
+    log=$(mktemp)
+    "$@" > "$log" 2>&1 || { cat "$log" >&2; rm -f "$log"; return 1; }
+    rm -f "$log"
+}
+
+engine_answers() { timeout 20 docker version --format '{{.Server.Version}}' > /dev/null 2>&1; }
+
+install_engine() {
+    command -v dockerd > /dev/null && return
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get > /dev/null; then
+        say "no Docker engine answers, and only root on Debian can have one installed here"
+        return 1
+    fi
+    say "installing Docker's engine from Debian's packages"
+    quietly apt-get update
+    DEBIAN_FRONTEND=noninteractive quietly apt-get install -y --no-install-recommends docker.io iptables
+}
+
+start_engine() { # one of our own: its data, its socket, its end
+    say "starting an engine"
+    mkdir -p "$ENGINE"
+    dockerd --host "unix://$SOCKET" --data-root "$ENGINE/data" --exec-root "$ENGINE/run" --pidfile "$ENGINE/pid" \
+        > "$ENGINE/log" 2>&1 &
+    engine_pid=$!
+    trap 'kill "$engine_pid" 2> /dev/null; wait "$engine_pid" 2> /dev/null || true' EXIT
+    export DOCKER_HOST=unix://$SOCKET
+    for _ in $(seq 60); do
+        engine_answers && return
+        kill -0 "$engine_pid" 2> /dev/null || break
+        sleep 0.5
+    done
+    say "the engine does not start; its last words:"
+    tail -n 5 "$ENGINE/log" >&2
+    return 1
+}
+
+have_compose() {
+    docker compose version > /dev/null 2>&1 && return
+    local plugin=$CACHE/docker-compose-$COMPOSE_VERSION module copy
+    if [ ! -x "$plugin" ]; then
+        command -v go > /dev/null || { say "Docker Compose is missing, and there is no Go to build it with"; return 1; }
+        say "building Compose $COMPOSE_VERSION from its Go module"
+        module=$(go mod download -json "$COMPOSE_MODULE@$COMPOSE_VERSION" | sed -n 's/^\s*"Dir": "\(.*\)",$/\1/p')
+        copy=$(mktemp -d)
+        cp -r "$module/." "$copy" && chmod -R u+w "$copy" && mkdir -p "$CACHE"
+        (cd "$copy" && quietly go build -trimpath \
+            -ldflags "-s -w -X $COMPOSE_MODULE/internal.Version=$COMPOSE_VERSION" -o "$plugin.aside" ./cmd)
+        rm -rf "$copy"
+        mv "$plugin.aside" "$plugin"
+    fi
+    mkdir -p "$HOME/.docker/cli-plugins"
+    ln -sf "$plugin" "$HOME/.docker/cli-plugins/docker-compose"
+}
+
+have_images() {
+    local name
+    for name in $(.venv/bin/python -m deploy.images.standin --list); do
+        docker image inspect "$name" > /dev/null 2>&1 && continue
+        timeout 300 docker pull --quiet "$name" > /dev/null 2>&1 && continue
+        say "$name cannot be pulled: building a stand-in"
+        .venv/bin/python -m deploy.images.standin "$name"
+    done
+}
+
+engine_answers || { install_engine && start_engine; } || exit $UNAVAILABLE
+have_compose || exit $UNAVAILABLE
+docker buildx version > /dev/null 2>&1 || export DOCKER_BUILDKIT=0 # the classic builder, where the other is missing
+have_images
+"$@"

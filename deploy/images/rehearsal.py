@@ -27,6 +27,7 @@ from deploy.local.ports import Claims, defaults
 
 PROJECT = "order-pipeline-rehearsal"
 IMAGE = "order-pipeline:local"
+BASE = "python:3.11-slim-bookworm"
 WORKERS = 4
 ORDERS_POSTED = 1000
 KILLED_AFTER = 250
@@ -123,11 +124,10 @@ def build(docker: Docker) -> None:
     docker.compose("build")
     facts = docker.facts(IMAGE)
     kind = " on a stand-in base" if "order-pipeline.standin" in (facts["Config"]["Labels"] or {}) else ""
-    own = sum(int(each) for each in docker.run("history", "--human=false", "--format", "{{.Size}}", IMAGE).split()[:-1])
-    say(
-        f"{IMAGE}{kind} built in {time.monotonic() - began:.0f} s: {megabytes(facts['Size'])},"
-        f" of these {megabytes(own)} ours"
-    )
+    size = int(facts["Size"])
+    base = docker.run("images", "--quiet", BASE).split()
+    ours = f", of these {megabytes(size - int(docker.facts(base[0])['Size']))} ours" if base else ""
+    say(f"{IMAGE}{kind} built in {time.monotonic() - began:.0f} s: {megabytes(size)}{ours}")
 
 
 def start(docker: Docker) -> None:

@@ -20,6 +20,7 @@ DOCUMENTS = (
     "docs/runbook.md",
     "docs/monitoring.md",
     "docs/connect.md",
+    "docs/containers.md",
     "docs/glossary.md",
 )
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")

@@ -34,9 +34,12 @@ class CorruptError(PipelineError):
     exit_code = ExitCode.UNAVAILABLE
 
 
-def cached(folder: Path | None = None, *, sets: Iterable[str] = ()) -> "Jars":
-    """Return the cache as it is, for commands that only need to know the paths. `sets`: beyond what every stack has."""
-    return Jars(folder or default_cache(), locked(), {name: locked(name) for name in sets})
+def cached(folder: Path | None = None, *, sets: Iterable[str] = (), servers: bool = True) -> "Jars":
+    """Return the cache as it is, for commands that only need to know the paths.
+
+    `sets`: beyond what every stack has; without `servers`, instead of that.
+    """
+    return Jars(folder or default_cache(), locked() if servers else (), {name: locked(name) for name in sets})
 
 
 def default_cache() -> Path:
@@ -98,12 +101,18 @@ class Jars:
         return False
 
 
-def ensure(*, open_progress: OpenProgress = no_progress, folder: Path | None = None, sets: Iterable[str] = ()) -> Jars:
-    """Return the cache after fetching what it lacks: under a second when it lacks nothing.
+def ensure(
+    *,
+    open_progress: OpenProgress = no_progress,
+    folder: Path | None = None,
+    sets: Iterable[str] = (),
+    servers: bool = True,
+) -> Jars:
+    """Return the cache after fetching what it lacks: under a second when it lacks nothing. Arguments as of `cached`.
 
     Raise `DownloadError` when a file cannot be had, `CorruptError` when it is not the one that the lock names.
     """
-    jars = cached(folder, sets=sets)
+    jars = cached(folder, sets=sets, servers=servers)
     if not jars.missing():
         return jars
     with _alone_in(jars.folder):

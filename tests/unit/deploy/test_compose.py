@@ -8,14 +8,20 @@ import pytest
 from common.config import PREFIX
 from deploy.images.make_secrets import FOLDER, HOLDERS, make
 from deploy.images.standin.__main__ import SERVERS
-from deploy.local import kafka
-from tests.compose import compose, environment, services
+from deploy.local import connect, kafka
+from tests.compose import FILE, compose, environment, services
 from tests.unit.test_env_example import FIELDS
 
 LIMIT_MIB = 2048
 OURS = {name for name, service in services().items() if service["image"] == "order-pipeline:local"}
 DEFAULT = {name for name, service in services().items() if "profiles" not in service}
 LASTING = {name for name, service in services().items() if service.get("restart") == "unless-stopped"}
+SETTING = re.compile(r"^([a-z.]+)=(.*)$", flags=re.MULTILINE)
+AT_ADDRESSES = {
+    *("bootstrap.servers", "listeners", "rest.advertised.host.name", "plugin.path", "group.id"),
+    *("config.storage.topic", "offset.storage.topic", "status.storage.topic"),
+    *("config.providers.file.param.allowed.paths", "offset.flush.interval.ms"),
+}
 OF_THIS_MACHINE = {"node.id", "controller.quorum.voters", "listeners", "advertised.listeners", "log.dirs"}
 
 
@@ -109,7 +115,7 @@ def test_services_wait_for_provisioning() -> None:
 
 
 def test_broker_has_the_settings_of_the_local_stack() -> None:
-    local = dict(re.findall(r"^([a-z.]+)=(.*)$", kafka._SETTINGS, flags=re.MULTILINE))
+    local = dict(SETTING.findall(kafka._SETTINGS))
     given = {
         name.removeprefix("KAFKA_").lower().replace("_", "."): value for name, value in environment("kafka").items()
     }
@@ -117,6 +123,13 @@ def test_broker_has_the_settings_of_the_local_stack() -> None:
     assert {name: given.get(name) for name in local if name not in OF_THIS_MACHINE} == {
         name: value for name, value in local.items() if name not in OF_THIS_MACHINE
     }
+
+
+def test_connect_has_the_settings_of_the_local_stack() -> None:
+    given = dict(SETTING.findall((FILE.parent / "deploy/images/connect.properties").read_text(encoding="utf-8")))
+    local = dict(SETTING.findall(connect._SETTINGS))
+    assert given.keys() == local.keys()
+    assert {name for name in local if given[name] != local[name]} <= AT_ADDRESSES
 
 
 def test_each_container_sees_its_own_passwords_alone() -> None:

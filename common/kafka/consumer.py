@@ -101,14 +101,14 @@ class GroupConsumer:
     def seek(self, positions: Mapping[Partition, int]) -> bool:
         """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
 
-        After True, `moved` is False until the next change, whatever was prefetched is gone, and what is owned is
+        After True, `moved` is False until the next change, whatever was prefetched is gone, and these partitions are
         fetched, unless it is held.
         """
         self.moved = False
         if not self._seek_all(positions):
             return False
         self._consumer.pause(topic_partitions(self.held & self.owned))
-        self._consumer.resume(topic_partitions(self.owned - self.held))
+        self._consumer.resume(topic_partitions(positions.keys() - self.held))
         # A resumed partition waits for the fetcher's next round, half a second; a seek wakes it.
         if not self._seek_all(positions):
             return False

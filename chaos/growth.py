@@ -71,9 +71,13 @@ class Growth:
         self.samples.setdefault((life, what), []).append(value)
 
 
-def long_lived(samples: Samples) -> int:
-    """Return how many series are long enough to be judged."""
-    return sum(len(series) >= SAMPLES_MIN for series in samples.values())
+def curves(samples: Samples) -> dict[str, list[float]]:
+    """Return the series that are long enough to be judged, under the name of what was measured."""
+    return {
+        f"{_name(life)}, {what}": [round(value, 1) for value in series]
+        for (life, what), series in samples.items()
+        if len(series) >= SAMPLES_MIN
+    }
 
 
 def grown(samples: Samples) -> list[str]:
@@ -83,7 +87,7 @@ def grown(samples: Samples) -> list[str]:
         first, last = thirds(series)
         factor, more = ALLOWED[what]
         if len(series) >= SAMPLES_MIN and last > factor * first + more:
-            found.append(f"{life.name}{f' (pid {life.pid})' if life.pid else ''}: {first:.0f} {what}, then {last:.0f}")
+            found.append(f"{_name(life)}: {first:.0f} {what}, then {last:.0f}")
     return found
 
 
@@ -91,3 +95,7 @@ def thirds(series: Sequence[float]) -> tuple[float, float]:
     """Return the medians of the first and the last third."""
     third = max(1, len(series) // 3)
     return median(series[:third]), median(series[-third:])
+
+
+def _name(life: Life) -> str:
+    return f"{life.name} (pid {life.pid})" if life.pid else life.name

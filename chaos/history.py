@@ -63,6 +63,8 @@ class Run:
     """How long readers were held up by the open transaction that the kill left."""
     paths: Mapping[str, int] = field(default_factory=dict)
     """Recovery path -> how often it was taken."""
+    curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """What was measured of what lives long -> one value a minute."""
     conditions: Conditions
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from chaos.battle import Battle, open_battle
 from chaos.checker.errors import StoreDownError
 from chaos.faults import FAULTS
-from chaos.growth import EVERY_SECONDS, Growth, Life, grown, long_lived
+from chaos.growth import EVERY_SECONDS, Growth, Life, curves, grown, thirds
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import VoidRunError
 from chaos.paths import REQUIRED
@@ -46,7 +46,7 @@ class _Sum:
     rules: dict[str, tuple[int, int]] = field(default_factory=dict)
     culprits: list[str] = field(default_factory=list)
     voids: list[str] = field(default_factory=list)
-    measured: int = 0
+    curves: dict[str, list[float]] = field(default_factory=dict)
 
     def add_rules(self, rules: Mapping[str, tuple[int, int]]) -> None:
         for rule, (judged, broken) in rules.items():
@@ -58,7 +58,7 @@ class _Sum:
         yield from (f"M2: the recovery path '{path}' was never taken" for path in REQUIRED if not self.paths[path])
         if len(self.voids) > VOIDS_MAX * (len(self.faults) + len(self.voids)):
             yield f"{len(self.voids)} faults did not take place: {self.voids[0]}"
-        if not self.measured:
+        if not self.curves:
             yield "nothing lived long enough for its growth to be judged"
 
 
@@ -90,6 +90,7 @@ def soak(ground: Ground, *, seed: int, hours: float, report: Callable[[str], Non
         rules=total.rules,
         culprits=[*total.culprits, *voids],
         paths=dict(total.paths),
+        curves=total.curves,
         conditions=conditions,
     )
 
@@ -104,7 +105,8 @@ def _round(ground: Ground, seed: int, number: int, seconds: float, total: _Sum, 
             told = battle.fight(plan, seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report)
         judgement, complaints = battle.judge(report=report, minutes=True)
         found = [*culprits_of(judgement), *complaints, *grown(growth.samples)]
-        total.measured += long_lived(growth.samples)
+        lives = curves(growth.samples)
+        total.curves |= {f"round {number}, {what}": series for what, series in lives.items()}
         total.orders.update({**told, **judgement.counts})
         total.paths.update(battle.paths(judgement))
         total.add_rules(rules_of(judgement))
@@ -118,6 +120,9 @@ def _round(ground: Ground, seed: int, number: int, seconds: float, total: _Sum, 
         f"round {number}: {judgement.counts['orders']:,} orders, {len(battle.course.faults)} faults,"
         f" {len(battle.course.voids)} found no moment, {'sound' if not found else found[0]}"
     )
+    for what, series in lives.items():
+        first, last = thirds(series)
+        report(f"  {what}: {first:.0f}, then {last:.0f}")
 
 
 def _lives(battle: Battle) -> list[Life]:

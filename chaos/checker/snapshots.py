@@ -62,6 +62,7 @@ def snapshot_line(snapshot: Snapshot) -> str:
 
 
 def read_snapshots(paths: Sequence[Path]) -> tuple[Snapshot, ...]:
-    """Return the snapshots, in the order in which they were taken."""
-    lines = (json.loads(line) for path in paths for line in path.read_text(encoding="utf-8").splitlines())
-    return tuple(Snapshot(line["t"], tuple(Stock(*row) for row in line["stock"])) for line in lines)
+    """Return the snapshots, in the order in which they were taken; half of one that is being written is none yet."""
+    lines = (line for path in paths for line in path.read_text(encoding="utf-8").splitlines(keepends=True))
+    taken = (json.loads(line) for line in lines if line.endswith("\n"))
+    return tuple(Snapshot(each["t"], tuple(Stock(*row) for row in each["stock"])) for each in taken)

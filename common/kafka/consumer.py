@@ -101,20 +101,17 @@ class GroupConsumer:
     def seek(self, positions: Mapping[Partition, int]) -> bool:
         """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
 
-        After True, `moved` is False until the next change, whatever was prefetched is gone, and what is owned is
+        After True, `moved` is False until the next change, whatever was prefetched is gone, and these partitions are
         fetched, unless it is held.
         """
-        deadline = time.monotonic() + SEEK_SECONDS
         self.moved = False
-        for partition, offset in positions.items():
-            while not self._seek(partition, offset):
-                # A partition becomes seekable a moment after its assignment; polling would run callbacks on records.
-                if self.moved or time.monotonic() > deadline:
-                    self.moved = True
-                    return False
-                time.sleep(0.005)
+        if not self._seek_all(positions):
+            return False
         self._consumer.pause(topic_partitions(self.held & self.owned))
-        self._consumer.resume(topic_partitions(self.owned - self.held))
+        self._consumer.resume(topic_partitions(positions.keys() - self.held))
+        # A resumed partition waits for the fetcher's next round, half a second; a seek wakes it.
+        if not self._seek_all(positions):
+            return False
         self._paused = False
         self._lag.rewound(self.owned)
         return not self.moved
@@ -154,6 +151,17 @@ class GroupConsumer:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
         self._consumer.close()
         self._lag.rewound(())
+
+    def _seek_all(self, positions: Mapping[Partition, int]) -> bool:
+        deadline = time.monotonic() + SEEK_SECONDS
+        for partition, offset in positions.items():
+            while not self._seek(partition, offset):
+                # A partition becomes seekable a moment after its assignment; polling would run callbacks on records.
+                if self.moved or time.monotonic() > deadline:
+                    self.moved = True
+                    return False
+                time.sleep(0.005)
+        return True
 
     def _seek(self, partition: Partition, offset: int) -> bool:
         try:

@@ -126,7 +126,7 @@ class InventoryStep:
         if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
             raise FatalError(
                 f"the group's offsets lie before what is answered: {told}",
-                cure="set the group forward again; if orders shall be told once more, see the runbook",
+                cure="restart the group's broker: its log has the right ones; if somebody set it back, see the runbook",
             )
         raise Busy(f"old committed offsets: {told}")
 

@@ -148,7 +148,8 @@ class WindowsStep:
         if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
             raise FatalError(
                 f"the group's offsets lie before what is published: {told}",
-                cure="set the group forward again, or see docs/runbook.md, counting minutes anew",
+                cure="restart the group's broker: its log has the right ones; or see docs/runbook.md,"
+                " counting minutes anew",
             )
         raise Busy(f"old committed offsets: {told}")
 

@@ -90,6 +90,13 @@ def test_a_snapshot_is_read_back(tmp_path: Path) -> None:
     assert read_snapshots([tmp_path / "snapshots"]) == snapshots
 
 
+def test_half_a_snapshot_is_none_yet(tmp_path: Path) -> None:
+    whole = snapshot_line(Snapshot(1.5, (Stock("tea", 10, 8, 2),)))
+    (tmp_path / "snapshots").write_text(whole + whole[:20], encoding="utf-8")
+
+    assert read_snapshots([tmp_path / "snapshots"]) == (Snapshot(1.5, (Stock("tea", 10, 8, 2),)),)
+
+
 LOG = """{"event": "worker.started", "url": "postgresql://inventory_rw@127.0.0.1:5432/pipeline"}
 {"event": "order.failed", "user": "ada@shop.example", "also": "bob@shop.example"}
 {"event": "settings.read", "password": "hunter2+"}

@@ -2,7 +2,7 @@
 
 import pytest
 
-from chaos.growth import SAMPLES_MIN, Life, grown, long_lived, thirds
+from chaos.growth import SAMPLES_MIN, Life, curves, grown, thirds
 
 WORKER = Life("inventory 1", 42)
 
@@ -29,8 +29,13 @@ def test_what_wavers_is_not(what: str) -> None:
 def test_a_short_life_is_not_judged() -> None:
     samples = {(WORKER, "megabytes"): [10.0] * (SAMPLES_MIN - 2) + [1000.0]}
     assert not grown(samples)
-    assert not long_lived(samples)
+    assert not curves(samples)
 
 
 def test_one_peak_does_not_count() -> None:
     assert thirds([1, 1, 1, 5, 5, 5, 2, 900, 2]) == (1, 2)
+
+
+def test_curves_are_told_by_name() -> None:
+    series = [100.04] * SAMPLES_MIN
+    assert curves({(WORKER, "megabytes"): series}) == {"inventory 1 (pid 42), megabytes": [100.0] * SAMPLES_MIN}

@@ -171,7 +171,7 @@ DEFECTS: tuple[tuple[Defect, set[str], int, Callable[[Scenario], Scenario]], ...
     (no_rewind_after_a_failed_transaction, {"L1"}, 100, anywhere),
     (producer_reused_after_an_unsure_end, {"S5", "S8"}, 400, where_requests_come_late),
     (taint_ignored, {"S5", "S8"}, 400, where_requests_come_late),
-    (group_metadata_taken_at_start, {"S5"}, 400, where_processes_freeze),
+    (group_metadata_taken_at_start, {"S5", "S11"}, 400, where_processes_freeze),
     (offset_of_the_last_record_committed, {"L1", "S5"}, 100, anywhere),
     (pending_offsets_overlooked, {"S5", "S11"}, 100, anywhere),
     (rewound_to_what_is_remembered_instead_of_what_is_committed, {"S5"}, 400, where_requests_come_late),

@@ -217,7 +217,7 @@ class Scene:
         kept = self._lane.kept(SERVICE_OF[point.service])
         if point.way is Way.RECYCLE:
             self._lane.replace(kept, graceful=True, PIPELINE_HTTP_REQUESTS_MAX=RECYCLE_AFTER)
-            self._lane.wait(lambda: kept.ready, "the API ready")
+        self._lane.wait_ready(kept)  # whoever the run before replaced may still be on its way, deaf to a stop
         arm = Arm(point=str(point), action=Act.KILL, hit=point.hit)
         self._lane.arm(arm)
         self._reach(point, kept, found)

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from common.errors import Busy, ConfigError, ExitCode, PipelineError
 from common.log import get_logger
+from common.memory import give_freed_memory_back
 
 log = get_logger()
 
@@ -20,6 +21,7 @@ def run_process(body: Callable[[], None]) -> NoReturn:
     may not be configured yet. Anything unforeseen keeps its traceback: it is a bug, and a restart takes up the same
     records.
     """
+    give_freed_memory_back()
     code = _run(body)
     logging.shutdown()
     sys.stdout.flush()

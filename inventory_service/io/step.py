@@ -12,13 +12,14 @@ import psycopg
 import uuid_utils
 
 from common import failpoints, metrics
-from common.errors import Busy, FatalError, Poison, Undecodable
+from common.errors import Poison, Undecodable
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed
 from common.events.orders import OrderCreated
 from common.kafka.dead_letter import dead_letter
 from common.kafka.loop_core import next_offsets
+from common.kafka.offset_proof import OffsetProof
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Quarantine
 from common.log import get_logger
 from common.postgres.connection import HotConnection
@@ -31,8 +32,6 @@ from inventory_service.io.decision_store import NewDecision
 
 STARTS_TO_NARROW = 3
 STARTS_TO_QUARANTINE = 6
-OLD_OFFSETS_SECONDS_MAX = 60.0
-"""So long a broker may answer old offsets while it loads them; then somebody set the group back."""
 
 log = get_logger()
 
@@ -48,8 +47,10 @@ class InventoryStep:
         self._failed_topic = INVENTORY_FAILED.within(namespace)
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
         self._begun: set[Partition] = set()
-        self._unproven: Mapping[Partition, CommitPoint] = {}
-        self._behind_since: float | None = None
+        self._proof = OffsetProof(
+            done="answered",
+            cure="restart the group's broker: its log has the right ones; if somebody set it back, see the runbook",
+        )
         self._tally: Counter[str | None] = Counter()  # orders decided now, by reason
 
     @property
@@ -92,7 +93,7 @@ class InventoryStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget the batch in hand; before the next one is decided, these offsets are to be proven."""
         self._tally.clear()
-        self._unproven = stable
+        self._proof.demand(stable)
 
     def ready(self) -> bool:
         """Return True if PostgreSQL answers."""
@@ -107,28 +108,16 @@ class InventoryStep:
             log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
 
     def _prove_offsets(self) -> None:
-        """Compare the offsets that the group stands at with what is known to be answered.
+        self._proof.give(self._behind)
 
-        While a broker loads its groups a second time it may answer offsets that are long overtaken; whoever believed
-        them would tell every decided order again. Raises Busy, so that they are read again, and FatalError if they stay
-        behind: then the group was set back, and a person says whether that is meant.
-        """
-        if not self._unproven:
-            return
-        answered = rerun(lambda connection: progress_store.answered(connection, self._unproven), self._connection)
-        behind = {at: point.offset for at, point in self._unproven.items() if point.offset < answered.get(at, 0)}
-        if not behind:
-            self._unproven, self._behind_since = {}, None
-            return
-        told = ", ".join(f"{at.topic}[{at.number}] at {behind[at]} of {answered[at]}" for at in sorted(behind))
-        now = time.monotonic()
-        self._behind_since = self._behind_since or now
-        if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
-            raise FatalError(
-                f"the group's offsets lie before what is answered: {told}",
-                cure="restart the group's broker: its log has the right ones; if somebody set it back, see the runbook",
-            )
-        raise Busy(f"old committed offsets: {told}")
+    def _behind(self, stable: Mapping[Partition, CommitPoint]) -> dict[Partition, str]:
+        """Return where the group stands behind what is answered. Raises Busy."""
+        answered = rerun(lambda connection: progress_store.answered(connection, stable), self._connection)
+        return {
+            at: f"at {point.offset} of {answered[at]}"
+            for at, point in stable.items()
+            if point.offset < answered.get(at, 0)
+        }
 
     def _note_progress(self, plan: Plan) -> None:
         try:

@@ -5,16 +5,16 @@ together with the offsets. A crash before it loses memory alone: the same record
 behind it is none: what was published is below the committed `p`, or in a window that ended at or before `e`.
 """
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from common import failpoints, metrics
-from common.errors import Busy, FatalError, Undecodable
+from common.errors import FatalError, Undecodable
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.volume import VolumePartial, minute_name
 from common.kafka.dead_letter import dead_letter
+from common.kafka.offset_proof import OffsetProof
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, dead_letter_topic
@@ -27,8 +27,6 @@ AHEAD_MS_MAX = 3_600_000
 """How far clocks may differ: an order that was decided earlier than this before it was placed holds no time to count
 by. It would keep its window, and with it the committed offset, open until that time comes."""
 _YEAR_9999_MS = 253_402_300_800_000
-OLD_OFFSETS_SECONDS_MAX = 60.0
-"""So long a broker may answer old offsets while it loads them; then somebody set the group back."""
 
 log = get_logger()
 
@@ -54,9 +52,12 @@ class WindowsStep:
         self._patience = patience
         self._now_ms = now_ms
         self._newest_partials = newest_partials
-        self._unproven: Mapping[Partition, CommitPoint] = {}
+        self._proof = OffsetProof(
+            done="published",
+            cure="restart the group's broker: its log has the right ones; or see docs/runbook.md,"
+            " counting minutes anew",
+        )
         self._published: Mapping[Partition, proof.Published] = {}
-        self._behind_since: float | None = None
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._partials_topic = METRICS_PARTIALS.within(namespace)
         self._letter_topics = {
@@ -117,7 +118,7 @@ class WindowsStep:
         """
         now_ms = self._now_ms()
         self._letters.clear()
-        self._unproven = stable
+        self._proof.demand(stable)
         try:
             self._windows = {
                 partition: Windows(partition, point, self._patience, now_ms) for partition, point in stable.items()
@@ -130,28 +131,15 @@ class WindowsStep:
         return True
 
     def _prove_offsets(self) -> None:
-        """Compare where the group stands with what is published, once after each rewind.
+        self._proof.give(self._behind)
 
-        Raises Busy, so that the offsets are read again, and FatalError if they stay behind: then the group was set
-        back, and a person says whether that is meant.
-        """
-        if not self._unproven:
-            return
+    def _behind(self, stable: Mapping[Partition, CommitPoint]) -> Mapping[Partition, str]:
+        """Return where the group stands behind what is published; that is read once, until nothing is behind it."""
         self._published = self._published or proof.published(self._newest_partials())
-        behind = proof.behind(self._unproven, self._published)
+        behind = proof.behind(stable, self._published)
         if not behind:
-            self._unproven, self._published, self._behind_since = {}, {}, None
-            return
-        told = ", ".join(f"{at.topic}[{at.number}] {behind[at]}" for at in sorted(behind))
-        now = time.monotonic()
-        self._behind_since = self._behind_since or now
-        if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
-            raise FatalError(
-                f"the group's offsets lie before what is published: {told}",
-                cure="restart the group's broker: its log has the right ones; or see docs/runbook.md,"
-                " counting minutes anew",
-            )
-        raise Busy(f"old committed offsets: {told}")
+            self._published = {}
+        return behind
 
     def _count(self, batch: Sequence[InputRecord], now_ms: int) -> None:
         for record in batch:

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from common.config import PostgresSettings
 from common.errors import Busy, FatalError, Poison
+from common.kafka import offset_proof
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
 from common.postgres.connection import hot_connection
 from inventory_service.core.replay import Arrival
@@ -49,12 +50,12 @@ def test_worker_ends_if_the_group_stays_behind_what_is_answered(
     step: InventoryStep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(inventory_step, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(offset_proof, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(inventory_step, "rerun", lambda _work, _connection: {INPUT: 9})
     step.reset({INPUT: CommitPoint(3)})
     with pytest.raises(Busy, match=r"blue\.orders\.created\[3\] at 3 of 9"):
         step.decide(records(b""))
-    now += inventory_step.OLD_OFFSETS_SECONDS_MAX + 1
+    now += offset_proof.OLD_OFFSETS_SECONDS_MAX + 1
     with pytest.raises(FatalError, match="lie before what is answered"):
         step.decide(records(b""))
 

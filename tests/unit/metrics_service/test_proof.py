@@ -7,10 +7,10 @@ import pytest
 
 from common.errors import Busy, FatalError
 from common.events.volume import MINUTE_MS, VolumePartial
+from common.kafka import offset_proof
 from common.kafka.records import CommitPoint, Partition
 from metrics_service.core.proof import behind, published
 from metrics_service.core.windows import Patience, Progress
-from metrics_service.io import windows_step
 from metrics_service.io.windows_step import WindowsStep
 from tests.unit.metrics_service.test_counting import CODEC
 
@@ -77,7 +77,7 @@ def test_nothing_is_counted_on_old_offsets__and_the_topic_is_read_once_until_the
 
 
 def test_offsets_that_stay_behind_end_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows_step, "OLD_OFFSETS_SECONDS_MAX", -1.0)
+    monkeypatch.setattr(offset_proof, "OLD_OFFSETS_SECONDS_MAX", -1.0)
     counting = step(Topic(IN_TIME))
     counting.reset({AT: CommitPoint(0)})
     with pytest.raises(FatalError, match="before what is published") as refused:

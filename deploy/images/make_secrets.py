@@ -19,14 +19,15 @@ PROVISION = "provision"
 """Sets all of these passwords, so it holds all."""
 HOLDERS: Mapping[str, tuple[str, ...]] = {
     PROVISION: (SUPERUSER, REGISTRY, *(role.name for role in ROLES)),
-    "postgres": (SUPERUSER, REGISTRY),
+    "postgres": (SUPERUSER,),
     "registry": (REGISTRY,),
     "order": ("order_rw",),
     "inventory": ("inventory_rw",),
     "notification": ("notification_rw",),
     "connect": ("connect_rw",),
     "reader": ("reader",),
-    "tools": ("checker", "stock_admin"),
+    "tools": ("checker",),
+    "stock": ("stock_admin",),
 }
 """Container -> the files it gets. `docker compose config` shows the volumes by the same names."""
 PROPERTIES: Mapping[str, tuple[str, str]] = {

@@ -7,6 +7,7 @@ not touched; what it starts is gone at the end, however that comes.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,11 +28,13 @@ from deploy.local.ports import Claims, defaults
 
 PROJECT = "order-pipeline-rehearsal"
 IMAGE = "order-pipeline:local"
-BASE = "python:3.11-slim-bookworm"
 WORKERS = 4
+KILLED = 137
+"""The exit code that Docker gives for SIGKILL."""
 ORDERS_POSTED = 1000
 KILLED_AFTER = 250
 OUTCOME_SECONDS_MAX = 90.0
+READY_SECONDS_MAX = 300
 POLL_SECONDS = 0.1
 SHELVES = (
     "INSERT INTO inventory.stock SELECT 'sku-' || lpad(n::text, 3, '0'), 1500, 1500 FROM generate_series(0, 39) AS n"
@@ -54,7 +57,7 @@ def main() -> None:
         place_demo_orders(Api(api_port))
         scale(docker)
         kill_in_mid_work(docker, api_port)
-        prove(docker)
+        prove(docker, orders=len(ORDERS) + ORDERS_POSTED)
     say("nothing is left of it")
 
 
@@ -83,6 +86,10 @@ class Docker:
             raise RehearsalError(f"docker {' '.join(arguments)} ended with {done.returncode}{said}")
         return done.stdout or ""
 
+    def up(self, *arguments: str) -> None:
+        """Start what does not run, and return once all are ready."""
+        self.compose("up", "--detach", "--no-build", "--wait", "--wait-timeout", str(READY_SECONDS_MAX), *arguments)
+
     def containers(self, service: str = "") -> list[str]:
         """Return the ids of the running containers, of one service or of all."""
         return self.compose("ps", "--quiet", *([service] if service else [])).split()
@@ -101,7 +108,7 @@ def project() -> Iterator[tuple[Docker, int]]:
         remove(docker)
         try:
             yield docker, port
-        except RehearsalError:
+        except PipelineError:
             say("its containers' last words:")
             docker.compose("logs", "--tail", "8", shown=True)
             raise
@@ -124,20 +131,29 @@ def build(docker: Docker) -> None:
     docker.compose("build")
     facts = docker.facts(IMAGE)
     kind = " on a stand-in base" if "order-pipeline.standin" in (facts["Config"]["Labels"] or {}) else ""
-    size = int(facts["Size"])
-    base = docker.run("images", "--quiet", BASE).split()
-    ours = f", of these {megabytes(size - int(docker.facts(base[0])['Size']))} ours" if base else ""
-    say(f"{IMAGE}{kind} built in {time.monotonic() - began:.0f} s: {megabytes(size)}{ours}")
+    say(f"{IMAGE}{kind} built in {time.monotonic() - began:.0f} s")
+    for image in sorted({IMAGE, *docker.compose("config", "--images").split()}):
+        say(f"    {megabytes(int(docker.facts(image)['Size']))} {image}")
 
 
 def start(docker: Docker) -> None:
     """Start everything, and say how long that takes and how much memory it needs."""
     began = time.monotonic()
-    docker.compose("up", "--detach", "--wait", "--no-build")
+    docker.up()
     say(f"ready after {time.monotonic() - began:.1f} s")
-    lines = docker.run("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *docker.containers())
-    for line in sorted(lines.splitlines()):
+    tell_memory(docker)
+
+
+def tell_memory(docker: Docker) -> None:
+    """Say how much memory each container holds and how much all of them; expect that none had to be ended for it."""
+    lines = docker.run("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *docker.containers()).splitlines()
+    for line in sorted(lines):
         say(f"    {line.removeprefix(f'{PROJECT}-')}")
+    for container in docker.containers():
+        facts = docker.facts(container)
+        expect(not facts["State"]["OOMKilled"], f"{facts['Name']} ran out of memory")
+        expect(facts["RestartCount"] == 0, f"{facts['Name']} ended {facts['RestartCount']} times")
+    say(f"    {sum(mebibytes(line.split()[1]) for line in lines):.0f} MiB in all")
 
 
 def inspect(docker: Docker) -> None:
@@ -152,13 +168,13 @@ def inspect(docker: Docker) -> None:
             expect(host["ReadonlyRootfs"], f"{name} can write into itself")
     one = docker.containers("provision") or docker.compose("ps", "--all", "--quiet", "provision").split()
     expect(len(one) == 1, "provision ran in one container")
-    volumes = docker.run("volume", "inspect", "--format", "{{.Mountpoint}}", f"{PROJECT}_secrets-provision").strip()
     told = docker.run("history", "--no-trunc", IMAGE) + json.dumps([docker.facts(IMAGE)])
     told += "".join(json.dumps(docker.facts(each)) for each in docker.containers())
-    passwords = [Path(volumes, name) for name in HOLDERS["provision"]]
-    readable = [path.read_text(encoding="utf-8") for path in passwords if os.access(path, os.R_OK)]
-    expect(not any(password in told for password in readable), "a password stands in a layer or a container's settings")
-    say(f"nobody is root, nothing of ours is writable, none of {len(readable)} passwords is told")
+    read_all = "for each in /run/secrets/*; do cat $each; echo; done"
+    passwords = docker.compose("run", "--rm", "-T", "--no-deps", "provision", "sh", "-c", read_all).split()
+    expect(len(passwords) == len(HOLDERS["provision"]), "each password can be looked for")
+    expect(not any(password in told for password in passwords), "a password stands in a layer or a setting")
+    say(f"nobody is root, nothing of ours is writable, none of {len(passwords)} passwords is told")
 
 
 def place_demo_orders(api: Api) -> None:
@@ -177,7 +193,7 @@ def place_demo_orders(api: Api) -> None:
 
 def scale(docker: Docker) -> None:
     """Have more workers; each has a slot of its own."""
-    docker.compose("up", "--detach", "--wait", "--no-build", "--scale", f"inventory={WORKERS}")
+    docker.up("--scale", f"inventory={WORKERS}")
     taken = slots(docker)
     expect(sorted(taken.values()) == list(range(WORKERS)), f"slots are {taken}")
     say(f"{WORKERS} inventory workers in slots {', '.join(map(str, sorted(taken.values())))}")
@@ -188,17 +204,22 @@ def kill_in_mid_work(docker: Docker, api_port: int) -> None:
     docker.compose("exec", "-T", "postgres", "psql", "--username", "postgres", "--quiet", "-c", SHELVES, "pipeline")
     before = slots(docker)
     victim = next(iter(before))
-    tally, seconds = posting(api_port, at=KILLED_AFTER, then=lambda: docker.run("kill", "--signal", "KILL", victim))
-    say(f"{tally.orders} orders posted in {seconds:.1f} s; slot {before[victim]} got SIGKILL after {KILLED_AFTER}")
+    tally = posting(api_port, at=KILLED_AFTER, then=lambda: docker.run("kill", "--signal", "KILL", victim))
+    expect(docker.facts(victim)["State"]["ExitCode"] == KILLED, "the worker was killed")
+    say(
+        f"{tally.orders} orders posted in {tally.seconds:.1f} s; slot {before[victim]} got SIGKILL after {KILLED_AFTER}"
+    )
     # Docker takes its own kill for our wish and does not restart: the others have taken over meanwhile.
-    docker.compose("up", "--detach", "--wait", "--no-build", "--scale", f"inventory={WORKERS}")
+    docker.up("--scale", f"inventory={WORKERS}")
     after = slots(docker)
     expect(sorted(after.values()) == list(range(WORKERS)), f"slots are {after}")
-    say(f"its container is back in slot {after.get(victim, before[victim])}")
+    expect(victim in after, "its container is back")
+    say(f"its container is back in slot {after[victim]}")
+    tell_memory(docker)
 
 
-def posting(api_port: int, *, at: int, then: Callable[[], object]) -> tuple[Tally, float]:
-    """Post the orders; once `at` are through, do something to the pipeline."""
+def posting(api_port: int, *, at: int, then: Callable[[], object]) -> Tally:
+    """Post the orders; once `at` are through, do something to the pipeline while the others come in."""
     with tempfile.TemporaryDirectory() as folder:
         load = HttpLoad(f"http://{LOOPBACK}:{api_port}", Path(folder) / "history.jsonl")
         found: list[Tally] = []
@@ -208,18 +229,23 @@ def posting(api_port: int, *, at: int, then: Callable[[], object]) -> tuple[Tall
         try:
             wait_for(lambda: load.done >= at or not thread.is_alive(), f"{at} orders are through")
             then()
+            expect(thread.is_alive(), "orders were still coming in")
         except BaseException:
             load.stop.set()
             raise
         finally:
             thread.join()
     expect(len(found) == 1, "the load ended")
-    return found[0], found[0].seconds
+    return found[0]
 
 
-def prove(docker: Docker) -> None:
-    """Have the books judged, from inside the network."""
-    docker.compose("run", "--rm", "pipeline", "verify", "--wait", "120", shown=True)
+def prove(docker: Docker, *, orders: int) -> None:
+    """Have the books judged from inside the network, on so many orders at least."""
+    verify = ("run", "--rm", "-T", "pipeline", "verify", "--wait", "120")
+    docker.compose(*verify, shown=True)
+    counts = json.loads(docker.compose(*verify, "--json"))["counts"]
+    expect(counts["orders"] >= orders, f"the books are those of {counts['orders']} orders instead of {orders}")
+    expect(not counts["dead_letters"], f"{counts['dead_letters']} dead letters")
 
 
 def slots(docker: Docker) -> dict[str, int]:
@@ -246,6 +272,12 @@ def expect(true: bool, otherwise: str) -> None:  # noqa: FBT001 - as an assert t
         raise RehearsalError(otherwise)
 
 
+def mebibytes(told: str) -> float:
+    """Return what `docker stats` writes as 12.3MiB or 1.2GiB."""
+    units = {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024}
+    return float(told[:-3]) * units[told[-3:]]
+
+
 def megabytes(size_bytes: int) -> str:
     """Return a size for eyes."""
     return f"{size_bytes / 1e6:.0f} MB"
@@ -261,6 +293,7 @@ def run(arguments: Sequence[str]) -> int:
     if arguments:
         sys.stderr.write("usage: python -m deploy.images.rehearsal\n")
         return ExitCode.USAGE
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all is taken down
     try:
         main()
     except PipelineError as error:

@@ -4,8 +4,9 @@
 #     deploy/images/with-engine.sh COMMAND [ARGUMENT ...]
 #
 # What the machine has is used as it is. What it lacks is installed (Debian, as root: its package docker.io) or built
-# (Compose from its Go module); images that cannot be pulled are built as stand-ins (standin/README.md). An engine that
-# was started here ends with the command. Exit code 69: no engine can be had, and nothing was run.
+# (Compose from its Go module). An engine that is started here has its own data and ends with the command; in it, images
+# that cannot be pulled are built as stand-ins (standin/README.md). An engine that ran before gets none: its other users
+# would take them for the real ones. Exit code 69: no engine can be had, and nothing was run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -34,15 +35,16 @@ install_engine() {
         return 1
     fi
     say "installing Docker's engine from Debian's packages"
-    quietly apt-get update
+    quietly apt-get update || return 1
     DEBIAN_FRONTEND=noninteractive quietly apt-get install -y --no-install-recommends docker.io iptables
 }
 
 start_engine() { # one of our own: its data, its socket, its end
+    engine_answers && return # the package may have started one
     say "starting an engine"
     mkdir -p "$ENGINE"
-    dockerd --host "unix://$SOCKET" --data-root "$ENGINE/data" --exec-root "$ENGINE/run" --pidfile "$ENGINE/pid" \
-        > "$ENGINE/log" 2>&1 &
+    setsid dockerd --host "unix://$SOCKET" --data-root "$ENGINE/data" --exec-root "$ENGINE/run" --pidfile "$ENGINE/pid" \
+        > "$ENGINE/log" 2>&1 & # setsid: Ctrl-C is for the command, which still needs the engine to clean up
     engine_pid=$!
     trap 'kill "$engine_pid" 2> /dev/null; wait "$engine_pid" 2> /dev/null || true' EXIT
     export DOCKER_HOST=unix://$SOCKET
@@ -58,34 +60,45 @@ start_engine() { # one of our own: its data, its socket, its end
 
 have_compose() {
     docker compose version > /dev/null 2>&1 && return
-    local plugin=$CACHE/docker-compose-$COMPOSE_VERSION module copy
-    if [ ! -x "$plugin" ]; then
-        command -v go > /dev/null || { say "Docker Compose is missing, and there is no Go to build it with"; return 1; }
-        say "building Compose $COMPOSE_VERSION from its Go module"
-        module=$(go mod download -json "$COMPOSE_MODULE@$COMPOSE_VERSION" | sed -n 's/^\s*"Dir": "\(.*\)",$/\1/p')
-        copy=$(mktemp -d)
-        cp -r "$module/." "$copy" && chmod -R u+w "$copy" && mkdir -p "$CACHE"
-        (cd "$copy" && quietly go build -trimpath \
-            -ldflags "-s -w -X $COMPOSE_MODULE/internal.Version=$COMPOSE_VERSION" -o "$plugin.aside" ./cmd)
-        rm -rf "$copy"
-        mv "$plugin.aside" "$plugin"
-    fi
-    mkdir -p "$HOME/.docker/cli-plugins"
-    ln -sf "$plugin" "$HOME/.docker/cli-plugins/docker-compose"
+    local plugin=$CACHE/docker-compose-$COMPOSE_VERSION
+    [ -x "$plugin" ] || build_compose "$plugin" || return 1
+    mkdir -p "$HOME/.docker/cli-plugins" && ln -sf "$plugin" "$HOME/.docker/cli-plugins/docker-compose"
+}
+
+build_compose() { # to this path
+    command -v go > /dev/null || { say "Docker Compose is missing, and there is no Go to build it with"; return 1; }
+    say "building Compose $COMPOSE_VERSION from its Go module"
+    local module copy built=1
+    module=$(go mod download -json "$COMPOSE_MODULE@$COMPOSE_VERSION" | sed -n 's/^\s*"Dir": "\(.*\)",$/\1/p')
+    [ -d "$module" ] || { say "the module cannot be had"; return 1; }
+    copy=$(mktemp -d)
+    cp -r "$module/." "$copy" && chmod -R u+w "$copy" && mkdir -p "$CACHE" \
+        && (cd "$copy" && quietly go build -trimpath \
+            -ldflags "-s -w -X $COMPOSE_MODULE/internal.Version=$COMPOSE_VERSION" -o "$1.aside" ./cmd) \
+        && mv "$1.aside" "$1" && built=0
+    rm -rf "$copy"
+    return $built
 }
 
 have_images() {
-    local name
+    local name made
+    made=$(.venv/bin/python -m deploy.images.standin --made-from)
     for name in $(.venv/bin/python -m deploy.images.standin --list); do
-        docker image inspect "$name" > /dev/null 2>&1 && continue
+        case $(docker image inspect --format '{{index .Config.Labels "order-pipeline.standin"}}' "$name" 2> /dev/null || echo none) in
+            "$made" | "" | "<no value>") continue ;; # up to date, or a real one
+        esac
         timeout 300 docker pull --quiet "$name" > /dev/null 2>&1 && continue
+        if [ -z "${engine_pid:-}" ]; then
+            say "$name cannot be pulled: docker pull $name says why"
+            return 1
+        fi
         say "$name cannot be pulled: building a stand-in"
-        .venv/bin/python -m deploy.images.standin "$name"
+        .venv/bin/python -m deploy.images.standin "$name" || exit 1
     done
 }
 
 engine_answers || { install_engine && start_engine; } || exit $UNAVAILABLE
 have_compose || exit $UNAVAILABLE
 docker buildx version > /dev/null 2>&1 || export DOCKER_BUILDKIT=0 # the classic builder, where the other is missing
-have_images
+have_images || exit $UNAVAILABLE
 "$@"

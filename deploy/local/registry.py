@@ -11,7 +11,6 @@ from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, get
 from deploy.local.postgres import Postgres
 
-ROLE = DATABASE = "registry"
 HEAP = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1")
 """A few look-ups per service start: starting fast counts, peak speed does not."""
 API = "/apis/ccompat/v7"
@@ -39,8 +38,11 @@ class Registry:
         """Make role and database. PostgreSQL must be ready."""
         import psycopg
 
+        from deploy.provision.registry_database import make_registry_database
+
         try:
-            _make_database(self.postgres, read_secret(self.home.registry_secret))
+            with self.postgres.connect() as connection:
+                make_registry_database(connection, read_secret(self.home.registry_secret))
         except psycopg.Error as error:
             raise StartError(
                 f"the registry's database cannot be made: {error}", cure="see the log of postgres"
@@ -52,8 +54,8 @@ class Registry:
         environment = {
             "APICURIO_STORAGE_KIND": "sql",  # the default storage forgets
             "APICURIO_STORAGE_SQL_KIND": "postgresql",
-            "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{self.postgres.port}/{DATABASE}",
-            "APICURIO_DATASOURCE_USERNAME": ROLE,
+            "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{self.postgres.port}/registry",
+            "APICURIO_DATASOURCE_USERNAME": "registry",
             "APICURIO_DATASOURCE_PASSWORD": read_secret(self.home.registry_secret),
             "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",  # the default takes 20 of PostgreSQL's connections
             "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",
@@ -71,16 +73,3 @@ class Registry:
     def ready(self) -> bool:
         """Ask for the subjects."""
         return get(self.port, f"{API}/subjects") is not None
-
-
-def _make_database(postgres: Postgres, password: str) -> None:
-    from psycopg import sql
-
-    names = {"role": sql.Identifier(ROLE), "database": sql.Identifier(DATABASE), "password": sql.Literal(password)}
-    with postgres.connect() as connection:
-        known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone()
-        verb = sql.SQL("ALTER" if known else "CREATE")
-        connection.execute(sql.SQL("{} ROLE {role} LOGIN PASSWORD {password}").format(verb, **names))
-        if not connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
-            connection.execute(sql.SQL("CREATE DATABASE {database} OWNER {role}").format(**names))
-            connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {database} FROM PUBLIC").format(**names))

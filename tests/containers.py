@@ -80,6 +80,7 @@ class Postgres(PostgresContainer):
     def __init__(self, port: int, password: str) -> None:
         super().__init__(image("postgres"), username=SUPERUSER, password=password, dbname=SUPERUSER, driver="psycopg")
         on_loopback(self, 5432, port)
+        self.with_env("POSTGRES_INITDB_ARGS", environment("postgres")["POSTGRES_INITDB_ARGS"])
         self.with_command(services()["postgres"]["command"])
 
 

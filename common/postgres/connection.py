@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 
 from common.config import PostgresSettings
 from common.postgres.bounded import BoundedConnection
-from common.postgres.engine import connect_options
+from common.postgres.options import connect_options
 
 
 class HotConnection:

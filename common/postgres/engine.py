@@ -5,26 +5,16 @@ Build an engine after fork and in no module's body: its pool holds sockets, whic
 
 import select
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import psycopg
 import sqlalchemy as sa
 
 from common.config import PostgresSettings
 from common.postgres.bounded import BoundedConnection
+from common.postgres.options import Target, connect_options
 
-CONNECT_SECONDS = 3
 POOL_WAIT_SECONDS = 3.0
-TCP_USER_TIMEOUT_MS = 10_000
-SESSION = {
-    "statement_timeout": "5s",
-    "lock_timeout": "2s",
-    "transaction_timeout": "10s",
-    "idle_in_transaction_session_timeout": "10s",
-}
-"""What a session of a service may take at most; its role says the same, for clients that forget."""
-
-Target = Literal["read-write", "any"]
 ANSWER_SECONDS: Mapping[Target, float] = {"read-write": 7.0, "any": 70.0}
 """For one answer: above the statement time-out that the server keeps, for the day on which it keeps nothing."""
 
@@ -79,19 +69,3 @@ def _refuse_dead(connection: psycopg.Connection[Any], _record: Any, _proxy: Any)
     look.register(connection.fileno(), select.POLLIN)
     if look.poll(0):
         raise sa.exc.DisconnectionError("the server ended an idle connection")
-
-
-def connect_options(application: str, *, target: Target = "read-write") -> dict[str, str | int]:
-    """Return libpq's options for one connection: time-outs, keep-alive, and which servers will do."""
-    options: dict[str, str | int] = {
-        "application_name": application,
-        "connect_timeout": CONNECT_SECONDS,
-        "target_session_attrs": target,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": TCP_USER_TIMEOUT_MS,
-    }
-    if target == "read-write":
-        options["options"] = " ".join(f"-c {name}={value}" for name, value in SESSION.items())
-    return options

@@ -9,7 +9,8 @@ from pydantic import SecretStr
 
 from common.config import PostgresSettings, load
 from common.errors import ConfigError, FatalError
-from common.postgres.engine import Target, create_engine
+from common.postgres.engine import create_engine
+from common.postgres.options import Target
 from deploy.local import home as homes
 from deploy.local.home import read_secret
 from deploy.local.servers import addresses_of

@@ -9,7 +9,7 @@ import pytest
 from chaos.proxy import COMMIT, PostgresProxy
 from chaos.relay import Action, Direction
 from common import failpoints
-from common.postgres import engine
+from common.postgres import options
 from common.postgres.connection import HotConnection, hot_connection
 from common.postgres.retry import rerun
 from tests.batches import reserve
@@ -114,7 +114,7 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
     the COMMIT arrives it repeats that answer, if not the server ends the holder and it decides; stock is taken once,
     and both tell the same event.
     """
-    monkeypatch.setitem(engine.SESSION, "transaction_timeout", "8s" if released else "3s")
+    monkeypatch.setitem(options.SESSION, "transaction_timeout", "8s" if released else "3s")
     tea, order_id = some_sku(), some_id()
     books.set_stock({tea: 10})
     told: dict[str, str] = {}

@@ -4,7 +4,8 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from common.config import PostgresSettings
-from common.postgres.engine import connect_options, create_engine
+from common.postgres.engine import create_engine
+from common.postgres.options import connect_options
 
 SETTINGS = PostgresSettings(
     postgres_url="postgresql://order_rw@127.0.0.1:5432/pipeline", postgres_password=SecretStr("hush")

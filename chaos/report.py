@@ -58,13 +58,20 @@ def _head(runs: Sequence[Run]) -> str:
     lines += [
         f"{verdict(runs)}. {orders:,} orders judged in whole books.",
         "",
-        f"Commit {conditions.commit}, {conditions.cores} cores, {versions}.",
+        f"{_commits(runs)}, {conditions.cores} cores, {versions}.",
         f"From {min(run.started for run in runs)} to {max(run.started for run in runs)}.",
         "",
         "A void run proves nothing: its fault did not fire, or the pipeline did not stand. Each line can be had again:",
         "`pipeline chaos replay RUN`.",
     ]
     return "\n".join(lines)
+
+
+def _commits(runs: Sequence[Run]) -> str:
+    """Return what ran, and which of it on another commit than the newest run."""
+    newest = max(runs, key=lambda run: run.started).conditions.commit
+    others = {run.tier: run.conditions.commit for run in runs if run.conditions.commit != newest}
+    return ", ".join([f"Commit {newest}", *(f"{tier} {commit}" for tier, commit in sorted(others.items()))])
 
 
 def _last_of_its_books(run: Run) -> bool:

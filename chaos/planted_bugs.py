@@ -232,7 +232,11 @@ ON CONFLICT DO NOTHING
                 '"w": self.watermark_ms, "e": self.closed_to_ms}',
                 '"w": 0, "e": 0}',
             ),
-            Edit("metrics_service.io.windows_step", "        self._prove_offsets()\n        now_ms", "        now_ms"),
+            Edit(
+                "metrics_service.io.windows_step",
+                "        self._proof.give(self._behind)\n        now_ms",
+                "        now_ms",
+            ),
         ),
     ),
 )

@@ -50,15 +50,16 @@ def verdict(runs: Iterable[Run]) -> str:
 
 def _head(runs: Sequence[Run]) -> str:
     orders = sum(run.orders.get("orders", 0) for run in runs if _last_of_its_books(run))
-    conditions = runs[-1].conditions if runs else None
     lines = ["# What the chaos suite found", ""]
-    if conditions is None:
+    if not runs:
         return "\n".join([*lines, "No run is kept here yet: `make chaos`."])
+    conditions = max(runs, key=lambda run: run.started).conditions
+    commits = ", ".join([str(conditions.commit), *_other_commits(runs, conditions.commit)])
     versions = ", ".join(f"{name} {version}" for name, version in conditions.versions.items())
     lines += [
         f"{verdict(runs)}. {orders:,} orders judged in whole books.",
         "",
-        f"{_commits(runs)}, {conditions.cores} cores, {versions}.",
+        f"Commit {commits}, {conditions.cores} cores, {versions}.",
         f"From {min(run.started for run in runs)} to {max(run.started for run in runs)}.",
         "",
         "A void run proves nothing: its fault did not fire, or the pipeline did not stand. Each line can be had again:",
@@ -67,11 +68,9 @@ def _head(runs: Sequence[Run]) -> str:
     return "\n".join(lines)
 
 
-def _commits(runs: Sequence[Run]) -> str:
-    """Return what ran, and which of it on another commit than the newest run."""
-    newest = max(runs, key=lambda run: run.started).conditions.commit
-    others = {run.tier: run.conditions.commit for run in runs if run.conditions.commit != newest}
-    return ", ".join([f"Commit {newest}", *(f"{tier} {commit}" for tier, commit in sorted(others.items()))])
+def _other_commits(runs: Sequence[Run], newest: str | None) -> list[str]:
+    """Return which tiers ran on another commit than the newest run, with that commit."""
+    return sorted({f"{run.tier} {run.conditions.commit}" for run in runs if run.conditions.commit != newest})
 
 
 def _last_of_its_books(run: Run) -> bool:

@@ -10,6 +10,7 @@ from deploy.local.java import OPTIONS, java, unpacking_into
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, get
 from deploy.local.postgres import Postgres
+from deploy.provision.registry_database import DATABASE, ROLE, make_registry_database
 
 HEAP = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1")
 """A few look-ups per service start: starting fast counts, peak speed does not."""
@@ -38,8 +39,6 @@ class Registry:
         """Make role and database. PostgreSQL must be ready."""
         import psycopg
 
-        from deploy.provision.registry_database import make_registry_database
-
         try:
             with self.postgres.connect() as connection:
                 make_registry_database(connection, read_secret(self.home.registry_secret))
@@ -54,8 +53,8 @@ class Registry:
         environment = {
             "APICURIO_STORAGE_KIND": "sql",  # the default storage forgets
             "APICURIO_STORAGE_SQL_KIND": "postgresql",
-            "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{self.postgres.port}/registry",
-            "APICURIO_DATASOURCE_USERNAME": "registry",
+            "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{self.postgres.port}/{DATABASE}",
+            "APICURIO_DATASOURCE_USERNAME": ROLE,
             "APICURIO_DATASOURCE_PASSWORD": read_secret(self.home.registry_secret),
             "APICURIO_DATASOURCE_JDBC_INITIAL_SIZE": "1",  # the default takes 20 of PostgreSQL's connections
             "APICURIO_DATASOURCE_JDBC_MIN_SIZE": "1",

@@ -1,13 +1,17 @@
 """The schema registry's own role and database on a PostgreSQL server."""
 
-import psycopg
-from psycopg import sql
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import psycopg
 
 ROLE = DATABASE = "registry"
 
 
-def make_registry_database(connection: psycopg.Connection, password: str) -> None:
+def make_registry_database(connection: "psycopg.Connection", password: str) -> None:
     """Make role and database unless they are there, and set the password. `connection`: superuser, autocommit."""
+    from psycopg import sql
+
     names = {"role": sql.Identifier(ROLE), "database": sql.Identifier(DATABASE), "password": sql.Literal(password)}
     known = connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", (ROLE,)).fetchone()
     verb = sql.SQL("ALTER" if known else "CREATE")

@@ -60,7 +60,7 @@ class InventoryStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return events and dead letters of the batch; its decisions are committed in PostgreSQL when this returns."""
-        self._prove_offsets()
+        self._proof.give(self._behind)
         self._guard_starts(batch)
         arrivals, letters = self._decode(batch)
         self._point("decoded")
@@ -106,9 +106,6 @@ class InventoryStep:
                 start_store.take_start_back(self._connection.get(), partition)
         except psycopg.Error as error:
             log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
-
-    def _prove_offsets(self) -> None:
-        self._proof.give(self._behind)
 
     def _behind(self, stable: Mapping[Partition, CommitPoint]) -> dict[Partition, str]:
         """Return where the group stands behind what is answered. Raises Busy."""

@@ -69,7 +69,7 @@ class WindowsStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return partials and dead letters with the offsets that cover them, or an empty plan if there are none."""
-        self._prove_offsets()
+        self._proof.give(self._behind)
         now_ms = self._now_ms()
         refilling = [windows for windows in self._windows.values() if windows.refilling]
         self._count(batch, now_ms)
@@ -129,9 +129,6 @@ class WindowsStep:
     def ready(self) -> bool:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""
         return True
-
-    def _prove_offsets(self) -> None:
-        self._proof.give(self._behind)
 
     def _behind(self, stable: Mapping[Partition, CommitPoint]) -> Mapping[Partition, str]:
         """Return where the group stands behind what is published; that is read once, until nothing is behind it."""

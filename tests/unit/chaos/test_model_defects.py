@@ -126,13 +126,13 @@ def pending_offsets_overlooked() -> Iterator[None]:
     """Old offsets come from the broker then; whoever compares them with what is answered would not believe them."""
     with (
         patch.object(Group, "is_stable", lambda *_: True),
-        patch.object(step.InventoryStep, "_prove_offsets", _believe),
+        patch.object(step.InventoryStep, "_behind", _believe),
     ):
         yield
 
 
-def _believe(_step: step.InventoryStep) -> None:
-    pass
+def _believe(_step: step.InventoryStep, _stable: Any) -> dict[Partition, str]:
+    return {}
 
 
 def rewound_to_what_is_remembered_instead_of_what_is_committed() -> AbstractContextManager[Any]:

@@ -75,7 +75,7 @@ def test_lag_counts_records__no_markers_no_aborted_ones_none_of_an_open_transact
 
 
 def test_group_is_seen_without_members_and_without_offsets(pipeline: Pipeline, observer: Observer) -> None:
-    write(pipeline, ORDERS_CREATED, [(None, b"%d" % number) for number in range(500)])
+    write(pipeline, ORDERS_CREATED, [(b"%d" % number, b"order") for number in range(500)])
     look = observer.look({ORDER_STATUS: None})
     assert sum(look.groups[INVENTORY.name].lag.values()) == 500
     assert (look.groups[INVENTORY.name].members, look.groups[INVENTORY.name].unset) == (0, 0)

@@ -82,6 +82,10 @@ class Ground(Protocol):
     """The servers of one chaos command, and what can be opened on them."""
 
     @property
+    def controller(self) -> Server:
+        """The controller of the broker's cluster."""
+
+    @property
     def kafka(self) -> Server:
         """The broker."""
 

@@ -40,16 +40,18 @@ for each in docker.from_env().containers.list(all=True, filters={"label": sys.ar
 
 
 class KafkaContainer(DockerContainer):
-    """One broker of `apache/kafka`, at the same port inside and out.
+    """A broker of `apache/kafka` that is its own controller, at the same port inside and out: no test kills it.
 
     It tells clients to come to 127.0.0.1, which is this machine for them and the container for the broker itself: its
     transaction coordinator writes markers to its own advertised address.
     """
 
     def __init__(self, port: int) -> None:
-        super().__init__(image("kafka"), env=dict(environment("kafka")))
+        super().__init__(image("kafka"), env={**environment("controller"), **environment("kafka")})
         self.port = port
         on_loopback(self, port, port)
+        self.with_env("KAFKA_PROCESS_ROLES", "broker,controller")
+        self.with_env("KAFKA_CONTROLLER_QUORUM_VOTERS", "1@localhost:9093")
         self.with_env("KAFKA_LISTENERS", f"PLAINTEXT://:{port},CONTROLLER://localhost:9093")
         self.with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://{LOOPBACK}:{port}")
 

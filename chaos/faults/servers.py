@@ -1,4 +1,4 @@
-"""Faults of the servers: broker and database killed, sessions ended, rows locked, connections refused."""
+"""Faults of the servers: broker, controller and database killed, sessions ended, rows locked, connections refused."""
 
 import random
 import threading
@@ -20,6 +20,11 @@ ROLES = ("inventory_rw", "order_rw", "notification_rw")
 def kill_broker(field: Field, chance: random.Random) -> Evidence:
     """SIGKILL the broker; start it again on its data."""
     return _kill(field.ground.kafka, chance)
+
+
+def kill_controller(field: Field, chance: random.Random) -> Evidence:
+    """SIGKILL the controller; start it again on its data. The broker has to wait for it, and must not be given up."""
+    return _kill(field.ground.controller, chance)
 
 
 def kill_database(field: Field, chance: random.Random) -> Evidence:
@@ -108,6 +113,7 @@ def exhaust_connections(field: Field, _chance: random.Random) -> Evidence:
 
 FAULTS = (
     Fault("broker killed", Hurts.BROKER, kill_broker),
+    Fault("controller killed", Hurts.BROKER, kill_controller),
     Fault("database killed", Hurts.DATABASE, kill_database),
     Fault("sessions ended", Hurts.DATABASE, end_sessions),
     Fault("row locked", Hurts.DATABASE, lock_hot_sku),

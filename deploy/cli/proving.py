@@ -73,6 +73,11 @@ class ProvingGround:
         register_all(self._settings)
 
     @property
+    def controller(self) -> Server:
+        """The controller of the broker's cluster."""
+        return self._servers.controller
+
+    @property
     def kafka(self) -> Server:
         """The broker."""
         return self._servers.kafka

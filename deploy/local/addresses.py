@@ -5,6 +5,7 @@ from pathlib import Path
 
 from deploy.local.home import Home, read_secret
 from deploy.local.kafka import Kafka
+from deploy.local.kafka_controller import KafkaController
 from deploy.local.postgres import SUPERUSER, Postgres
 from deploy.local.registry import Registry
 
@@ -14,6 +15,7 @@ class Addresses:
     """Where the servers are, and whose passwords open them."""
 
     home: Home
+    controller: KafkaController
     kafka: Kafka
     postgres: Postgres
     registry: Registry

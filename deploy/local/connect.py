@@ -80,10 +80,10 @@ class ConnectPart:
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
         """Return the worker."""
         namespace = load(Settings).namespace
-        agent = jmx.agent(jmx.CONNECT, cache, ports)
+        agent = jmx.agent(self.name, cache, ports)
         return (Connect(addresses.home, cache, addresses.kafka_bootstrap, ports[PORT], namespace, java_options=agent),)
 
-    def broker_options(self, _cache: Jars, _ports: Mapping[str, int]) -> tuple[str, ...]:
+    def java_options(self, _program: str, _cache: Jars, _ports: Mapping[str, int]) -> tuple[str, ...]:
         """Add nothing."""
         return ()
 

@@ -8,13 +8,14 @@ from deploy.local.loopback import LOOPBACK
 
 JARS = "monitoring"
 """The set of `jars.lock` with the agent."""
-KAFKA, CONNECT = "kafka_jmx", "connect_jmx"
+CONTROLLER, KAFKA, CONNECT = "controller_jmx", "kafka_jmx", "connect_jmx"
 """The names of the ports at which the agents answer, after the programs that carry them."""
-_RULES = {KAFKA: "jmx-kafka.yml", CONNECT: "jmx-connect.yml"}
+_RULES = {CONTROLLER: "jmx-kafka.yml", KAFKA: "jmx-kafka.yml", CONNECT: "jmx-connect.yml"}
 
 
-def agent(name: str, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the option that puts the agent into a JVM, to answer at the port so named; nothing if nobody looks."""
+def agent(program: str, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the option that puts the agent into a program's JVM, to answer at its port; nothing if nobody looks."""
+    name = f"{program}_jmx"
     if name not in ports:
         return ()
     (jar,) = cache.paths(JARS)

@@ -1,31 +1,26 @@
-"""The broker of a local stack: one KRaft node that is broker and controller."""
+"""The broker of a local stack."""
 
-import base64
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
 
-from deploy.local.home import Home, write_atomically
-from deploy.local.java import OPTIONS, SHORT_LIVED, java, unpacking_into
+from deploy.local.diagnosis import StartError
+from deploy.local.home import Home
+from deploy.local.kafka_controller import KafkaController
+from deploy.local.kafka_node import BROKER_ID, SESSION_SECONDS, KafkaNode
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, answers
 
 HEAP = ("-Xms64m", "-Xmx512m")
+_CLEAN_STOP = ".kafka_cleanshutdown"
+"""What a broker leaves in its data when it ends in order, and removes when it starts."""
 _PROBE_SECONDS = 1.0
 _GROUPS = ("a", "b", "c")
 """One per partition of __consumer_offsets: a group lies on the partition hash code modulo three, here 97 to 99."""
 
 _SETTINGS = """\
-process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@{host}:{controller_port}
-listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+process.roles=broker
+listeners=PLAINTEXT://{host}:{port}
 advertised.listeners=PLAINTEXT://{host}:{port}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
-log.dirs={data}
 # Topics come from the one table, by provisioning.
 auto.create.topics.enable=false
 # One node: without the first three no transaction starts.
@@ -46,14 +41,6 @@ transaction.state.log.num.partitions=3
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
-# A restart need not wait for rivals in an election of one.
-controller.quorum.election.timeout.ms=200
-controller.quorum.fetch.timeout.ms=500
-controller.quorum.election.backoff.max.ms=100
-# Nor until its former self, killed without a farewell, is declared dead: by default that takes 9 s, in which it still
-# counts as the leader and Kafka may give up the markers of transactions that it ends (docs/adr/0031).
-broker.heartbeat.interval.ms=500
-broker.session.timeout.ms=2000
 # The default, 128 MB, is for millions of keys.
 log.cleaner.threads=1
 log.cleaner.dedupe.buffer.size=4194304
@@ -67,11 +54,16 @@ class Kafka:
     home: Home
     class_path: str
     port: int
-    controller_port: int
+    controller: KafkaController
     java_options: tuple[str, ...] = ()
-    """Further options of the broker's JVM: an agent."""
+    """Further options of its JVM: an agent."""
     name: str = "kafka"
     slot: int | None = None
+
+    @property
+    def node(self) -> KafkaNode:
+        """Its part in the cluster."""
+        return KafkaNode(self.home, self.name, BROKER_ID, self.class_path, self.controller.port)
 
     @property
     def bootstrap(self) -> str:
@@ -79,35 +71,31 @@ class Kafka:
         return f"{LOOPBACK}:{self.port}"
 
     def prepare(self) -> Iterator[Launch]:
-        """Write the settings; format the data folder unless that was done.
+        """Write the settings; join the controller's cluster the first time. The controller must be ready.
 
-        The quorum is named in the settings, not by `--standalone` in the data, so that the ports may change.
+        Raises StartError when the data belong to another cluster.
+
+        A broker that was killed is not started again before its former self is held for dead: Kafka may lose the
+        markers of transactions that end while the new one counts as the old one (docs/adr/0036).
         """
-        data = self.home.data(self.name)
-        text = _SETTINGS.format(host=LOOPBACK, port=self.port, controller_port=self.controller_port, data=data)
-        write_atomically(self._settings, text)
-        if not (data / "meta.properties").exists():
-            tool = ("kafka.tools.StorageTool", "format", "--config", str(self._settings))
-            yield self._java(*SHORT_LIVED, *tool, "--cluster-id", cluster_id(uuid.uuid4().bytes))
+        cluster, former = self.controller.node.cluster_id() or "", self.node.cluster_id()
+        if former not in {None, cluster}:
+            raise StartError(
+                f"the data in {self.node.data} are of another cluster than those in {self.controller.node.data}",
+                cure="`pipeline down --volumes` removes both; an older checkout still reads the first",
+            )
+        was_killed = former is not None and not (self.node.data / _CLEAN_STOP).exists()
+        yield from self.node.prepare(_SETTINGS.format(host=LOOPBACK, port=self.port), cluster_id=cluster)
+        if was_killed:
+            yield Launch(argv=("sleep", str(SESSION_SECONDS)), log=self.home.log(self.name))
 
     def launch(self) -> Launch:
-        """Start the broker."""
-        return self._java(*OPTIONS, *HEAP, *self.java_options, "kafka.Kafka", str(self._settings))
+        """Start it."""
+        return self.node.launch(*HEAP, *self.java_options)
 
     def ready(self) -> bool:
         """Ask what only a broker can answer that knows its cluster and coordinates groups."""
         return serves(self.port)
-
-    @property
-    def _settings(self) -> Path:
-        return self.home.root / "kafka.properties"
-
-    def _java(self, *arguments: str) -> Launch:
-        with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
-            options = (f"-Dlog4j2.configurationFile={logging}", *unpacking_into(self.home.scratch(self.name)))
-        # The class path travels in the environment: 92 paths would bury the command in every `ps`.
-        environment = {"CLASSPATH": self.class_path}
-        return Launch(argv=(java(), *options, *arguments), log=self.home.log(self.name), environment=environment)
 
 
 def serves(port: int) -> bool:
@@ -131,9 +119,3 @@ def _coordinates(bootstrap: str, group: str) -> bool:
     finally:
         consumer.close()
     return True
-
-
-def cluster_id(random: bytes) -> str:
-    """Return 16 random bytes as Kafka writes an id; never with a leading dash, which its tool takes for an option."""
-    first = random[0] & 0b0111_1111  # the alphabet's first half: letters
-    return base64.urlsafe_b64encode(bytes([first]) + random[1:]).decode().rstrip("=")

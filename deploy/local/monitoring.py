@@ -24,7 +24,7 @@ class MonitoringPart:
     name: str = "monitoring"
     stage: Stage = Stage.SERVICE
     jar_sets: tuple[str, ...] = (jmx.JARS,)
-    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, jmx.KAFKA, jmx.CONNECT)
+    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, jmx.CONTROLLER, jmx.KAFKA, jmx.CONNECT)
 
     def check_machine(self) -> None:
         """Need Prometheus."""
@@ -37,9 +37,9 @@ class MonitoringPart:
             Prometheus(addresses.home, ports[PROMETHEUS], tuple(targets(ports))),
         )
 
-    def broker_options(self, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
-        """Add the agent that shows the broker's beans."""
-        return jmx.agent(jmx.KAFKA, cache, ports)
+    def java_options(self, program: str, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
+        """Add the agent that shows the beans of controller and broker."""
+        return jmx.agent(program, cache, ports)
 
     def provision_environment(self, _home: Home, _ports: Mapping[str, int]) -> Mapping[str, str]:
         """Need nothing provisioned."""
@@ -57,8 +57,8 @@ def targets(ports: Mapping[str, int]) -> Iterator[Target]:
         match kind:
             case "api":
                 yield Target(API, API, port)
-            case jmx.KAFKA:
-                yield Target("kafka", "kafka", port)
+            case jmx.CONTROLLER | jmx.KAFKA:
+                yield Target("kafka", name.removesuffix("_jmx"), port)
             case jmx.CONNECT if "connect" in ports:
                 yield Target("connect", "connect", port)
             case "exporter":

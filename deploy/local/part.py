@@ -47,8 +47,8 @@ class Part(Protocol):
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
         """Return its processes, each with what must precede it and how to tell that it serves."""
 
-    def broker_options(self, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
-        """Return what it adds to the broker's JVM: an agent. Nothing, as a rule."""
+    def java_options(self, program: str, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
+        """Return what it adds to the JVM of Kafka's controller or broker: an agent. Nothing, as a rule."""
 
     def provision_environment(self, home: Home, ports: Mapping[str, int]) -> Mapping[str, str]:
         """Return the settings by which provisioning finds it."""

@@ -21,6 +21,7 @@ from deploy.local.addresses import Addresses
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
 from deploy.local.kafka import Kafka
+from deploy.local.kafka_controller import KafkaController
 from deploy.local.launch import Program
 from deploy.local.part import Part, Stage
 from deploy.local.ports import Claims, assign, recall
@@ -29,10 +30,12 @@ from deploy.local.process import Child, never, stop_all
 from deploy.local.registry import Registry
 from deploy.local.runner import Runner, tick_until_settled
 
-KAFKA, POSTGRES, REGISTRY = "kafka", "postgres", "registry"
-ALL = (KAFKA, POSTGRES, REGISTRY)
+CONTROLLER, KAFKA, POSTGRES, REGISTRY = "controller", "kafka", "postgres", "registry"
+ALL = (CONTROLLER, KAFKA, POSTGRES, REGISTRY)
+NEEDS = {KAFKA: CONTROLLER, REGISTRY: POSTGRES}
+"""What a server cannot do without."""
 STOP_SECONDS = 2.5
-POSTGRES_STOP_SECONDS = 1.5
+NEEDED_STOP_SECONDS = 1.5
 PORTS = ("kafka", "kafka_controller", "postgres", "registry", "registry_management")
 
 
@@ -90,6 +93,11 @@ class Servers:
     ports: Mapping[str, int]
 
     @property
+    def controller(self) -> Handle:
+        """The controller of the broker's cluster."""
+        return self.handles[CONTROLLER]
+
+    @property
     def kafka(self) -> Handle:
         """The broker."""
         return self.handles[KAFKA]
@@ -114,8 +122,8 @@ class Servers:
 def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) -> Iterator[Servers]:
     """Start the servers of `only` in the folder, on free ports; stop them at the end. The data stays.
 
-    The registry brings PostgreSQL with it. Of `parts` those start that are servers too. Raise `StartError` when one
-    does not come up.
+    The broker brings its controller with it, the registry PostgreSQL. Of `parts` those start that are servers too.
+    Raise `StartError` when one does not come up.
     """
     place = homes.at(home)
     homes.create(place)
@@ -144,11 +152,16 @@ def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) 
 
 def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: Sequence[Part] = ()) -> Addresses:
     """Describe the servers of a stack on the ports given, with what the parts add to them."""
+
+    def java_options(program: str) -> tuple[str, ...]:
+        return tuple(option for part in parts for option in part.java_options(program, cache, ports))
+
     postgres = Postgres(home, ports["postgres"])
-    options = tuple(option for part in parts for option in part.broker_options(cache, ports))
+    controller = KafkaController(home, cache.class_path, ports["kafka_controller"], java_options(CONTROLLER))
     return Addresses(
         home,
-        Kafka(home, cache.class_path, ports["kafka"], ports["kafka_controller"], java_options=options),
+        controller,
+        Kafka(home, cache.class_path, ports["kafka"], controller, java_options(KAFKA)),
         postgres,
         Registry(home, cache.registry_folder, postgres, ports["registry"], ports["registry_management"]),
     )
@@ -164,10 +177,15 @@ def addresses_of(home: Home) -> Addresses:
 
 def make_runners(addresses: Addresses, wanted: Iterable[str], guardian: Guardian) -> dict[str, Runner]:
     """Return a runner per server, in the order in which they can start."""
-    programs: dict[str, Program] = {KAFKA: addresses.kafka, POSTGRES: addresses.postgres, REGISTRY: addresses.registry}
+    programs: dict[str, Program] = {
+        CONTROLLER: addresses.controller,
+        KAFKA: addresses.kafka,
+        POSTGRES: addresses.postgres,
+        REGISTRY: addresses.registry,
+    }
     runners: dict[str, Runner] = {}
     for name in (name for name in ALL if name in set(wanted)):
-        needs = [runners[POSTGRES]] if name == REGISTRY else []
+        needs = [runners[NEEDS[name]]] if name in NEEDS else []
         runners[name] = Runner(programs[name], addresses.home, guardian, needs=needs)
     return runners
 
@@ -177,12 +195,13 @@ def with_needed(names: Iterable[str]) -> frozenset[str]:
     wanted = frozenset(names)
     if unknown := wanted - set(ALL):
         raise ValueError(f"no such server: {', '.join(sorted(unknown))}")
-    return wanted | {POSTGRES} if REGISTRY in wanted else wanted
+    return wanted | {NEEDS[name] for name in wanted if name in NEEDS}
 
 
 def stop_in_order(runners: Mapping[str, Runner], *, hurry: Callable[[], bool] = never) -> None:
-    """Stop the registry and Kafka together, then the database that the registry writes to."""
+    """Stop the broker and the registry together, then what they need: controller and database."""
     left = {name: child for name, runner in runners.items() if (child := runner.halt()) is not None}
-    clients = [child for name, child in left.items() if name != POSTGRES]
-    stop_all(clients, grace_seconds=STOP_SECONDS, hurry=hurry)
-    stop_all([left[POSTGRES]] if POSTGRES in left else [], grace_seconds=POSTGRES_STOP_SECONDS, hurry=hurry)
+    needing = [child for name, child in left.items() if name in NEEDS]
+    needed = [child for name, child in left.items() if name not in NEEDS]
+    stop_all(needing, grace_seconds=STOP_SECONDS, hurry=hurry)
+    stop_all(needed, grace_seconds=NEEDED_STOP_SECONDS, hurry=hurry)

@@ -18,8 +18,8 @@ from deploy.local.state import StackState
 PATIENCE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _ENTRIES = (
-    *("kafka", "postgres", "postgres.making", "connect", "prometheus", "schemas", "secrets", "logs", "tmp"),
-    *("kafka.properties", "ports.json", "state.json", "lock", ".gitignore"),
+    *("controller", "kafka", "postgres", "postgres.making", "connect", "prometheus", "schemas", "secrets", "logs"),
+    *("tmp", "controller.properties", "kafka.properties", "ports.json", "state.json", "lock", ".gitignore"),
 )
 """All that a stack writes into its folder: what else lies there is not ours to remove."""
 

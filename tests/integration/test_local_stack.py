@@ -80,14 +80,14 @@ def test_data_outlive_kills_and_a_second_start_on_other_ports(tmp_path: Path) ->
         assert_all_is_there(stack.addresses)
         ran = processes(stack)
         at = stack.addresses
-        former_ports = [at.kafka.port, at.kafka.controller_port, at.postgres.port, at.registry.port]
+        former_ports = [at.kafka.port, at.controller.port, at.postgres.port, at.registry.port]
     assert not [each for each in ran if lives(each)]
 
     squatters = [socket.create_server(("127.0.0.1", port)) for port in former_ports]
     try:
         with servers.start(home) as stack:
             at = stack.addresses
-            assert not {at.kafka.port, at.kafka.controller_port, at.postgres.port, at.registry.port} & set(former_ports)
+            assert not {at.kafka.port, at.controller.port, at.postgres.port, at.registry.port} & set(former_ports)
             assert_all_is_there(at)
     finally:
         for squatter in squatters:

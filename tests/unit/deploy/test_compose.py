@@ -8,7 +8,7 @@ import pytest
 from common.config import PREFIX
 from deploy.images.make_secrets import FOLDER, HOLDERS, make
 from deploy.images.standin.__main__ import SERVERS
-from deploy.local import connect, kafka
+from deploy.local import connect, kafka, kafka_controller, kafka_node
 from tests.compose import FILE, compose, environment, services
 from tests.unit.test_env_example import FIELDS
 
@@ -114,15 +114,25 @@ def test_services_wait_for_provisioning() -> None:
         assert services()[name]["depends_on"]["provision"]["condition"] == "service_completed_successfully", name
 
 
-def test_broker_has_the_settings_of_the_local_stack() -> None:
-    local = dict(SETTING.findall(kafka._SETTINGS))
+@pytest.mark.parametrize(("service", "own"), [("controller", kafka_controller._SETTINGS), ("kafka", kafka._SETTINGS)])
+def test_kafka_has_the_settings_of_the_local_stack(service: str, own: str) -> None:
+    session_ms = kafka_node.SESSION_SECONDS * 1000
+    local = dict(SETTING.findall((own + kafka_node._SETTINGS).replace("{session_ms}", str(session_ms))))
     given = {
-        name.removeprefix("KAFKA_").lower().replace("_", "."): value for name, value in environment("kafka").items()
+        name.removeprefix("KAFKA_").lower().replace("_", "."): value for name, value in environment(service).items()
     }
-    assert len(local) > 20
+    assert len(local) > 10
     assert {name: given.get(name) for name in local if name not in OF_THIS_MACHINE} == {
         name: value for name, value in local.items() if name not in OF_THIS_MACHINE
     }
+
+
+def test_controller_and_broker_are_two_nodes_of_one_cluster() -> None:
+    """A broker that came up on the data of a cluster that is not its controller's would delete what it finds."""
+    ids = {environment(name)["CLUSTER_ID"] for name in ("controller", "kafka")}
+    assert len(ids) == 1
+    assert ids != {"5L6g3nShT-eMCtK--X86sw"}, "the image's default, which a broker without a controller had"
+    assert services()["kafka"]["depends_on"]["controller"]["condition"] == "service_healthy"
 
 
 def test_connect_has_the_settings_of_the_local_stack() -> None:

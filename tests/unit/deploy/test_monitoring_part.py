@@ -16,6 +16,7 @@ PORTS = {
     "exporter": 9308,
     "kafka_jmx": 9404,
     "connect_jmx": 9405,
+    "controller_jmx": 9406,
 }
 
 
@@ -28,6 +29,7 @@ def test_each_process_with_a_page_is_a_target_under_its_service_and_its_own_name
         ("inventory", "inventory-11"): 8102,
         ("exporter", "exporter"): 9308,
         ("kafka", "kafka"): 9404,
+        ("kafka", "controller"): 9406,
         ("registry", "registry"): 8082,
     }
     assert set(targets({**PORTS, "connect": 8083})) - set(targets(PORTS)) == {Target("connect", "connect", 9405)}
@@ -35,10 +37,10 @@ def test_each_process_with_a_page_is_a_target_under_its_service_and_its_own_name
 
 def test_jvm_carries_the_agent_on_loopback_where_somebody_looks_and_nowhere_else() -> None:
     cache = jars.cached(Path("cache"), sets=MonitoringPart().jar_sets)
-    (option,) = MonitoringPart().broker_options(cache, PORTS)
+    (option,) = MonitoringPart().java_options("kafka", cache, PORTS)
     jar, _, rest = option.removeprefix("-javaagent:").partition("=")
     assert Path(jar).name == "jmx_prometheus_javaagent-1.0.1.jar"
     address, _, rules = rest.rpartition(":")
     assert address == "127.0.0.1:9404"
     assert Path(rules).is_file()
-    assert jmx.agent(jmx.CONNECT, jars.cached(Path("cache")), {"connect": 8083}) == ()
+    assert jmx.agent("connect", jars.cached(Path("cache")), {"connect": 8083}) == ()

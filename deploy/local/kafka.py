@@ -34,7 +34,8 @@ offsets.retention.minutes=129600
 # Each partition costs files and start-up time; one shop's groups and slots need few.
 offsets.topic.num.partitions=3
 # A load of the groups' offsets reads all that was not compacted yet: with the default, 100 MB, for seconds. It must be
-# over before a second one begins, as it does after every SIGKILL, or old offsets are answered (docs/adr/0031).
+# over before a second one begins, as when a broker is held for dead that lives, or old offsets are answered
+# (docs/adr/0031).
 offsets.topic.segment.bytes=1048576
 transaction.state.log.num.partitions=3
 # Take-over within seconds: short sessions are allowed, a dead producer's transaction is aborted soon after its time.

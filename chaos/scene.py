@@ -34,7 +34,7 @@ class Child(Protocol):
 
 
 class Server(Protocol):
-    """Kafka or PostgreSQL. Nobody restarts it but who hurt it."""
+    """The controller, Kafka or PostgreSQL. Nobody restarts it but who hurt it."""
 
     @property
     def pid(self) -> int:

@@ -27,7 +27,7 @@ class Stack:
 
 @contextmanager
 def local_stack(folder: Path) -> Iterator[Stack]:
-    """Start all three on free ports; they and their data are gone at the end."""
+    """Start all of them on free ports; they and their data are gone at the end."""
     with servers.start(folder) as started:
         at = started.addresses
         settings = ProvisionSettings(

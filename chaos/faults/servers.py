@@ -23,7 +23,7 @@ def kill_broker(field: Field, chance: random.Random) -> Evidence:
 
 
 def kill_controller(field: Field, chance: random.Random) -> Evidence:
-    """SIGKILL the controller; start it again on its data. The broker has to wait for it, and must not be given up."""
+    """SIGKILL the controller; start it again on its data."""
     return _kill(field.ground.controller, chance)
 
 

@@ -23,7 +23,7 @@ def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written, until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 40,
 ) -> None:
-    """Print the last lines of a log: kafka, postgres, registry, provision, order-api, inventory, ..."""
+    """Print the last lines of a log: controller, kafka, postgres, registry, provision, order-api, inventory, ..."""
     paths = _logs_of(homes.at(home), service)
     for path in paths:
         for line in files.last_lines(path, lines):

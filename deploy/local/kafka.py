@@ -23,7 +23,7 @@ listeners=PLAINTEXT://{host}:{port}
 advertised.listeners=PLAINTEXT://{host}:{port}
 # Topics come from the one table, by provisioning.
 auto.create.topics.enable=false
-# One node: without the first three no transaction starts.
+# One broker: without the first three no transaction starts.
 offsets.topic.replication.factor=1
 transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
@@ -79,11 +79,13 @@ class Kafka:
         A broker that was killed is not started again before its former self is held for dead: Kafka may lose the
         markers of transactions that end while the new one counts as the old one (docs/adr/0036).
         """
-        cluster, former = self.controller.node.cluster_id() or "", self.node.cluster_id()
+        cluster, former = self.controller.node.cluster_id(), self.node.cluster_id()
+        if cluster is None:
+            raise RuntimeError("the controller was never started")
         if former not in {None, cluster}:
             raise StartError(
                 f"the data in {self.node.data} are of another cluster than those in {self.controller.node.data}",
-                cure="`pipeline down --volumes` removes both; an older checkout still reads the first",
+                cure="`pipeline down --volumes` removes both; if an older checkout wrote them, it still reads them",
             )
         was_killed = former is not None and not (self.node.data / _CLEAN_STOP).exists()
         yield from self.node.prepare(_SETTINGS.format(host=LOOPBACK, port=self.port), cluster_id=cluster)

@@ -1,4 +1,4 @@
-"""What watches the stack from outside: a Prometheus over all of it, the exporter, and the broker's figures by JMX."""
+"""What watches the stack from outside: a Prometheus over all of it, the exporter, and Kafka's figures by JMX."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ class MonitoringPart:
     name: str = "monitoring"
     stage: Stage = Stage.SERVICE
     jar_sets: tuple[str, ...] = (jmx.JARS,)
-    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, jmx.CONTROLLER, jmx.KAFKA, jmx.CONNECT)
+    ports: tuple[str, ...] = (PROMETHEUS, EXPORTER.name, *jmx.PORTS)
 
     def check_machine(self) -> None:
         """Need Prometheus."""
@@ -57,10 +57,9 @@ def targets(ports: Mapping[str, int]) -> Iterator[Target]:
         match kind:
             case "api":
                 yield Target(API, API, port)
-            case jmx.CONTROLLER | jmx.KAFKA:
-                yield Target("kafka", name.removesuffix("_jmx"), port)
-            case jmx.CONNECT if "connect" in ports:
-                yield Target("connect", "connect", port)
+            case _ if (program := jmx.carrier(name)) is not None:
+                if program in ports:
+                    yield Target(program, program, port)
             case "exporter":
                 yield Target("exporter", "exporter", port)
             case "registry_management":

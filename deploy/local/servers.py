@@ -36,7 +36,7 @@ NEEDS = {KAFKA: CONTROLLER, REGISTRY: POSTGRES}
 """What a server cannot do without."""
 STOP_SECONDS = 2.5
 NEEDED_STOP_SECONDS = 1.5
-PORTS = ("kafka", "kafka_controller", "postgres", "registry", "registry_management")
+PORTS = ("kafka", "controller", "postgres", "registry", "registry_management")
 
 
 class Handle:
@@ -157,7 +157,7 @@ def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: 
         return tuple(option for part in parts for option in part.java_options(program, cache, ports))
 
     postgres = Postgres(home, ports["postgres"])
-    controller = KafkaController(home, cache.class_path, ports["kafka_controller"], java_options(CONTROLLER))
+    controller = KafkaController(home, cache.class_path, ports["controller"], java_options(CONTROLLER))
     return Addresses(
         home,
         controller,

@@ -9,7 +9,7 @@ from common.errors import ConfigError
 from deploy.cli.checking import checker_settings, story_settings
 from deploy.local import home as homes
 
-PORTS = {"api": 8181, "kafka": 9192, "kafka_controller": 9193, "postgres": 5532, "registry": 8182}
+PORTS = {"api": 8181, "kafka": 9192, "controller": 9193, "postgres": 5532, "registry": 8182}
 ELSEWHERE = {
     "PIPELINE_NAMESPACE": "elsewhere",
     "PIPELINE_KAFKA_BOOTSTRAP": "kafka.example:9092",

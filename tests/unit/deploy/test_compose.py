@@ -128,7 +128,7 @@ def test_kafka_has_the_settings_of_the_local_stack(service: str, own: str) -> No
 
 
 def test_controller_and_broker_are_two_nodes_of_one_cluster() -> None:
-    """A broker that came up on the data of a cluster that is not its controller's would delete what it finds."""
+    """Data of a broker without a controller must not pass for theirs."""
     ids = {environment(name)["CLUSTER_ID"] for name in ("controller", "kafka")}
     assert len(ids) == 1
     assert ids != {"5L6g3nShT-eMCtK--X86sw"}, "the image's default, which a broker without a controller had"

@@ -6,6 +6,7 @@ from deploy.local.prometheus import Target
 
 PORTS = {
     "kafka": 9092,
+    "controller": 9093,
     "postgres": 5432,
     "registry_management": 8082,
     "api": 8080,
@@ -29,7 +30,7 @@ def test_each_process_with_a_page_is_a_target_under_its_service_and_its_own_name
         ("inventory", "inventory-11"): 8102,
         ("exporter", "exporter"): 9308,
         ("kafka", "kafka"): 9404,
-        ("kafka", "controller"): 9406,
+        ("controller", "controller"): 9406,
         ("registry", "registry"): 8082,
     }
     assert set(targets({**PORTS, "connect": 8083})) - set(targets(PORTS)) == {Target("connect", "connect", 9405)}

@@ -34,7 +34,7 @@ def busy() -> Iterator[int]:
 @pytest.fixture(autouse=True)
 def defaults(monkeypatch: pytest.MonkeyPatch, busy: int) -> dict[str, int]:
     """The API's default is busy, the others' lie beside those that stacks and other tests take."""
-    table = {"api": busy, "kafka": 14_092, "kafka_controller": 14_093, "health": 14_095}
+    table = {"api": busy, "kafka": 14_092, "controller": 14_093, "health": 14_095}
     monkeypatch.setattr(ports, "defaults", lambda: table)
     return table
 
@@ -83,7 +83,7 @@ def test_every_worker_gets_a_health_port_of_its_own(home: Home, claims: Claims) 
 
 def test_port_that_moved_is_not_told_when_only_the_stack_uses_it(home: Home, claims: Claims) -> None:
     claims.claim(14_093)
-    _, moved = assign(home, ["kafka_controller"], claims)
+    _, moved = assign(home, ["controller"], claims)
     assert moved == ()
 
 

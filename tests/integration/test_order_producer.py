@@ -143,5 +143,6 @@ def make_fatal(producer: AckedProducer) -> None:
     (library,) = (package.parent / "confluent_kafka.libs").glob("librdkafka*.so*")
     librdkafka = ctypes.CDLL(str(library))
     librdkafka.rd_kafka_test_fatal_error.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
-    handle = ctypes.c_void_p.from_address(id(producer._producer) + object.__basicsize__).value
+    client = producer._producer  # held: the polling thread may replace it, and free the handle, before the call returns
+    handle = ctypes.c_void_p.from_address(id(client) + object.__basicsize__).value
     assert librdkafka.rd_kafka_test_fatal_error(handle, OUT_OF_ORDER_SEQUENCE_NUMBER, b"test") == 0

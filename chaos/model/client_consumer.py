@@ -129,13 +129,16 @@ class ModelConsumer:
         """Go on at this offset; what was fetched ahead is gone."""
         self._cluster.scheduler.step("seek")
         partition = Partition(position.topic, position.partition)
-        if partition in self._unseekable or self._assigned is None or partition not in self._assigned:
+        if partition in self._unseekable or partition not in self._positions:
             self._unseekable.discard(partition)
             raise wrong_state("seek")
         self._positions[partition] = position.offset
 
     def assign(self, partitions: Iterable[TopicPartition]) -> None:
-        """Take over an assignment; the model has done so already."""
+        """Fetch these partitions from these offsets on, and no other; some cannot be sought at once."""
+        self._cluster.scheduler.step("assign")
+        self._positions = {Partition(one.topic, one.partition): one.offset for one in partitions}
+        self._unseekable = {partition for partition in self._positions if self._rough()}
 
     def pause(self, partitions: Iterable[TopicPartition]) -> None:
         """Fetch nothing from these."""
@@ -217,8 +220,6 @@ class ModelConsumer:
             return True
         self._generation = group.generation
         self._assigned = list(share)
-        self._positions = {partition: group.committed[partition] for partition in share}
-        self._unseekable = {partition for partition in share if self._rough()}
         self._paused.clear()
         self.idle = 0
         self._on_assign(self, _client_form(share))
@@ -234,8 +235,8 @@ class ModelConsumer:
         """Return the next record of some partition that is not paused, and go on behind it."""
         waiting = [
             partition
-            for partition in self._assigned or ()
-            if partition not in self._paused and self._positions[partition] < len(self._cluster.entries(partition))
+            for partition, offset in self._positions.items()
+            if partition not in self._paused and offset < len(self._cluster.entries(partition))
         ]
         if not waiting:
             return None

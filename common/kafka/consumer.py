@@ -48,7 +48,9 @@ class GroupConsumer:
         self.service = str(options["group.id"]).rpartition(".")[2]
         self.held: frozenset[Partition] = frozenset()
         self._pid = os.getpid()
-        self._paused = False
+        self._placed = True  # what is owned is the client's assignment, but for what is held
+        self._fetching = True
+        self._paused: set[Partition] = set()  # the client remembers that of a partition, through assignments too
         self._lag = LagGauges(self.service, namespace=str(options["group.id"]).removesuffix(self.service))
         self._asked_for_ends = 0.0
         self._consumer = confluent_kafka.Consumer(
@@ -66,7 +68,7 @@ class GroupConsumer:
         if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
             os._exit(ExitCode.SOFTWARE)
         first = self._consumer.poll(POLL_SECONDS)
-        if self.held or self._paused:
+        if self.held or not self._fetching:
             self._ask_for_ends()
         if self.fatal is not None:
             raise _fenced(self.fatal)
@@ -102,17 +104,21 @@ class GroupConsumer:
         """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
 
         After True, `moved` is False until the next change, whatever was prefetched is gone, and these partitions are
-        fetched, unless it is held.
+        fetched, but for those that are held. The first call after an assignment names every partition that is owned.
         """
         self.moved = False
-        if not self._seek_all(positions):
+        fetched = {partition: offset for partition, offset in positions.items() if partition not in self.held}
+        if not self._placed:
+            self._place(fetched)
+        elif not self._seek_all(fetched):
             return False
-        self._consumer.pause(topic_partitions(self.held & self.owned))
-        self._consumer.resume(topic_partitions(positions.keys() - self.held))
-        # A resumed partition waits for the fetcher's next round, half a second; a seek wakes it.
-        if not self._seek_all(positions):
-            return False
-        self._paused = False
+        self._fetching = True
+        if resumed := fetched.keys() & self._paused:
+            self._consumer.resume(topic_partitions(resumed))
+            self._paused -= resumed
+            # A resumed partition waits for the fetcher's next round, half a second; a seek wakes it.
+            if not self._seek_all({partition: fetched[partition] for partition in resumed}):
+                return False
         self._lag.rewound(self.owned)
         return not self.moved
 
@@ -134,8 +140,9 @@ class GroupConsumer:
         return self._consumer.consumer_group_metadata()
 
     def hold(self, partitions: frozenset[Partition]) -> None:
-        """Fetch nothing from these partitions from the next `seek` on, until the process ends."""
+        """Fetch nothing from these partitions from the next `seek` on, which names all that are owned."""
         self.held |= partitions
+        self._placed = False
 
     def tell_lag(self, due: Mapping[Partition, int]) -> None:
         """Set the gauges of what lies behind these offsets; the client's statistics go on against the same mapping."""
@@ -143,14 +150,24 @@ class GroupConsumer:
 
     def pause(self) -> None:
         """Fetch nothing until the next `seek`; `take` still keeps the membership."""
-        self._paused = True
+        self._fetching = False
         self._lag.paused()
-        self._consumer.pause(topic_partitions(self.owned))
+        if self._placed:
+            self._paused |= self.owned
+            self._consumer.pause(topic_partitions(self.owned))
 
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
         self._consumer.close()
         self._lag.rewound(())
+
+    def _place(self, positions: Mapping[Partition, int]) -> None:
+        """Hand the client its assignment, at these offsets."""
+        assert positions.keys() == self.owned - self.held, "an owned partition that nobody reads"  # noqa: S101 - a broken programmer
+        self._consumer.assign(
+            [TopicPartition(partition.topic, partition.number, offset) for partition, offset in positions.items()]
+        )
+        self._placed = True
 
     def _seek_all(self, positions: Mapping[Partition, int]) -> bool:
         deadline = time.monotonic() + SEEK_SECONDS
@@ -181,7 +198,7 @@ class GroupConsumer:
             return
         self._asked_for_ends = now
         ends = {}
-        for partition in self.owned if self._paused else self.held & self.owned:
+        for partition in self.held & self.owned if self._fetching else self.owned:
             try:
                 asked = TopicPartition(partition.topic, partition.number)
                 ends[partition] = self._consumer.get_watermark_offsets(asked, timeout=ENDS_SECONDS, cached=False)[1]
@@ -194,10 +211,11 @@ class GroupConsumer:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
         self.moved = self.joined = True
         failpoints.point(f"{self.service}:assigned")
-        # Without an offset the client would ask for the committed one itself, only once, and never serve the partition
-        # if the coordinator just moved (librdkafka issue 5586). Paused, it fetches nothing before `seek` says where.
-        consumer.assign([TopicPartition(tp.topic, tp.partition, 0) for tp in partitions])
-        consumer.pause(partitions)
+        # The client gets nothing to fetch before `seek` says where. Without an offset it would ask for the committed
+        # one itself, only once, and never serve the partition if the coordinator just moved (librdkafka issue 5586); at
+        # any other offset it might fetch before it can be paused, and retention may have cut that offset off.
+        self._placed = False
+        consumer.assign([])
 
     def _on_revoke(self, _consumer: confluent_kafka.Consumer, _partitions: list[TopicPartition]) -> None:
         self.owned = frozenset()

@@ -180,10 +180,15 @@ class Stall(NamedTuple):
 
 
 class Unfinished(NamedTuple):
-    """An accepted record that had not come through when the wait was over, and what it lacks; poison has no order."""
+    """An accepted record that had not come through when the wait was over, and what it lacks; poison has no order.
+
+    `why`: who has not read which record. `lost`: nobody will ever read it.
+    """
 
     order_id: str
     lacks: str
+    why: str = ""
+    lost: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

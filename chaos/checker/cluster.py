@@ -34,7 +34,6 @@ class Cluster:
         self._options = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2, **settings.kafka_options}
         self._consumer_options = settings.kafka_consumer_options
         self._admin = AdminClient(self._options)
-        self._spots: dict[Topic, tuple[Spot, ...]] = {}
 
     def consumer(self, begins: Offsets, options: Mapping[str, Any] | None = None) -> Consumer:
         """Return a consumer that reads from these offsets; it joins no group and commits nothing.
@@ -55,21 +54,28 @@ class Cluster:
                 **(options or {}),
             }
         )
-        consumer.assign([TopicPartition(self._prefix + spot.topic, spot.partition, at) for spot, at in begins.items()])
+        consumer.assign(self._points_of(begins))
         return consumer
 
+    def assign_more(self, consumer: Consumer, begins: Offsets) -> None:
+        """Have the consumer read these partitions as well, from these offsets on."""
+        if begins:
+            consumer.incremental_assign(self._points_of(begins))
+
+    def leave_out(self, consumer: Consumer, spot: Spot) -> None:
+        """Have the consumer read this partition no longer."""
+        consumer.incremental_unassign([TopicPartition(self._prefix + spot.topic, spot.partition)])
+
     def spots(self, topic: Topic) -> tuple[Spot, ...]:
-        """Return the topic's partitions: the table of topics is what should be there, not what is."""
-        if topic not in self._spots:
-            name = self._prefix + topic.name
-            try:
-                found = self._admin.list_topics(name, timeout=CALL_SECONDS).topics[name]
-            except KafkaException as error:
-                raise _refused(error) from error
-            if found.error is not None:
-                raise _refused(KafkaException(found.error))
-            self._spots[topic] = tuple(Spot(topic.name, number) for number in sorted(found.partitions))
-        return self._spots[topic]
+        """Return the topic's partitions as they are now: the table of topics is what should be there, and they grow."""
+        name = self._prefix + topic.name
+        try:
+            found = self._admin.list_topics(name, timeout=CALL_SECONDS).topics[name]
+        except KafkaException as error:
+            raise _refused(error) from error
+        if found.error is not None:
+            raise _refused(KafkaException(found.error))
+        return tuple(Spot(topic.name, number) for number in sorted(found.partitions))
 
     def begins(self, topics: Iterable[Topic]) -> Offsets:
         """Return the first offset of each partition."""
@@ -135,6 +141,9 @@ class Cluster:
     def short_name(self, topic: str) -> str:
         """Return a topic's name in the table of topics."""
         return sys.intern(topic.removeprefix(self._prefix))
+
+    def _points_of(self, offsets: Offsets) -> list[TopicPartition]:
+        return [TopicPartition(self._prefix + spot.topic, spot.partition, at) for spot, at in offsets.items()]
 
     def _committed(self, group: Group, isolation: str, *, seconds: float) -> Offsets:
         found = self._points(group, isolation, seconds=seconds)

@@ -129,8 +129,9 @@ def readable(books: Books) -> Iterator[Violation]:
 def all_came_through(books: Books) -> Iterator[Violation]:
     """L1: every accepted order has its outcome, status and notification in time."""
     for order in books.unfinished:
-        harm = Harm.LOST if order.lacks == "outcome" else Harm.WRONG
-        yield Violation(f"no {order.lacks} in time", order.order_id, harm)
+        harm = Harm.LOST if order.lacks == "outcome" or order.lost else Harm.WRONG
+        why = f": {order.why}" if order.why else ""
+        yield Violation(f"no {order.lacks}{'' if order.lost else ' in time'}{why}", order.order_id, harm)
 
 
 def readers_not_held_up(books: Books) -> Iterator[Violation]:

@@ -59,7 +59,7 @@ def reread(settings: KafkaSettings, *, begins: Offsets, ends: Offsets, first: Ce
     """
     started = [_start(settings, begins, ends, isolation) for isolation in (COMMITTED, UNCOMMITTED)]
     second, whole = [_result(reader) for reader in started]
-    first = {at: found for at, found in first.items() if at.offset < ends[at.spot]}
+    first = {at: found for at, found in first.items() if begins[at.spot] <= at.offset < ends[at.spot]}
     differing = tuple(
         (at, _difference(first.get(at), second.get(at)))
         for at in sorted(first.keys() | second.keys())

@@ -14,11 +14,11 @@ from chaos.checker.cluster import EARLIEST, LATEST, Cluster, at_time
 from chaos.checker.collector import Record, coordinate, texts
 from chaos.checker.config import StorySettings
 from chaos.checker.tables import OrderRows, TableReader
-from chaos.checker.terms import Coordinate, Offsets, Spot
+from chaos.checker.terms import Coordinate, Offsets, Spot, below
 from chaos.checker.topics import TopicReader
 from chaos.checker.web import get_json
 from common.errors import ExitCode, PipelineError
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
+from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
 
 SLACK_MS = 5 * 60 * 1000
 """How far the clocks of a producer and of whoever made the id may differ."""
@@ -57,7 +57,10 @@ class Sighting(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Story:
-    """All that is known. `http`: the status document; `http_answer`: how the API answered, in words."""
+    """All that is known. `http`: the status document; `http_answer`: how the API answered, in words.
+
+    `no_outcome`: why there is neither a decision nor an event, where there is none.
+    """
 
     order_id: str
     http: dict[str, Any] | None
@@ -66,6 +69,7 @@ class Story:
     created: tuple[Sighting, ...]
     events: tuple[Sighting, ...]
     sent: tuple[Sighting, ...]
+    no_outcome: str = ""
 
 
 def parse_order_id(text: str) -> str:
@@ -82,7 +86,8 @@ def parse_order_id(text: str) -> str:
 def story_of(settings: StorySettings, order_id: str) -> Story:
     """Gather the story. Raises StoreDownError, or UnknownOrderError if nobody knows the order; the API may be down."""
     rows = TableReader(settings).order(order_id)
-    found = _Search(settings, order_id).run(_likely(rows))
+    search = _Search(settings, order_id)
+    found = search.run(_likely(rows))
     if not found and rows.empty:
         raise UnknownOrderError(
             f"no topic and no table knows order {order_id}",
@@ -90,6 +95,7 @@ def story_of(settings: StorySettings, order_id: str) -> Story:
         )
     http, answer = _ask(f"{settings.api_url.rstrip('/')}/orders/{order_id}")
     outcomes = {topic.name for topic in OUTCOMES}
+    answered = rows.decision or any(seen.at.topic in outcomes for seen in found)
     return Story(
         order_id=order_id,
         http=http,
@@ -98,6 +104,7 @@ def story_of(settings: StorySettings, order_id: str) -> Story:
         created=tuple(seen for seen in found if seen.at.topic == ORDERS_CREATED.name),
         events=tuple(seen for seen in found if seen.at.topic in outcomes),
         sent=tuple(seen for seen in found if seen.at.topic == NOTIFICATION_SENT.name),
+        no_outcome="" if answered else search.why_undecided(),
     )
 
 
@@ -128,6 +135,17 @@ class _Search:
         self._scan([spot for topic in missing for spot in spots[topic] if spot not in likely])
         rank = {topic.name: number for number, topic in enumerate(TOPICS)}
         return sorted(self._found, key=lambda seen: (rank[seen.at.topic], seen.at))
+
+    def why_undecided(self) -> str:
+        """Return what keeps an order without a decision from having one, by its records and the inventory's offsets."""
+        records = [seen.at for seen in self._found if seen.at.topic == ORDERS_CREATED.name]
+        if not records:
+            return "there is no record of the order that the inventory could read"
+        stands = self._cluster.committed(INVENTORY)
+        unread = [at for at in records if not below(at, stands)]
+        if not unread:
+            return f"the inventory has left {records[0]} behind without a decision"
+        return f"the inventory has not read {unread[0]}"
 
     def _scan(self, spots: Sequence[Spot]) -> None:
         ends = self._cluster.offsets(spots, LATEST)

@@ -13,7 +13,7 @@ from typing import Self, cast
 from confluent_kafka import KafkaError, Message
 
 from chaos.checker.books import Stall
-from chaos.checker.cluster import Cluster
+from chaos.checker.cluster import EARLIEST, Cluster
 from chaos.checker.collector import Headers, Record
 from chaos.checker.errors import StoreDownError
 from chaos.checker.terms import Coordinate, Offsets, Spot
@@ -43,10 +43,15 @@ DOWNSTREAM_FIRST = (
 
 _CALL_HEADERS = methodcaller("headers")
 _END_OF_PARTITION = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are spelt so
+_OFFSET_IS_GONE = KafkaError._AUTO_OFFSET_RESET  # noqa: SLF001
 
 
 class TopicReader:
-    """Reads the partitions of `begins`, from there on; hands every record to `take`."""
+    """Reads the partitions of `begins`, from there on; hands every record to `take`.
+
+    A partition that is asked for later is taken up at its beginning. Where retention takes records away before they are
+    read, reading goes on behind them.
+    """
 
     def __init__(self, cluster: Cluster, begins: Offsets, take: Callable[[Record], None]) -> None:
         self._cluster = cluster
@@ -54,6 +59,8 @@ class TopicReader:
         self._consumer = cluster.consumer(begins)
         self._position = dict(begins)
         self._spots: dict[tuple[str | None, int | None], Spot] = {}
+        self.begins = dict(begins)
+        """From where on each partition was read without a gap."""
         self.last: dict[Spot, int] = {}
         """Offset of the last visible record per partition; a partition without records is absent."""
 
@@ -72,6 +79,7 @@ class TopicReader:
 
         Raises StoreDownError if the broker goes away.
         """
+        self._take_up(self._cluster.offsets([spot for spot in ends if spot not in self._position], EARLIEST))
         deadline = time.monotonic() + seconds
         behind = self._behind(ends)
         while behind and time.monotonic() < deadline:
@@ -83,6 +91,11 @@ class TopicReader:
         if behind:
             self._cluster.ends([ORDERS_CREATED])  # the broker answers, so it is a transaction
         return tuple(Stall(Coordinate(*spot, self._position[spot]), ends[spot]) for spot in behind)
+
+    def _take_up(self, begins: Offsets) -> None:
+        self._cluster.assign_more(self._consumer, begins)
+        self._position |= begins
+        self.begins |= begins
 
     def _behind(self, ends: Offsets) -> list[Spot]:
         return [spot for spot, end in ends.items() if self._position[spot] < end]
@@ -104,8 +117,21 @@ class TopicReader:
             )
         elif error.code() == _END_OF_PARTITION:
             self._position[spot] = max(self._position[spot], offset)
+        elif error.code() == _OFFSET_IS_GONE:
+            self._go_on_behind(spot)
         else:
             raise StoreDownError(f"cannot read {spot.topic} {spot.partition}: {error.str()}")
+
+    def _go_on_behind(self, spot: Spot) -> None:
+        """Go on at the first record that is left. Raises StoreDownError if records have vanished at the other end."""
+        begins = self._cluster.offsets([spot], EARLIEST)
+        if begins[spot] <= self._position[spot]:
+            raise StoreDownError(
+                f"{spot.topic} {spot.partition} ends before {self._position[spot]}, where it was read to",
+                cure="see whether a broker lost its log, or somebody made the topic anew; then verify again",
+            )
+        self._cluster.leave_out(self._consumer, spot)
+        self._take_up(begins)
 
     def _spot(self, message: Message) -> Spot:
         where = message.topic(), message.partition()

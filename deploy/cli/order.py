@@ -52,6 +52,8 @@ def _print(story: Story) -> None:
         console.print(f"{at:%Y-%m-%d %H:%M:%S}.{began % 1000:03d} UTC")
     for moment in moments:
         console.print(_line(moment, began), soft_wrap=True, markup=False)
+    if story.no_outcome:
+        console.print(f"outcome none: {story.no_outcome}", soft_wrap=True, markup=False)
     console.print(f"status  {_status(story)}", soft_wrap=True, markup=False)
     console.print(f"http    {_answer(story)}", soft_wrap=True, markup=False)
 
@@ -81,6 +83,7 @@ def _as_fields(story: Story) -> dict[str, Any]:
             "http_answer": story.http_answer,
             "created": [seen._asdict() for seen in story.created],
             "decision": rows.decision and rows.decision._asdict(),
+            "no_outcome": story.no_outcome,
             "events": [seen._asdict() for seen in story.events],
             "notifications": [row._asdict() for row in rows.ledger],
             "sent": [seen._asdict() for seen in story.sent],

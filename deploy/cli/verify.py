@@ -11,9 +11,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chaos.checker.audit import Waiting, audit
+from chaos.checker.audit import audit
 from chaos.checker.invariants import Harm
 from chaos.checker.judge import Judgement, Ruling
+from chaos.checker.waiting import Waiting
 from common.errors import ExitCode
 from deploy.cli.checking import checker_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example

@@ -1,22 +1,27 @@
 """The checker on real topics and tables: it passes what is sound, live too, and names what is not."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import confluent_kafka
 import pytest
 import sqlalchemy as sa
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from chaos.checker import audit as auditing
+from chaos.checker import scene
 from chaos.checker.audit import Auditor, audit
+from chaos.checker.cluster import Cluster
 from chaos.checker.collector import Collector, Record
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
 from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement
 from chaos.checker.second_reading import Census, digest_of
+from chaos.checker.terms import Offsets
 from common.events.orders import OrderCreated
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, Topic
 from tests.factories import make_order
@@ -119,8 +124,9 @@ def test_an_order_without_outcome_is_named_after_the_wait(pipeline: Pipeline) ->
 
     judgement = verdict(pipeline, wait_seconds=0.5)
 
-    assert broken(judgement) == {"L1": ["no outcome in time"]}
-    assert judgement.paths[order.order_id][0].startswith("record     orders.created ")
+    (at,) = [f"orders.created {seen.partition}@{seen.offset}" for seen in read(pipeline, ORDERS_CREATED)]
+    assert broken(judgement) == {"L1": [f"no outcome in time: the inventory has not read {at}"]}
+    assert judgement.paths[order.order_id][0] == f"record     {at}"
 
 
 def test_an_auditor_that_goes_on_where_it_stood_judges_everything(
@@ -334,7 +340,7 @@ def test_two_readings_that_differ_are_told_apart(pipeline: Pipeline, monkeypatch
         if record.at.offset < 2:
             census[record.at] = b"other" if record.at.offset else digest_of(record.key, record.value, record.headers())
 
-    monkeypatch.setattr(auditing, "count_in", careless)
+    monkeypatch.setattr(scene, "count_in", careless)
 
     found = broken(reread(pipeline))
 
@@ -376,3 +382,55 @@ def test_a_store_that_does_not_answer_is_no_judgement(
 
     with pytest.raises(StoreDownError):
         audit(settings_of(pipeline, **address), wait_seconds=0, followers=False)
+
+
+def grow(pipeline: Pipeline, topic: Topic, partitions: int) -> None:
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
+    name = topic.within(pipeline.namespace)
+    admin.create_partitions([NewPartitions(name, partitions)])[name].result(10)
+    wait_for(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions, what="growth")
+
+
+def trim(pipeline: Pipeline, topic: Topic, *, partition: int, to: int) -> None:
+    """Take the head of a partition away, as retention does."""
+    admin = AdminClient({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
+    at = TopicPartition(topic.within(pipeline.namespace), partition, to)
+    assert admin.delete_records([at])[at].result(10).low_watermark == to
+
+
+def test_partitions_that_are_added_between_two_audits_are_read_from_their_beginning(pipeline: Pipeline) -> None:
+    pipeline.set_stock({"tea": 100})
+    old, new = make_order(), make_order()
+    with Auditor(settings_of(pipeline)) as auditor:
+        process(pipeline, [old])
+        judgements = [auditor.audit(wait_seconds=10, followers=False)]
+        for topic in (ORDERS_CREATED, *OUTCOMES):
+            grow(pipeline, topic, 10)
+        write_orders(pipeline, [new], partition=9)
+        judgements.append(auditor.audit(wait_seconds=0.5, followers=False))
+
+    assert [judgement.counts["orders"] for judgement in judgements] == [1, 2]
+    assert [broken(judgement) for judgement in judgements] == [
+        {},
+        {"L1": ["no outcome in time: the inventory has not read orders.created 9@0"]},
+    ]
+
+
+def test_an_auditor_goes_on_behind_what_retention_took_while_it_read(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aim: the head goes between the question where it is and the first fetch."""
+    write_orders(pipeline, [make_order() for _ in range(10)], partition=0)
+    begins = Cluster.begins
+
+    def trimmed_just_then(self: Cluster, topics: Iterable[Topic]) -> Offsets:
+        found = begins(self, topics)
+        trim(pipeline, ORDERS_CREATED, partition=0, to=6)
+        return found
+
+    monkeypatch.setattr(Cluster, "begins", trimmed_just_then)
+    judgement = verdict(pipeline, wait_seconds=0)
+
+    assert judgement.counts["orders"] == 4
+    assert {rule: len(found) for rule, found in broken(judgement).items()} == {"L1": 5}
+    assert "orders.created 0@0 to 5 were trimmed before the inventory had read them" in str(broken(judgement)["L1"])

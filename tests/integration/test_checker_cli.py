@@ -31,8 +31,15 @@ def run(pipeline: Pipeline, *arguments: str, folder: Path, **changes: str) -> su
 
 @contextmanager
 def all_services(pipeline: Pipeline) -> Iterator[Api]:
+    inventory = pipeline.start("inventory_service", role="inventory_rw")
+    with followers(pipeline) as api:
+        inventory.wait_ready()
+        yield api
+
+
+@contextmanager
+def followers(pipeline: Pipeline) -> Iterator[Api]:
     workers = [
-        pipeline.start("inventory_service", role="inventory_rw"),
         pipeline.start("notification_service", role="notification_rw"),
         pipeline.start("order_service", "projection", role="order_rw"),
     ]
@@ -142,3 +149,23 @@ def test_an_order_that_nobody_knows_is_said_to_be_unknown(
     assert (ended.returncode, ended.stdout) == (code, "")
     assert said in ended.stderr
     assert "way out: " in ended.stderr
+
+
+def test_one_waiting_order_accuses_nobody_else(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Aim: nobody reads a partition. The orders of the others are judged by their own facts, followers included."""
+    pipeline.set_stock({"tea": 100})
+    sound = [make_order() for _ in range(5)]
+    inventory = pipeline.start("inventory_service", role="inventory_rw")
+    with followers(pipeline) as api:
+        write_orders(pipeline, sound)
+        assert run(pipeline, "verify", folder=tmp_path).returncode == 0
+        inventory.stop()
+        waiting = make_order()
+        write_orders(pipeline, [waiting])
+        ended = run(pipeline, "verify", "--wait", "1", "--json", folder=tmp_path)
+        story = run(pipeline, "order", waiting.order_id, folder=tmp_path, PIPELINE_API_URL=api.url)
+
+    (rule,) = [rule for rule in json.loads(ended.stdout)["rules"] if rule["broken"]]
+    assert (rule["id"], rule["broken"], rule["examples"][0]["order_id"]) == ("L1", 1, waiting.order_id)
+    assert "the inventory has not read" in rule["examples"][0]["what"]
+    assert "outcome none: the inventory has not read orders.created" in story.stdout

@@ -1,79 +1,26 @@
 """The checker on real topics and tables: it passes what is sound, live too, and names what is not."""
 
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
 import confluent_kafka
 import pytest
-import sqlalchemy as sa
-from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
 from chaos.checker import audit as auditing
 from chaos.checker import scene
 from chaos.checker.audit import Auditor, audit
-from chaos.checker.cluster import Cluster
 from chaos.checker.collector import Collector, Record
-from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
 from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement
 from chaos.checker.second_reading import Census, digest_of
-from chaos.checker.terms import Offsets
-from common.events.orders import OrderCreated
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, Topic
+from common.topics import INVENTORY_RESERVED, ORDERS_CREATED, Topic
+from tests.audits import broken, copy_event, execute, inventory, process, settings_of, verdict
 from tests.factories import make_order
 from tests.pipeline import Pipeline
-from tests.records import Seen, read, wait_for, write, write_orders
-
-OUTCOMES = (INVENTORY_RESERVED, INVENTORY_FAILED)
-
-
-def settings_of(pipeline: Pipeline, **changes: str) -> CheckerSettings:
-    at = pipeline.postgres("checker")
-    return CheckerSettings(
-        namespace=pipeline.namespace,
-        kafka_bootstrap=changes.get("kafka_bootstrap", pipeline.kafka.kafka_bootstrap),
-        registry_url=changes.get("registry_url", pipeline.kafka.registry_url),
-        postgres_url=changes.get("postgres_url", at.postgres_url),
-        postgres_password=at.postgres_password,
-    )
-
-
-def verdict(pipeline: Pipeline, *, wait_seconds: float = 10, restocked: bool = True) -> Judgement:
-    """Judge a pipeline that has an inventory alone."""
-    return audit(settings_of(pipeline), wait_seconds=wait_seconds, followers=False, restocked=restocked)
-
-
-def broken(judgement: Judgement) -> dict[str, list[str]]:
-    return {r.invariant: [violation.what for violation in r.examples] for r in judgement.rulings if r.broken}
-
-
-@contextmanager
-def inventory(pipeline: Pipeline) -> Iterator[None]:
-    worker = pipeline.start("inventory_service", role="inventory_rw").wait_ready()
-    yield
-    assert worker.stop() == 0, worker.output()
-
-
-def process(pipeline: Pipeline, orders: list[OrderCreated]) -> None:
-    """Have the orders decided, then stop the inventory: the books stand still."""
-    with inventory(pipeline):
-        write_orders(pipeline, orders)
-        wait_for(lambda: len(read(pipeline, *OUTCOMES)) == len(orders), what="all outcomes")
-
-
-def copy_event(pipeline: Pipeline, seen: Seen, *, topic: Topic, key: bytes | None = None) -> None:
-    producer = confluent_kafka.Producer({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
-    producer.produce(topic.within(pipeline.namespace), seen.value, key or seen.key, headers=list(seen.headers.items()))
-    assert producer.flush(10) == 0
-
-
-def execute(pipeline: Pipeline, statement: str, **values: object) -> None:
-    with pipeline.administer() as connection:
-        connection.execute(sa.text(statement), values)
+from tests.records import read, write, write_orders
 
 
 def test_books_of_a_real_run_are_sound(pipeline: Pipeline) -> None:
@@ -382,55 +329,3 @@ def test_a_store_that_does_not_answer_is_no_judgement(
 
     with pytest.raises(StoreDownError):
         audit(settings_of(pipeline, **address), wait_seconds=0, followers=False)
-
-
-def grow(pipeline: Pipeline, topic: Topic, partitions: int) -> None:
-    admin = AdminClient({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
-    name = topic.within(pipeline.namespace)
-    admin.create_partitions([NewPartitions(name, partitions)])[name].result(10)
-    wait_for(lambda: len(admin.list_topics(name, timeout=10).topics[name].partitions) == partitions, what="growth")
-
-
-def trim(pipeline: Pipeline, topic: Topic, *, partition: int, to: int) -> None:
-    """Take the head of a partition away, as retention does."""
-    admin = AdminClient({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
-    at = TopicPartition(topic.within(pipeline.namespace), partition, to)
-    assert admin.delete_records([at])[at].result(10).low_watermark == to
-
-
-def test_partitions_that_are_added_between_two_audits_are_read_from_their_beginning(pipeline: Pipeline) -> None:
-    pipeline.set_stock({"tea": 100})
-    old, new = make_order(), make_order()
-    with Auditor(settings_of(pipeline)) as auditor:
-        process(pipeline, [old])
-        judgements = [auditor.audit(wait_seconds=10, followers=False)]
-        for topic in (ORDERS_CREATED, *OUTCOMES):
-            grow(pipeline, topic, 10)
-        write_orders(pipeline, [new], partition=9)
-        judgements.append(auditor.audit(wait_seconds=0.5, followers=False))
-
-    assert [judgement.counts["orders"] for judgement in judgements] == [1, 2]
-    assert [broken(judgement) for judgement in judgements] == [
-        {},
-        {"L1": ["no outcome in time: the inventory has not read orders.created 9@0"]},
-    ]
-
-
-def test_an_auditor_goes_on_behind_what_retention_took_while_it_read(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Aim: the head goes between the question where it is and the first fetch."""
-    write_orders(pipeline, [make_order() for _ in range(10)], partition=0)
-    begins = Cluster.begins
-
-    def trimmed_just_then(self: Cluster, topics: Iterable[Topic]) -> Offsets:
-        found = begins(self, topics)
-        trim(pipeline, ORDERS_CREATED, partition=0, to=6)
-        return found
-
-    monkeypatch.setattr(Cluster, "begins", trimmed_just_then)
-    judgement = verdict(pipeline, wait_seconds=0)
-
-    assert judgement.counts["orders"] == 4
-    assert {rule: len(found) for rule, found in broken(judgement).items()} == {"L1": 5}
-    assert "orders.created 0@0 to 5 were trimmed before the inventory had read them" in str(broken(judgement)["L1"])

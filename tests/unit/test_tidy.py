@@ -3,17 +3,18 @@
 import ast
 import re
 import subprocess
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from common import topics
 
 ROOT = Path(__file__).parents[2]
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-SERVICES = ("order_service", "inventory_service", "notification_service")
-PRODUCT = (*SERVICES, "common")
-COMMAND_LINE = ("deploy", "chaos", "benchmarks")
 READS_ENVIRONMENT = {"common/config.py", "chaos/launch.py"}
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "manager", "data", "info"}
 IMPURE_CALLS = {
@@ -36,12 +37,26 @@ def tracked(pattern: str) -> list[Path]:
     return [ROOT / name for name in listed.stdout.splitlines() if (ROOT / name).exists()]
 
 
-def modules(*folders: str) -> list[Path]:
-    return [path for path in tracked("*.py") if not folders or path.relative_to(ROOT).parts[0] in folders]
-
-
 def named(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
+
+
+def modules(*folders: str) -> list[Path]:
+    """Return all modules, or those inside these folders."""
+    inside = tuple(f"{folder}/" for folder in folders)
+    return [path for path in tracked("*.py") if not folders or named(path).startswith(inside)]
+
+
+def project() -> dict[str, Any]:
+    tools: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]
+    return tools
+
+
+# What is looked at follows from the tree, so that a new service or package is never forgotten.
+PACKAGES = tuple(project()["importlinter"]["root_packages"])
+SERVICES = tuple(package for package in PACKAGES if (ROOT / package / "__main__.py").exists())
+PRODUCT = (*SERVICES, "common")
+COMMAND_LINE = tuple(package for package in PACKAGES if package not in PRODUCT)
 
 
 def tree(path: Path) -> ast.Module:
@@ -57,6 +72,19 @@ def calls(path: Path) -> Iterator[tuple[int, str]]:
 
 def test_there_is_something_to_look_at() -> None:
     assert len(modules(*PRODUCT)) > 40
+    assert len(modules("common/events")) > 3
+
+
+def test_every_folder_with_modules_is_a_package_that_is_looked_at_and_shipped() -> None:
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests"}
+    assert folders == set(PACKAGES)
+    assert folders == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
+
+
+def test_every_service_keeps_to_the_inner_layers() -> None:
+    contracts = project()["importlinter"]["contracts"]
+    layered = next(each for each in contracts if "__main__" in each.get("layers", []))
+    assert set(layered["containers"]) == set(SERVICES) > {"metrics_service", "order_service"}
 
 
 def test_modules_and_functions_stay_small() -> None:
@@ -99,8 +127,24 @@ def test_nothing_aborts_a_kafka_transaction() -> None:
     assert [named(path) for path in product for _, name in calls(path) if name == "abort_transaction"] == []
 
 
+def topic_pattern() -> re.Pattern[str]:
+    """Match a topic's name in quotes; one that names a group as well (`metrics`) only where a topic is expected."""
+    names = {topic.name for topic in topics.ALL_TOPICS} | {sink.dead_letters.name for sink in topics.SINKS}
+    groups = {group.name for topic in topics.ALL_TOPICS for group in topic.readers}
+    clear, shared = ("|".join(sorted(map(re.escape, found))) for found in (names - groups, names & groups))
+    taken_for_a_topic = r"(topics?\s*=|(subscribe|produce|Partition|Record|NewTopic)\()\s*[\[({]?\s*"
+    return re.compile(rf"""["']({clear})(-value)?["']|{taken_for_a_topic}["']({shared})["']|["']({shared})-value["']""")
+
+
+@pytest.mark.parametrize("topic", topics.ALL_TOPICS, ids=lambda topic: topic.name)
+def test_name_of_any_topic_is_recognised_outside_of_the_table(topic: topics.Topic) -> None:
+    assert topic_pattern().search(f'OutputRecord("{topic.name}", key, value)')
+    assert topic_pattern().search(f"subject = '{topic.subject}'")
+    assert not topic_pattern().search(f'counter("{topic.name}_total")')
+
+
 def test_topic_names_stand_in_the_table_alone() -> None:
-    names = re.compile(r"""["'](orders\.created|inventory\.(reserved|failed)|notification\.sent)["']""")
+    names = topic_pattern()
     exempt = {"common/topics.py"}
     found = [
         f"{named(path)}:{number}"

@@ -48,6 +48,10 @@ class FatalError(PipelineError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class ContractError(PipelineError):
+    """Code that plugs into a loop broke what the loop needs of it: nothing is published, and no restart mends it."""
+
+
 class Busy(Exception):  # noqa: N818 - the design's word; it is a state of the world, not an error of a record
     """A dependency does not answer: pause, keep the group membership, try the same records again later."""
 

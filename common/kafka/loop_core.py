@@ -1,6 +1,7 @@
 """Accept a batch and say what it commits. Pure: what the transactional loop decides without Kafka.
 
-Guards against rewinds that got lost (a gap), records of partitions that moved away, and metadata from before a join.
+Guards against rewinds that got lost (a gap), records of partitions that moved away, plans that would lose or repeat
+records, and metadata from before a join.
 """
 
 import sys
@@ -22,14 +23,60 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """Records to process, in order of arrival. `doubtful`: partitions to be read once more from where they were due."""
+    """Records to process, in order of arrival. `due`: the next offset per owned partition, once they are processed.
+
+    `doubtful`: partitions to be read once more from where they were due.
+    """
 
     records: Sequence[InputRecord]
+    due: Mapping[Partition, int]
     doubtful: Mapping[Partition, Gap] = field(default_factory=dict)
 
 
 _NOWHERE: Mapping[Partition, int] = MappingProxyType({})
 _NONE: Mapping[Partition, Gap] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Gaps:
+    """What is known of missing offsets: one gap that was `met` per partition, and the `holes` that came of such.
+
+    A gap that is met again, after a read from where its record was due, is a hole: (partition, due offset), known to be
+    empty. Several holes may lie in one fetch, and fetches of several partitions come in any order, so what is known of
+    one is never dropped for another.
+    """
+
+    met: Mapping[Partition, Gap] = field(default_factory=dict)
+    holes: frozenset[tuple[Partition, int]] = frozenset()
+
+    def meet(self, gap: Gap) -> "Gaps":
+        """Return this with a gap of a dense topic; `is_hole` tells what it turned out to be."""
+        if self.met.get(gap.partition) == gap:
+            return Gaps(self.met, self.holes | {(gap.partition, gap.due)})
+        return Gaps({**self.met, gap.partition: gap}, self.holes)
+
+    def is_hole(self, gap: Gap) -> bool:
+        """Return True if the offset that was due is known to be empty."""
+        return (gap.partition, gap.due) in self.holes
+
+    def doubt(self, doubtful: Mapping[Partition, Gap]) -> "Gaps":
+        """Return this with gaps of sparse topics, which are read again once and then no matter."""
+        return Gaps({**self.met, **doubtful}, self.holes)
+
+    def accepted(self, due: Mapping[Partition, int]) -> "Gaps":
+        """Forget the gaps of which the missing record came after all, or that were passed; `due` as in `Accepted`.
+
+        Now, not once the batch is committed: if it fails, and its rewind is lost, the same gap is a first sight again.
+        """
+        if not self.met:
+            return self
+        return Gaps({at: gap for at, gap in self.met.items() if gap.due >= due.get(at, 0)}, self.holes)
+
+    def advanced(self, due: Mapping[Partition, int]) -> "Gaps":
+        """Forget the holes below what is processed."""
+        if not self.holes:
+            return self
+        return Gaps(self.met, frozenset(hole for hole in self.holes if hole[1] >= due.get(hole[0], 0)))
 
 
 def accept(
@@ -67,7 +114,25 @@ def accept(
                 continue
         expected[partition] = record.offset + 1
         accepted.append(record)
-    return Accepted(accepted, doubtful)
+    return Accepted(accepted, expected, doubtful)
+
+
+def complaint(
+    offsets: Mapping[Partition, CommitPoint], *, due: Mapping[Partition, int], committed: Mapping[Partition, int]
+) -> str:
+    """Return why a plan's offsets must not be committed, or an empty text.
+
+    `due`: the next offset per owned partition, the batch in hand included. `committed`: where the group stands.
+    """
+    for partition, point in offsets.items():
+        name = f"{partition.topic}[{partition.number}]"
+        if partition not in due:
+            return f"{name}, which belongs to another member"
+        if point.offset > due[partition]:
+            return f"{name} at {point.offset}: the records from {due[partition]} on would be lost"
+        if point.offset < committed.get(partition, 0):
+            return f"{name} at {point.offset}: the records up to {committed[partition]} would come again"
+    return ""
 
 
 def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, CommitPoint]:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from common.errors import ContractError
+
 Headers = tuple[tuple[str, bytes | None], ...]
 
 
@@ -50,14 +52,22 @@ class OutputRecord(NamedTuple):
 class Plan:
     """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata.
 
-    Without offsets, and then without records too, nothing is to be committed yet: the step keeps the batch in memory,
-    and a later plan's offsets cover it. `closes_windows`: its transaction passes two failpoints more.
+    Without offsets nothing is to be committed yet: the step keeps the batch in memory, and a later plan's offsets cover
+    it. Records without offsets would be dropped by that; such a plan cannot be made, it raises ContractError.
+    `closes_windows`: its transaction passes two failpoints more.
     """
 
     records: Sequence[OutputRecord] = ()
     offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
     dead_letters: Sequence[OutputRecord] = ()
     closes_windows: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.offsets and (self.records or self.dead_letters):
+            raise ContractError(
+                f"a plan holds {len(self.records)} records and {len(self.dead_letters)} dead letters without offsets",
+                cure="mend the step: publish with the offsets that cover the records, or keep all of it",
+            )
 
 
 class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error of this process

@@ -21,11 +21,11 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from common import failpoints, metrics
-from common.errors import Busy, FatalError, Poison
+from common.errors import Busy, ContractError, FatalError, Poison
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
 from common.kafka.errors import ErrorKind, classify, is_fenced
-from common.kafka.loop_core import Gap, accept, generation
+from common.kafka.loop_core import Accepted, Gap, Gaps, accept, complaint, generation
 from common.kafka.producer import End, TransactionalProducer
 from common.kafka.records import InputRecord, Partition, Plan, Quarantine, Step
 from common.lifecycle import Stop
@@ -61,7 +61,8 @@ def run(
 
     `watch` is called in every turn, idle or not; it must not wait. `sparse_topics` are the inputs whose writers commit
     transactions, so that offsets without a record are nothing special there. Raises FatalError if this process must
-    not go on: fenced by a twin, an offset gone, the same failure for ever, whatever `watch` finds.
+    not go on: fenced by a twin, an offset gone, the same failure for ever, whatever `watch` finds. Raises ContractError
+    for a plan that would lose or repeat records.
     """
     loop = _Loop(step, consumer, build_producer, stop, health, service, sparse_topics)
     _spare_the_collector()
@@ -107,12 +108,11 @@ class _Loop:
         self._stop = stop
         self._health = health
         self._service = service
-        self._due: dict[Partition, int] = {}
-        self._gap: Gap | None = None
-        self._holes: frozenset[tuple[Partition, int]] = frozenset()
+        self._due: Mapping[Partition, int] = {}
+        self._committed_at: dict[Partition, int] = {}
+        self._gaps = Gaps()
         self._sparse_topics = sparse_topics
         self._sought: dict[Partition, int] = {}
-        self._known: dict[Partition, Gap] = {}
         self._fences: deque[float] = deque(maxlen=FENCES_MAX + 1)
         self._unsure_ends = 0
 
@@ -127,22 +127,27 @@ class _Loop:
             self._recover_tainted(taint)
         elif records:
             self._point("taken")
-            match accept(
-                records,
-                owned=self._consumer.owned,
-                due=self._due,
-                holes=self._holes,
-                sought=self._sought,
-                known=self._known,
-            ):
-                case Gap() as gap:
-                    self._meet(gap)
-                case accepted if self._sure_of(accepted.doubtful) and accepted.records:
-                    self._process(accepted.records, self.producer)
+            self._take_in(records, self.producer)
         elif self._step.pending():
-            self._process((), self.producer)
+            self._process(Accepted((), self._due), self.producer)
 
-    def _process(self, batch: Sequence[InputRecord], producer: TransactionalProducer) -> None:
+    def _take_in(self, records: Sequence[InputRecord], producer: TransactionalProducer) -> None:
+        match accept(
+            records,
+            owned=self._consumer.owned,
+            due=self._due,
+            holes=self._gaps.holes,
+            sought=self._sought,
+            known=self._gaps.met,
+        ):
+            case Gap() as gap:
+                self._meet(gap)
+            case accepted:
+                self._gaps = self._gaps.accepted(accepted.due)
+                if self._read_again(accepted.doubtful) and accepted.records:
+                    self._process(accepted, producer)
+
+    def _process(self, accepted: Accepted, producer: TransactionalProducer) -> None:
         started = time.perf_counter()
         # Metadata belongs to its batch: no poll lies between, so no rebalance either. Older metadata would fence
         # nobody, newer metadata would authorise partitions that moved away.
@@ -151,14 +156,16 @@ class _Loop:
             self.recover("not a member")
             return
         self._point("metadata")
-        plan = self._decided(batch)
+        plan = self._decided(accepted.records)
         if plan is None:
             return
+        if found := complaint(plan.offsets, due=accepted.due, committed=self._committed_at):
+            raise ContractError(f"the step wants to commit {found}", cure="mend the step; nothing was published")
         decided = time.perf_counter()
         if plan.offsets and not self._committed(plan, group_metadata, producer):
             return
-        self._advance(batch)
-        self._observe(batch, plan, started, decided)
+        self._advance(accepted.due)
+        self._observe(accepted.records, plan, started, decided)
 
     def _decided(self, batch: Sequence[InputRecord]) -> Plan | None:
         """Return the step's plan, or None once recovered from a step that has none."""
@@ -198,17 +205,14 @@ class _Loop:
 
     def _settle(self, plan: Plan) -> None:
         self._unsure_ends = 0
+        self._committed_at.update({partition: point.offset for partition, point in plan.offsets.items()})
         self._step.settled(plan)
 
-    def _advance(self, batch: Sequence[InputRecord]) -> None:
+    def _advance(self, due: Mapping[Partition, int]) -> None:
         """Go on behind the batch: it is committed, or the step keeps it."""
-        for record in batch:
-            self._due[record.partition] = record.offset + 1
-        if self._holes:
-            self._holes = frozenset(hole for hole in self._holes if hole[1] >= self._due.get(hole[0], 0))
-        if self._known:
-            self._known = {at: gap for at, gap in self._known.items() if gap.due >= self._due.get(at, 0)}
-        self._consumer.tell_lag(self._due)
+        self._due = due
+        self._gaps = self._gaps.advanced(due)
+        self._consumer.tell_lag(due)
         self._point("advanced")
 
     def _recover_tainted(self, taint: str) -> None:
@@ -294,6 +298,7 @@ class _Loop:
                 break
             self._consumer.take(1)
         self._due = {partition: point.offset for partition, point in stable.items()}
+        self._committed_at = dict(self._due)
         self._sought = {partition: at for partition, at in self._due.items() if partition.topic in self._sparse_topics}
         self._step.reset(stable)
         self._consumer.tell_lag(self._due)
@@ -315,20 +320,19 @@ class _Loop:
 
     def _meet(self, gap: Gap) -> None:
         """Rewind at the first sight of a gap; at the second one the offsets are really empty, and it is a hole."""
-        if gap == self._gap:
+        self._gaps = self._gaps.meet(gap)
+        if self._gaps.is_hole(gap):
             log.warning("offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found)
-            self._holes |= {(gap.partition, gap.due)}  # several may lie in one fetch: forgetting one would never end
-        self._gap = gap
         self.recover("gap")
 
-    def _sure_of(self, doubtful: Mapping[Partition, Gap]) -> bool:
+    def _read_again(self, doubtful: Mapping[Partition, Gap]) -> bool:
         """Read doubtful partitions once more from where they were due; return False once recovered instead.
 
         Nothing of them was given to the step since the rewind, so a seek of theirs alone is enough.
         """
         if not doubtful:
             return True
-        self._known.update(doubtful)
+        self._gaps = self._gaps.doubt(doubtful)
         log.debug("offsets.doubted", partitions=[str(partition) for partition in doubtful])
         if self._consumer.seek({partition: gap.due for partition, gap in doubtful.items()}):
             return True

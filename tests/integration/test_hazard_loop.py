@@ -13,7 +13,7 @@ import confluent_kafka
 import pytest
 import structlog
 
-from common.errors import FatalError
+from common.errors import ContractError, FatalError
 from common.health import Health
 from common.kafka import transactional_loop
 from common.kafka.consumer import GroupConsumer
@@ -27,7 +27,10 @@ from tests.pipeline import Pipeline
 from tests.records import read, wait_for, write
 
 BATCH, RECORDS = 20, 40
+LINGERING: Mapping[str, Any] = {"linger.ms": 200}
 Wrap = Callable[[Any], Any]
+Points = Mapping[Partition, CommitPoint]
+Cover = Callable[[Points], Points]
 
 
 class Repeat:
@@ -35,14 +38,15 @@ class Repeat:
 
     limit = BATCH
 
-    def __init__(self, topic: str) -> None:
+    def __init__(self, topic: str, cover: Cover) -> None:
         self._topic = topic
+        self._cover = cover
         self.given: list[str] = []
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         self.given += [(record.value or b"").decode() for record in batch]
         records = [OutputRecord(self._topic, record.key, record.value) for record in batch]
-        return Plan(records=records, offsets=next_offsets(batch))
+        return Plan(records=records, offsets=self._cover(next_offsets(batch)))
 
     def pending(self) -> bool:
         return False
@@ -68,10 +72,20 @@ class Client:
 
 
 class Loop:
-    """The loop in a thread of its own. `wrap` is put around each producer's client; `options` are the producer's."""
+    """The loop in a thread of its own.
 
-    def __init__(self, pipeline: Pipeline, *, wrap: Wrap = lambda client: client, **options: Any) -> None:
-        self.step = Repeat(INVENTORY_RESERVED.within(pipeline.namespace))
+    `wrap` is put around each producer's client, `cover` around each plan's offsets; `options` are the producer's.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        *,
+        wrap: Wrap = lambda client: client,
+        cover: Cover = lambda offsets: offsets,
+        **options: Any,
+    ) -> None:
+        self.step = Repeat(INVENTORY_RESERVED.within(pipeline.namespace), cover)
         self.stop = Stop()
         self.failed: BaseException | None = None
         self.producers = 0
@@ -164,7 +178,7 @@ def test_callback_that_raises_inside_a_commit_tells_nothing_twice(
                 raise ValueError("a callback's own bug")
 
     values = load(pipeline, partition=0)  # all there before the first fetch, and in one: each batch is a full one
-    with structlog.testing.capture_logs() as logs, Loop(pipeline, wrap=Raising, **{"linger.ms": 200}) as loop:
+    with structlog.testing.capture_logs() as logs, Loop(pipeline, wrap=Raising, **LINGERING) as loop:
         assert_told_once(pipeline, loop, values)
         assert loop.producers == 2
     assert [line["error"] for line in logs if line["event"] == "transaction.unsure"] == ["ValueError"]
@@ -186,7 +200,7 @@ def test_queue_that_is_full_skips_no_record(pipeline: Pipeline) -> None:
                 full.append("full")
                 raise
 
-    options = {"queue.buffering.max.messages": 10, "linger.ms": 20}
+    options: dict[str, Any] = {"queue.buffering.max.messages": 10, "linger.ms": 20}
     with Loop(pipeline, wrap=Counting, **options) as loop:
         assert_told_once(pipeline, loop, load(pipeline))
         assert loop.producers == 1
@@ -238,6 +252,49 @@ def test_slot_whose_epoch_is_taken_again_and_again_is_left_to_the_other(pipeline
     assert "another process uses this slot" in loop.failed.message
     assert loop.producers == transactional_loop.FENCES_MAX + 1
     assert told(pipeline) == []
+
+
+def elsewhere(offsets: Points) -> Points:
+    return {Partition(partition.topic, 7): point for partition, point in offsets.items()}
+
+
+def ahead(offsets: Points) -> Points:
+    return {partition: CommitPoint(point.offset + 1) for partition, point in offsets.items()}
+
+
+class BehindLater:
+    """The first plan as it is, all later ones at the beginning."""
+
+    def __init__(self) -> None:
+        self._passed = False
+
+    def __call__(self, offsets: Points) -> Points:
+        offsets, self._passed = dict.fromkeys(offsets, CommitPoint(0)) if self._passed else offsets, True
+        return offsets
+
+
+@pytest.mark.parametrize(
+    ("cover", "told_of", "sound"),
+    [(ahead, "would be lost", False), (BehindLater(), "would come again", True), (elsewhere, "another member", False)],
+    ids=["ahead", "behind", "not owned"],
+)
+def test_plan_whose_offsets_would_lose_or_repeat_records_ends_the_loop_before_anything_is_published(
+    pipeline: Pipeline, cover: Cover, told_of: str, *, sound: bool
+) -> None:
+    """A step gets its offsets wrong: the broker would take them, and lose or repeat records in silence.
+
+    Fault: one too many, one below what is committed, another member's. Must hold: nothing of that batch is published,
+    no offset moves, the loop ends and says which one.
+    """
+    values = load(pipeline, partition=0)  # two batches or more
+    with Loop(pipeline, cover=cover) as loop:
+        wait_for(lambda: loop.failed is not None, what="the end of the loop")
+    assert isinstance(loop.failed, ContractError)
+    assert told_of in loop.failed.message
+    partition = Partition(ORDERS_CREATED.within(pipeline.namespace), 0)
+    offset = pipeline.admin.committed(INVENTORY)[partition].offset
+    assert (offset > 0) == sound
+    assert sorted(told(pipeline), key=int) == values[:offset]
 
 
 def test_idle_restart_tells_nothing(pipeline: Pipeline) -> None:

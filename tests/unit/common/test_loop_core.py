@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.loop_core import Accepted, Gap, accept, generation, next_offsets
+from common.kafka.loop_core import Accepted, Gap, Gaps, accept, complaint, generation, next_offsets
 from common.kafka.records import CommitPoint, InputRecord, Partition
 
 A, B, C = (Partition("orders.created", number) for number in range(3))
@@ -121,6 +121,107 @@ def test_sparse_partition_is_read_once_and_whole_from_any_seek__also_if_that_is_
             read.append(accepted_record.offset)
             due[A] = accepted_record.offset + 1
     assert read == wanted
+
+
+FETCHES_OF_OWNED = st.lists(st.tuples(st.sampled_from([A, B]), st.integers(0, 12)), max_size=40)
+
+
+# --- gaps -------------------------------------------------------------------------------------------------------------
+
+
+def test_gaps_of_two_partitions_that_alternate_are_both_learned() -> None:
+    """Fetches of several partitions come in any order: the other one's gap used to take the place of the first."""
+    gaps = Gaps()
+    of_a, of_b = Gap(A, due=5, found=7), Gap(B, due=2, found=3)
+    for met in (of_a, of_b, of_a):
+        gaps = gaps.meet(met)
+    assert gaps.is_hole(of_a)
+    assert not gaps.is_hole(of_b)
+    gaps = gaps.meet(of_b)
+    assert gaps.holes == {(A, 5), (B, 2)}
+
+
+def test_gap_whose_record_came_after_all_is_a_first_sight_again() -> None:
+    """It came, its batch failed, and the rewind got lost: taken for a hole, the record would be lost."""
+    gap = Gap(A, due=5, found=7)
+    found = accept([record(A, 5)], owned=OWNED, due={A: 5, B: 0})
+    assert isinstance(found, Accepted)
+    gaps = Gaps().meet(gap).accepted(found.due)
+    assert not gaps.meet(gap).is_hole(gap)
+
+
+def test_hole_is_known_until_the_group_is_past_it() -> None:
+    gap = Gap(A, due=5, found=7)
+    gaps = Gaps().meet(gap).meet(gap)
+    assert gaps.advanced({A: 5, B: 9}).is_hole(gap)
+    assert not gaps.advanced({A: 8, B: 0}).is_hole(gap)
+
+
+LOGS = st.fixed_dictionaries({partition: st.sets(st.integers(0, 12), max_size=8) for partition in (A, B, C)})
+
+
+@given(LOGS, st.data())
+def test_any_run_of_empty_offsets_is_learned_within_two_rewinds__in_whatever_order_partitions_are_fetched(
+    logs: dict[Partition, set[int]], data: st.DataObject
+) -> None:
+    """Model of the loop: each rewind lets the client begin with another partition, as the real one does."""
+    owned, end = frozenset(logs), 13
+    empty = sum(
+        offset not in offsets and (offset == 0 or offset - 1 in offsets)
+        for offsets in logs.values()
+        for offset in range(end)
+    )
+    committed, position = dict.fromkeys(logs, 0), dict.fromkeys(logs, 0)
+    gaps, read, rewinds = Gaps(), list[tuple[Partition, int]](), 0
+    while any(at <= end for at in committed.values()):
+        batch = []
+        for partition in data.draw(st.permutations(sorted(logs))):
+            wanted = [offset for offset in (*sorted(logs[partition]), end) if offset >= position[partition]]
+            fetched = wanted[: data.draw(st.integers(0, 3))] or wanted[:1]
+            batch += [record(partition, offset) for offset in fetched]
+        position |= {each.partition: each.offset + 1 for each in batch}
+        found = accept(batch, owned=owned, due=committed, holes=gaps.holes)
+        if isinstance(found, Gap):
+            gaps, position, rewinds = gaps.meet(found), dict(committed), rewinds + 1
+            assert rewinds <= 2 * empty
+            continue
+        read += [(each.partition, each.offset) for each in found.records]
+        committed = dict(found.due)
+        gaps = gaps.accepted(committed).advanced(committed)
+    assert sorted(read) == sorted((partition, offset) for partition in logs for offset in (*logs[partition], end))
+    assert gaps == Gaps()
+
+
+# --- what a plan may commit -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("offsets", "told"),
+    [
+        ({A: 6, B: 3}, ""),
+        ({A: 5}, ""),
+        ({A: 4}, ""),
+        ({}, ""),
+        ({A: 7}, "the records from 6 on would be lost"),
+        ({A: 3}, "the records up to 4 would come again"),
+        ({A: 6, C: 1}, "belongs to another member"),
+    ],
+    ids=["all", "a part, the step keeps the rest", "where it stands", "nothing", "ahead", "behind", "not owned"],
+)
+def test_offsets_that_would_lose_or_repeat_records_are_refused_by_name(
+    offsets: dict[Partition, int], told: str
+) -> None:
+    points = {partition: CommitPoint(offset) for partition, offset in offsets.items()}
+    found = complaint(points, due={A: 6, B: 3}, committed={A: 4, B: 3})
+    assert (told in found) if told else (found == "")
+
+
+@given(FETCHES_OF_OWNED, st.integers(0, 5))
+def test_offsets_of_the_accepted_records_are_never_refused(fetched: list[tuple[Partition, int]], first: int) -> None:
+    committed = {A: first, B: first}
+    found = accept([record(*at) for at in fetched], owned=OWNED, due=committed)
+    if isinstance(found, Accepted) and found.records:
+        assert complaint(next_offsets(found.records), due=found.due, committed=committed) == ""
 
 
 def test_nothing_fetched_is_nothing_accepted() -> None:

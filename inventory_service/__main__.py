@@ -7,7 +7,7 @@ from functools import partial
 from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import FatalError
+from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.options import consumer_options, transactional_producer_options
@@ -63,7 +63,7 @@ def counting_orderly_ends(step: InventoryStep) -> Iterator[None]:
     """Tell the step of an end that no record caused; anything unforeseen counts as a crash."""
     try:
         yield
-    except FatalError:
+    except PipelineError:
         step.end_in_order()
         raise
     step.end_in_order()

@@ -6,15 +6,18 @@ from common import health, log, metrics
 from common.config import load
 from common.entry import run_process
 from common.kafka.acked_producer import AckedProducer
+from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.consumer_loop import OffsetsInGroup, run
-from common.kafka.options import consumer_options
+from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
+from common.kafka.topic_watch import TopicWatch
 from common.lifecycle import stop_signal
 from common.postgres.engine import create_engine
 from common.topics import NOTIFICATION, NOTIFICATION_SENT
 from notification_service.config import NotificationSettings
 from notification_service.io.handler import SOURCES, NotificationHandler
+from notification_service.io.progress_proof import ProgressProof
 from notification_service.io.senders import LogSender, Sender, SmtpSender
 
 BATCH_SESSION_SHARE = 0.8
@@ -37,10 +40,19 @@ def main() -> None:
         closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in SOURCES])) as consumer,
     ):
         engine = create_engine(settings, application=f"notification-{settings.slot}", pool_size=1)
+        codec = open_codec(settings, (*SOURCES, NOTIFICATION_SENT))
+        topic_ids = Admin(settings).topic_ids(SOURCES)
+        proof = ProgressProof(
+            engine=engine,
+            codec=codec,
+            namespace=settings.namespace,
+            sources=SOURCES,
+            options=admin_options(settings),
+        )
         run(
             NotificationHandler(
                 engine=engine,
-                codec=open_codec(settings, (*SOURCES, NOTIFICATION_SENT)),
+                codec=codec,
                 sender=sender,
                 producer=producer,
                 namespace=settings.namespace,
@@ -50,9 +62,10 @@ def main() -> None:
                 stop=stop,
             ),
             consumer,
-            offsets=OffsetsInGroup(consumer, service="notification"),
+            offsets=OffsetsInGroup(consumer, service="notification", topic_ids=topic_ids, prove=proof),
             stop=stop,
             health=state,
+            watch=TopicWatch(settings, topic_ids),
             limit=sender.records_max,
         )
 

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
 from common.kafka.lag import LagGauges
+from common.kafka.lost_records import offset_gone
 from common.kafka.records import CommitPoint, Headers, InputRecord, Partition
 from common.log import get_logger
 
@@ -76,7 +77,7 @@ class GroupConsumer:
             return []
         # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
-        return [_record(message) for message in (first, *rest) if _readable(message)]
+        return [_record(message) for message in (first, *rest) if self._readable(message)]
 
     def committed(self) -> dict[Partition, CommitPoint]:
         """Return the stable committed offsets of what is owned; waits for pending foreign commits.
@@ -168,6 +169,12 @@ class GroupConsumer:
             [TopicPartition(partition.topic, partition.number, offset) for partition, offset in positions.items()]
         )
         self._placed = True
+
+    def _readable(self, message: Message) -> bool:
+        error = message.error()
+        if error is not None and error.code() in OFFSET_LOST:
+            raise offset_gone(self._consumer, message)
+        return _readable(message)
 
     def _seek_all(self, positions: Mapping[Partition, int]) -> bool:
         deadline = time.monotonic() + SEEK_SECONDS
@@ -278,11 +285,6 @@ def _readable(message: Message) -> bool:
     error = message.error()
     if error is None:
         return True
-    if error.code() in OFFSET_LOST:
-        raise FatalError(
-            f"{message.topic()}[{message.partition()}]: the committed offset is gone from the topic: {error.str()}",
-            cure="retention overtook the group or the topic was made anew: compare the tables, then set the offset",
-        )
     if error.code() in FENCED:  # polled as an event like any other; nothing is fetched after it
         raise _fenced(error)
     if error.fatal() or error.code() in REFUSED:

@@ -11,7 +11,7 @@ drop the batch in hand, ask `Offsets` where reading goes on, seek there. Nothing
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from common import failpoints, metrics
@@ -19,7 +19,9 @@ from common.errors import Busy
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
 from common.kafka.loop_core import next_offsets
-from common.kafka.records import Handler, InputRecord, Partition
+from common.kafka.records import CommitPoint, Handler, InputRecord, Partition
+from common.kafka.topic_mark import mark, marked_id, of_other_topics
+from common.kafka.topic_watch import made_anew
 from common.lifecycle import Stop
 from common.log import get_logger
 
@@ -28,6 +30,10 @@ PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 5.0
 
 log = get_logger()
+
+
+def _watch_nothing() -> None:
+    """Find nothing."""
 
 
 class Offsets(Protocol):
@@ -43,21 +49,52 @@ class Offsets(Protocol):
 class OffsetsInGroup:
     """Keep them in the consumer group: committed after the work, so a crash in between repeats one batch.
 
-    A commit is refused when the group has moved on meanwhile; the records then come again, here or elsewhere.
+    A commit is refused when the group has moved on meanwhile; the records then come again, here or elsewhere. Each
+    carries the id of its topic. One that does not may have been set by hand: `prove` raises FatalError if it skips
+    records, or Busy if that cannot be found out now.
     """
 
-    def __init__(self, consumer: GroupConsumer, *, service: str) -> None:
+    def __init__(
+        self,
+        consumer: GroupConsumer,
+        *,
+        service: str,
+        topic_ids: Mapping[str, str],
+        prove: Callable[[Mapping[Partition, int]], None],
+    ) -> None:
         self._consumer = consumer
         self._service = service
+        self._topic_ids = topic_ids
+        self._prove = prove
+        self._proven: dict[Partition, CommitPoint] = {}
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002 - the group knows
-        """Return the committed offsets."""
-        return {partition: point.offset for partition, point in self._consumer.committed().items()}
+        """Return the committed offsets. Raises PipelineError if they speak of another topic, or skip records."""
+        points = self._consumer.committed()
+        refuse_other_topics(points, self._topic_ids)
+        doubtful = {
+            at: point for at, point in points.items() if marked_id(point) is None and self._proven.get(at) != point
+        }
+        if doubtful:
+            self._prove({at: point.offset for at, point in doubtful.items()})
+            self._proven.update(doubtful)
+        return {at: point.offset for at, point in points.items()}
 
     def settle(self, batch: Sequence[InputRecord]) -> None:
         """Commit the batch, and wait for the group's answer."""
-        self._consumer.commit(next_offsets(batch))
+        self._consumer.commit(
+            {
+                at: CommitPoint(point.offset, mark(self._topic_ids[at.topic]))
+                for at, point in next_offsets(batch).items()
+            }
+        )
         failpoints.point(f"{self._service}:offset.committed")
+
+
+def refuse_other_topics(points: Mapping[Partition, CommitPoint], topic_ids: Mapping[str, str]) -> None:
+    """Raise PipelineError if one of these offsets was stored for a topic that was made anew since."""
+    for topic, remembered in of_other_topics(points, topic_ids).items():
+        raise made_anew(topic, remembered, topic_ids[topic])
 
 
 class PositionStore(Protocol):
@@ -67,26 +104,43 @@ class PositionStore(Protocol):
     loss of its partitions wakes up with such a batch, and the refusal makes it rewind.
     """
 
-    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the next offset to read per partition; one that was never written is left out. Raises Busy."""
+    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
+        """Return the next offset to read per partition, marked with its topic's id where that is known.
+
+        One that was never written is left out. Raises Busy.
+        """
 
 
 class OffsetsWithData:
-    """Keep them in the handler's store; a partition that it has never seen starts at the group's first offset.
+    """Keep them in the handler's store; a partition that it has never seen starts at the earliest record.
 
-    The handler stores `loop_core.next_offsets(batch)` in the transaction of its work: nothing is left to settle.
+    The handler stores `loop_core.next_offsets(batch)` in the transaction of its work: nothing is left to settle. The
+    group has first offsets alone, written by provisioning; where one of them was set ahead by hand, nothing is skipped.
     """
 
-    def __init__(self, store: PositionStore, consumer: GroupConsumer) -> None:
+    def __init__(
+        self,
+        store: PositionStore,
+        consumer: GroupConsumer,
+        *,
+        topic_ids: Mapping[str, str],
+        earliest: Callable[[Iterable[Partition]], Mapping[Partition, int]],
+    ) -> None:
         self._store = store
         self._consumer = consumer
+        self._topic_ids = topic_ids
+        self._earliest = earliest
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the stored positions; ask the group for the rest."""
+        """Return the stored positions, for the rest where the group began. Raises PipelineError as above."""
         known = self._store.positions(owned)
-        if known.keys() >= owned:
-            return known
-        return {partition: point.offset for partition, point in self._consumer.committed().items()} | dict(known)
+        refuse_other_topics(known, self._topic_ids)
+        starts = {partition: point.offset for partition, point in known.items()}
+        if fresh := owned - known.keys():
+            first, group = self._earliest(fresh), self._consumer.committed()
+            # Retention overtook what lies below the earliest: the group's own offset stays, so that it is named.
+            starts |= {partition: min(first[partition], group[partition].offset) for partition in fresh}
+        return starts
 
     def settle(self, batch: Sequence[InputRecord]) -> None:
         """Do nothing: the handler's transaction did."""
@@ -99,18 +153,21 @@ def run(
     offsets: Offsets,
     stop: Stop,
     health: Health,
+    watch: Callable[[], None] = _watch_nothing,
     limit: int = BATCH_RECORDS_MAX,
 ) -> None:
     """Work until `stop`; the batch in hand is finished first.
 
     Effects in order: the handler's work, then the offsets. A crash between the two repeats the batch. While something
     is Busy the partitions are paused and polling goes on, so that the membership stays; pauses grow from 0.5 to 5 s.
-    Raises FatalError if the group refuses this member or an offset is gone.
+    `watch` is called in every turn, idle or not; it must not wait. Raises PipelineError if the group refuses this
+    member, if an offset is gone, or whatever `watch` finds.
     """
     dropped = False
     due: dict[Partition, int] = {}
     pause_seconds = PAUSE_SECONDS_MIN
     while not stop():
+        watch()
         health.beat()
         batch = consumer.take(limit)
         try:

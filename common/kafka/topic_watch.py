@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from common.config import KafkaSettings
-from common.errors import FatalError
+from common.errors import PipelineError
 from common.kafka.options import admin_options
 
 ASK_EVERY_SECONDS = 2.0
@@ -32,7 +32,7 @@ class TopicWatch:
     def __call__(self) -> None:
         """Read the answers that are there, ask again when it is time; neither waits.
 
-        Raises FatalError once a topic has another id. One that is deleted, or a broker that is away, says nothing.
+        Raises PipelineError once a topic has another id. One that is deleted, or a broker that is away, says nothing.
         """
         for name in [name for name, answer in self._answers.items() if answer.done()]:
             found = _id_in(self._answers.pop(name))
@@ -45,11 +45,11 @@ class TopicWatch:
             )
 
 
-def made_anew(topic: str, remembered: str, found: str) -> FatalError:
-    """Return what ends a process whose topic was deleted and made again."""
-    return FatalError(
-        f"topic {topic} was made anew ({remembered}, now {found}): decisions name coordinates of the old",
-        cure="start over with an empty database, or give the new topic another namespace",
+def made_anew(topic: str, remembered: str, found: str) -> PipelineError:
+    """Return what ends a process whose topic was deleted and made again; no restart cures it."""
+    return PipelineError(
+        f"topic {topic} was made anew ({remembered}, now {found}): what is remembered of offsets speaks of the old one",
+        cure="keep topics and tables as they are, and go on by docs/runbook.md, `A topic was made anew`",
     )
 
 

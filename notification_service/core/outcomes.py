@@ -2,7 +2,9 @@
 
 from uuid import UUID
 
+from common.errors import Undecodable
 from common.events import orders
+from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.orders import OrderCreated
 
@@ -19,3 +21,11 @@ def complaint(outcome: Outcome) -> str:
     except ValueError:
         return "event_id is not a UUID"
     return orders.complaint(OrderCreated(outcome.order_id, outcome.user_id, outcome.lines, outcome.placed_at_ms))
+
+
+def read(codec: Codec, kind: type[Outcome], value: bytes | None) -> Outcome:
+    """Return the outcome that these bytes hold. Raises Undecodable, or Busy while its schema cannot be had."""
+    outcome = codec.decode(kind, value)
+    if found := complaint(outcome):
+        raise Undecodable("content", found)
+    return outcome

@@ -42,7 +42,7 @@ from common.topics import (
 )
 from notification_service.core.entries import Entry, Key, claim, notification_sent
 from notification_service.core.messages import message
-from notification_service.core.outcomes import Outcome, complaint
+from notification_service.core.outcomes import Outcome, read
 from notification_service.io import ledger_store
 from notification_service.io.senders import End, Letter, Sender
 
@@ -123,18 +123,12 @@ class NotificationHandler:
         batch = _Batch()
         for record in records:
             try:
-                outcome = self._outcome(record)
+                outcome = read(self._codec, SOURCES[self._sources[record.partition.topic]], record.value)
             except Undecodable as cause:
                 batch.dead_letters.append(self._dead_letter(record, cause))
             else:
                 batch.arrivals.setdefault(Key.of(outcome), Arrival(record, outcome))
         return batch
-
-    def _outcome(self, record: InputRecord) -> Outcome:
-        outcome = self._codec.decode(SOURCES[self._sources[record.partition.topic]], record.value)
-        if found := complaint(outcome):
-            raise Undecodable("content", found)
-        return outcome
 
     def _claim(self, connection: sa.Connection, batch: _Batch) -> None:
         channel = self._sender.channel

@@ -59,6 +59,12 @@ def mark(connection: sa.Connection, keys: Sequence[Key], *, channel: str) -> dic
     return {Key(str(row.order_id), Kind(row.kind)): _milliseconds(row.sent_at) for row in rows}
 
 
+def states(connection: sa.Connection, key: Key) -> frozenset[str]:
+    """Return the states of this notification's rows, in whatever channel; none if it was never claimed."""
+    wanted = sa.select(ledger.c.state).where(ledger.c.order_id == UUID(key.order_id), ledger.c.kind == key.kind.value)
+    return frozenset(connection.scalars(wanted))
+
+
 def _arrays(**columns: Any) -> Any:
     """Return the rows that array parameters hold together: `unnest(:order_ids, ...) AS wanted(order_id, ...)`."""
     parameters = [sa.bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in columns.items()]

@@ -14,7 +14,7 @@ from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.events.orders import SKU_LENGTH_MAX, OrderCreated, OrderLine
-from common.kafka.records import InputRecord, Partition
+from common.kafka.records import CommitPoint, InputRecord, Partition
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
 from order_service.core.status import OrderStatus, Told, fold, told_by
@@ -40,8 +40,8 @@ class Projection:
         self._codec = codec
         self._event_of: Mapping[str, type[Told]] = {topic.within(namespace): event for topic, event in _EVENTS}
 
-    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the next offset to read per partition; one that was never stored is left out."""
+    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
+        """Return the next offset to read per partition, marked with its topic; one never stored is left out."""
         return self._store.positions(partitions)
 
     def handle(self, batch: Sequence[InputRecord]) -> None:

@@ -8,6 +8,7 @@ from different partitions lose nothing.
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,11 +17,14 @@ import sqlalchemy as sa
 from common.errors import Busy
 from common.events.inventory import Reason
 from common.events.orders import OrderLine
-from common.kafka.records import Partition
+from common.kafka.records import CommitPoint, Partition
+from common.kafka.topic_mark import mark
 from common.postgres.outage import outage_is_busy
 from order_service.core.status import Lacking, OrderStatus, Status
 from order_service.io.tables import order_status as table
 from order_service.io.tables import projection_offset as positions
+
+_NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 class Span(NamedTuple):
@@ -31,10 +35,14 @@ class Span(NamedTuple):
 
 
 class StatusStore:
-    """The tables `orders.order_status` and `orders.projection_offset`. Every method raises Busy in an outage."""
+    """The tables `orders.order_status` and `orders.projection_offset`. Every method raises Busy in an outage.
 
-    def __init__(self, engine: sa.Engine) -> None:
+    `topic_ids`: topic name on the cluster -> the id that is stored beside its offsets; whoever only reads needs none.
+    """
+
+    def __init__(self, engine: sa.Engine, topic_ids: Mapping[str, str] = _NO_IDS) -> None:
         self._engine = engine
+        self._topic_ids = topic_ids
         # Said once more where it matters: an engine that commits by itself would tear status and offsets apart.
         self._transactions = engine.execution_options(isolation_level="READ COMMITTED")
 
@@ -60,8 +68,8 @@ class StatusStore:
         with outage_is_busy(), self._engine.connect() as connection:
             return [_status(row) for row in connection.execute(wanted)]
 
-    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the next offset to read per partition; one that was never stored is left out."""
+    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
+        """Return the next offset to read per partition, marked with its topic; one never stored is left out."""
         with outage_is_busy(), self._engine.connect() as connection:
             return _read_positions(connection, sorted(partitions))
 
@@ -78,20 +86,23 @@ class StatusStore:
                     raise Busy(f"{partition} stands at {position}, this batch begins at {spans[partition].first}")
             if statuses:
                 _upsert_statuses(connection, statuses)
-            if _store_positions(connection, {partition: spans[partition].following for partition in partitions}) != len(
-                partitions
-            ):
+            following = {partition: spans[partition].following for partition in partitions}
+            if _store_positions(connection, following, self._topic_ids) != len(partitions):
                 raise Busy("another projection stored the first position of a partition")
 
 
 def _positions_of(partitions: Sequence[Partition]) -> sa.Select[Any]:
     key = (positions.c.topic, positions.c.partition)
-    return sa.select(*key, positions.c.next_offset).where(sa.tuple_(*key).in_(partitions)).order_by(*key)
+    columns = (*key, positions.c.next_offset, positions.c.topic_id)
+    return sa.select(*columns).where(sa.tuple_(*key).in_(partitions)).order_by(*key)
 
 
-def _read_positions(connection: sa.Connection, partitions: Sequence[Partition]) -> dict[Partition, int]:
+def _read_positions(connection: sa.Connection, partitions: Sequence[Partition]) -> dict[Partition, CommitPoint]:
     rows = connection.execute(_positions_of(partitions))
-    return {Partition(row.topic, row.partition): row.next_offset for row in rows}
+    return {
+        Partition(row.topic, row.partition): CommitPoint(row.next_offset, mark(row.topic_id) if row.topic_id else "")
+        for row in rows
+    }
 
 
 def _lock_positions(connection: sa.Connection, partitions: Sequence[Partition]) -> dict[Partition, int]:
@@ -99,14 +110,18 @@ def _lock_positions(connection: sa.Connection, partitions: Sequence[Partition]) 
     return {Partition(row.topic, row.partition): row.next_offset for row in rows}
 
 
-def _store_positions(connection: sa.Connection, following: Mapping[Partition, int]) -> int:
+def _store_positions(
+    connection: sa.Connection, following: Mapping[Partition, int], topic_ids: Mapping[str, str]
+) -> int:
     """Return how many were stored; a position that another process stored meanwhile stays as it is."""
     return connection.execute(
         sa.text(
             """
-            INSERT INTO orders.projection_offset (topic, partition, next_offset)
-            SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:numbers AS integer[]), CAST(:offsets AS bigint[]))
-            ON CONFLICT (topic, partition) DO UPDATE SET next_offset = excluded.next_offset
+            INSERT INTO orders.projection_offset (topic, partition, next_offset, topic_id)
+            SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:numbers AS integer[]), CAST(:offsets AS bigint[]),
+                CAST(:topic_ids AS text[]))
+            ON CONFLICT (topic, partition) DO UPDATE SET
+                next_offset = excluded.next_offset, topic_id = excluded.topic_id
             WHERE projection_offset.next_offset < excluded.next_offset
             """
         ),
@@ -114,6 +129,7 @@ def _store_positions(connection: sa.Connection, following: Mapping[Partition, in
             "topics": [partition.topic for partition in following],
             "numbers": [partition.number for partition in following],
             "offsets": list(following.values()),
+            "topic_ids": [topic_ids.get(partition.topic, "") for partition in following],
         },
     ).rowcount
 

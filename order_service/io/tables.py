@@ -45,5 +45,6 @@ projection_offset = sa.Table(
     sa.Column("topic", sa.Text, primary_key=True),
     sa.Column("partition", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("next_offset", sa.BigInteger, nullable=False),  # the next to read
+    sa.Column("topic_id", sa.Text, nullable=False, server_default=sa.text("''")),  # '': an older version stored it
     sa.CheckConstraint("next_offset >= 0", name="projection_offset_ge_0"),
 )

@@ -1,13 +1,17 @@
 """Run the status projection: one worker in one slot."""
 
 from contextlib import closing
+from functools import partial
 
 from common import health, metrics
+from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.consumer_loop import OffsetsWithData
 from common.kafka.consumer_loop import run as run_loop
-from common.kafka.options import consumer_options
+from common.kafka.looking_back import earliest
+from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
+from common.kafka.topic_watch import TopicWatch
 from common.lifecycle import stop_signal
 from common.postgres.engine import create_engine
 from common.topics import ORDER_STATUS
@@ -27,5 +31,16 @@ def run(settings: ProjectionSettings) -> None:
         closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in TOPICS])) as consumer,
     ):
         engine = create_engine(settings, application=f"order-projection-{settings.slot}", pool_size=1)
-        handler = Projection(StatusStore(engine), open_codec(settings, TOPICS), namespace=settings.namespace)
-        run_loop(handler, consumer, offsets=OffsetsWithData(handler, consumer), stop=stop, health=state)
+        topic_ids = Admin(settings).topic_ids(TOPICS)
+        store = StatusStore(engine, topic_ids)
+        handler = Projection(store, open_codec(settings, TOPICS), namespace=settings.namespace)
+        run_loop(
+            handler,
+            consumer,
+            offsets=OffsetsWithData(
+                handler, consumer, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings))
+            ),
+            stop=stop,
+            health=state,
+            watch=TopicWatch(settings, topic_ids),
+        )

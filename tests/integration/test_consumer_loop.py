@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any, Self
 
 import pytest
@@ -16,9 +17,10 @@ from common.health import Health
 from common.kafka import consumer_loop
 from common.kafka.consumer import GroupConsumer
 from common.kafka.consumer_loop import Offsets, OffsetsInGroup, OffsetsWithData, run
+from common.kafka.looking_back import earliest
 from common.kafka.loop_core import next_offsets
-from common.kafka.options import consumer_options
-from common.kafka.records import InputRecord, Partition
+from common.kafka.options import admin_options, consumer_options
+from common.kafka.records import CommitPoint, InputRecord, Partition
 from common.lifecycle import Stop
 from common.postgres.engine import create_engine
 from common.topics import INVENTORY_RESERVED, NOTIFICATION
@@ -50,8 +52,16 @@ class Member:
         self._consumer = GroupConsumer(
             consumer_options(settings, group=NOTIFICATION, slot=slot), [INVENTORY_RESERVED.within(pipeline.namespace)]
         )
+        topic_ids = pipeline.admin.topic_ids([INVENTORY_RESERVED])
         self._offsets: Offsets = (
-            OffsetsWithData(store, self._consumer) if store else OffsetsInGroup(self._consumer, service="test")
+            OffsetsWithData(
+                store,
+                self._consumer,
+                topic_ids=topic_ids,
+                earliest=partial(earliest, admin_options(pipeline.kafka)),
+            )
+            if store
+            else OffsetsInGroup(self._consumer, service="test", topic_ids=topic_ids, prove=lambda _offsets: None)
         )
         self._limit = limit
         self._thread = threading.Thread(target=self._run)
@@ -100,10 +110,10 @@ class Store:
     def __init__(self, engine: sa.Engine) -> None:
         self._engine = engine
 
-    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, int]:
+    def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
         with self._engine.connect() as connection:
             rows = connection.execute(sa.text("SELECT number, following, topic FROM notification.position"))
-            found = {Partition(row.topic, row.number): row.following for row in rows}
+            found = {Partition(row.topic, row.number): CommitPoint(row.following) for row in rows}
         return {partition: found[partition] for partition in partitions if partition in found}
 
     def handle(self, batch: Sequence[InputRecord]) -> None:

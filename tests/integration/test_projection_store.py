@@ -15,7 +15,7 @@ from common.errors import Busy, Poison
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.records import Partition
+from common.kafka.records import CommitPoint, Partition
 from common.postgres.engine import create_engine
 from order_service.core.status import OrderStatus, Status, Told, fold, told_by
 from order_service.io.status_store import Span, StatusStore
@@ -120,10 +120,10 @@ def test_sleeper_neither_applies_again_nor_moves_the_offset_back(store: StatusSt
         store.apply([second], {at: Span(0, 5)})
     with pytest.raises(Busy, match="stands at 10"):
         store.apply([second], {at: Span(9, 12)})
-    assert store.positions(frozenset({at})) == {at: 10}
+    assert store.positions(frozenset({at})) == {at: CommitPoint(10)}
     assert store.find(second.order_id) is None
     store.apply([third], {at: Span(13, 14)})  # aborted records and markers leave gaps
-    assert store.positions(frozenset({at})) == {at: 14}
+    assert store.positions(frozenset({at})) == {at: CommitPoint(14)}
 
 
 def test_one_stale_partition_holds_the_whole_batch_back(store: StatusStore) -> None:
@@ -132,7 +132,7 @@ def test_one_stale_partition_holds_the_whole_batch_back(store: StatusStore) -> N
     order = told_by(make_order())
     with pytest.raises(Busy):
         store.apply([order], {stale: Span(3, 4), fresh: Span(0, 1)})
-    assert store.positions(frozenset({stale, fresh})) == {stale: 10}
+    assert store.positions(frozenset({stale, fresh})) == {stale: CommitPoint(10)}
     assert store.find(order.order_id) is None
 
 

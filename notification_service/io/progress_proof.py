@@ -1,0 +1,78 @@
+"""Prove offsets that this product did not commit itself: does the ledger know what lies right below them?
+
+A partition's records are worked on in their order, so where the newest outcome below an offset is told of, all are. One
+that is unknown says that the group was set ahead by hand: the customers in between would never be notified, in silence.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from common.errors import FatalError, Undecodable
+from common.events.codec import Codec
+from common.kafka.follower import following
+from common.kafka.looking_back import Looker, looking
+from common.kafka.records import InputRecord, Partition
+from common.topics import NOTIFICATION, Topic, dead_letter_topic
+from notification_service.core.entries import Key
+from notification_service.core.outcomes import Outcome, read
+from notification_service.io import ledger_store
+
+LETTERS_BACK = 20_000
+"""How far from its end a dead letter topic is read."""
+
+
+class ProgressProof:
+    """Compares offsets with the ledger. `options`: those of an admin client; `sources`: topic -> what it holds."""
+
+    def __init__(
+        self,
+        *,
+        engine: sa.Engine,
+        codec: Codec,
+        namespace: str,
+        sources: Mapping[Topic, type[Outcome]],
+        options: Mapping[str, Any],
+    ) -> None:
+        self._engine = engine
+        self._codec = codec
+        self._options = options
+        self._sources = {topic.within(namespace): kind for topic, kind in sources.items()}
+        self._letters = {
+            topic.within(namespace): dead_letter_topic(topic, NOTIFICATION).within(namespace) for topic in sources
+        }
+
+    def __call__(self, offsets: Mapping[Partition, int]) -> None:
+        """Return if nobody was passed over. Raises FatalError if somebody was, Busy while that cannot be found out."""
+        with looking(self._options) as looker:
+            ahead = {at: found for at, offset in offsets.items() if (found := self._untold(looker, at, offset))}
+        if ahead:
+            told = ", ".join(
+                f"{at.topic}[{at.number}] at {offsets[at]}, but nobody was notified of {ahead[at].offset}"
+                for at in sorted(ahead)
+            )
+            raise FatalError(
+                f"the group's offsets were set ahead of its work: {told}",
+                cure="set them back, as far as you like: the ledger lets nobody be notified twice; see docs/runbook.md,"
+                " `Offsets were set by hand`",
+            )
+
+    def _untold(self, looker: Looker, partition: Partition, offset: int) -> InputRecord | None:
+        """Return the newest outcome below the offset if it was passed over; what cannot be read is no outcome."""
+        for record in looker.newest_below(partition, offset):
+            try:
+                outcome = read(self._codec, self._sources[partition.topic], record.value)
+            except Undecodable:
+                continue
+            return None if self._told(record, outcome) else record
+        return None
+
+    def _told(self, record: InputRecord, outcome: Outcome) -> bool:
+        with ledger_store.connected(self._engine) as connection:
+            states = ledger_store.states(connection, Key.of(outcome))
+        if "claimed" in states and "sent" not in states:  # about to be sent; refused for good if there is a letter
+            with following(self._options, self._letters[record.partition.topic]) as letters:
+                letters.begin(back=LETTERS_BACK)
+                return record.value in letters.standing()
+        return "sent" in states

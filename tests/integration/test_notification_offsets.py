@@ -1,0 +1,130 @@
+"""An operator's hand on offsets and topics of the group `notification`: no customer is passed over or told twice."""
+
+from collections.abc import Callable
+
+import pytest
+
+from common.errors import ExitCode
+from common.kafka.records import CommitPoint, Partition
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION
+from tests.notifications import by_mail, ledger, make_reserved, start_worker, wait_published, write_outcomes, written
+from tests.operators import delete_records, ends, make_anew, set_group
+from tests.pipeline import Pipeline
+from tests.processes import Process
+from tests.records import wait_for, write
+
+FIRST = 0
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return make_pipeline(partitions=1)
+
+
+def stopped_after(pipeline: Pipeline, outcomes: int) -> Process:
+    """Let a worker notify of so many outcomes, and stop it."""
+    reserved = [make_reserved(f"before {number}") for number in range(outcomes)]
+    write_outcomes(pipeline, *reserved)
+    worker = start_worker(pipeline)
+    wait_published(pipeline, *reserved)
+    wait_for(lambda: stands(pipeline).offset == outcomes, what="the commit")
+    assert worker.stop() == 0
+    return worker
+
+
+def stands(pipeline: Pipeline) -> CommitPoint:
+    return pipeline.admin.committed(NOTIFICATION)[at(pipeline)]
+
+
+def at(pipeline: Pipeline) -> Partition:
+    return Partition(INVENTORY_RESERVED.within(pipeline.namespace), FIRST)
+
+
+def refused(pipeline: Pipeline, code: ExitCode, *words: str) -> None:
+    worker = start_worker(pipeline)
+    assert worker.wait(timeout_seconds=30) == code, worker.output()
+    last = worker.output().splitlines()[-1]
+    assert all(word in last for word in words), last
+
+
+def test_offsets_set_ahead_of_the_work_are_refused__set_back_nobody_is_told_twice(pipeline: Pipeline) -> None:
+    """Fault: `--to-latest` while outcomes wait. Must hold: the worker ends and says so, the way out that it names
+    notifies all that wait, and nobody a second time."""
+    stopped_after(pipeline, 5)
+    waiting = [make_reserved(f"waiting {number}") for number in range(5)]
+    write_outcomes(pipeline, *waiting)
+    set_group(pipeline, NOTIFICATION, ends(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
+    refused(pipeline, ExitCode.UNAVAILABLE, "set ahead of its work", "nobody was notified of 9", "runbook")
+    assert len(ledger(pipeline)) == 5
+
+    set_group(pipeline, NOTIFICATION, {at(pipeline): 2})
+    worker = start_worker(pipeline)
+    wait_published(pipeline, *waiting)
+    wait_for(lambda: stands(pipeline).offset == 10, what="the commit")
+    assert [row.attempts for row in ledger(pipeline).values()] == [1] * 10
+    assert [written(worker, outcome) for outcome in waiting] == [1] * 5
+
+
+def test_offsets_of_an_older_version_are_believed(pipeline: Pipeline) -> None:
+    """They have no mark, as those set by hand; the newest record may be one that never was an outcome."""
+    stopped_after(pipeline, 3)
+    write(pipeline, INVENTORY_RESERVED, [(b"k", b"garbage")], partition=FIRST)
+    set_group(pipeline, NOTIFICATION, {at(pipeline): 4})
+    later = make_reserved("later")
+    start_worker(pipeline).wait_ready()
+    write_outcomes(pipeline, later)
+    wait_published(pipeline, later)
+    wait_for(lambda: stands(pipeline).offset == 5, what="the commit")
+    assert stands(pipeline).metadata, "from now on it is marked"
+
+
+def test_claimed_is_not_told__an_offset_behind_a_claim_alone_is_refused(pipeline: Pipeline) -> None:
+    """Fault: the mail server is away, the batch is claimed, somebody sets the group to the end."""
+    nobody_listens = by_mail(pipeline.processes.free_port())
+    write_outcomes(pipeline, make_reserved("ada"), make_reserved("bob"))
+    worker = start_worker(pipeline, env=nobody_listens)
+    wait_for(lambda: len(ledger(pipeline)) == 2, what="the claims")
+    worker.kill()
+    set_group(pipeline, NOTIFICATION, {at(pipeline): 2})
+    refused(pipeline, ExitCode.UNAVAILABLE, "nobody was notified of 1")
+
+
+def test_topic_made_anew_ends_a_running_worker_and_every_restart(pipeline: Pipeline) -> None:
+    """Fault: the new topic is as long as the old one, so the worker's offset fits and lies behind what waits."""
+    written_before = [make_reserved(f"old {number}") for number in range(3)]
+    worker = start_worker(pipeline).wait_ready()
+    write_outcomes(pipeline, *written_before)
+    wait_published(pipeline, *written_before)
+    wait_for(lambda: stands(pipeline).offset == 3, what="the commit")
+    point = stands(pipeline)
+
+    make_anew(pipeline, INVENTORY_RESERVED)
+    # The id is seen to differ, or the new topic to be shorter, whichever comes first; both name the same entry.
+    assert worker.wait(timeout_seconds=20) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, worker.output()
+    assert "A topic was made anew" in worker.output().splitlines()[-1]
+    waiting = [make_reserved(f"new {number}") for number in range(3)]
+    write_outcomes(pipeline, *waiting)
+    set_group(pipeline, NOTIFICATION, {at(pipeline): point})  # a commit in the last moment leaves it behind
+    refused(pipeline, ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
+
+    set_group(pipeline, NOTIFICATION, {at(pipeline): 0})
+    start_worker(pipeline)
+    wait_published(pipeline, *waiting)
+
+
+def test_retention_that_overtook_the_group_is_named_with_what_is_lost(pipeline: Pipeline) -> None:
+    stopped_after(pipeline, 5)
+    lost, left = [make_reserved("lost") for _ in range(3)], make_reserved("left")
+    write_outcomes(pipeline, *lost, left)
+    delete_records(pipeline, INVENTORY_RESERVED, below={FIRST: 8})
+    refused(
+        pipeline,
+        ExitCode.UNAVAILABLE,
+        "the committed offset is gone",
+        "up to 3 records, from 5 to 7",
+        "Retention overtook",
+    )
+
+    set_group(pipeline, NOTIFICATION, {at(pipeline): 8})
+    start_worker(pipeline)
+    wait_published(pipeline, left)

@@ -1,0 +1,101 @@
+"""An operator's hand on the offsets and topics of the group `order-status`, whose progress is in the database."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+import sqlalchemy as sa
+
+from common.errors import ExitCode
+from common.postgres.engine import create_engine
+from common.topics import ORDER_STATUS, ORDERS_CREATED
+from order_service.io.projection import TOPICS
+from order_service.io.status_store import StatusStore
+from tests.api import start_projection
+from tests.factories import make_order
+from tests.operators import delete_records, ends, make_anew, set_group
+from tests.pipeline import Pipeline
+from tests.records import wait_for, write_orders
+
+
+@pytest.fixture
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
+    return make_pipeline(partitions=1)
+
+
+@pytest.fixture
+def store(pipeline: Pipeline) -> Iterator[StatusStore]:
+    engine = create_engine(pipeline.postgres("order_rw"), application="test", pool_size=1)
+    yield StatusStore(engine)
+    engine.dispose()
+
+
+def place(pipeline: Pipeline, orders: int) -> list[str]:
+    placed = [make_order(user_id=f"u{number}") for number in range(orders)]
+    write_orders(pipeline, placed)
+    return [order.order_id for order in placed]
+
+
+def wait_known(store: StatusStore, order_ids: list[str]) -> None:
+    wait_for(lambda: all(store.find(order_id) for order_id in order_ids), what="all orders")
+
+
+def refused(pipeline: Pipeline, code: ExitCode, *words: str) -> None:
+    projection = start_projection(pipeline)
+    assert projection.wait(timeout_seconds=30) == code, projection.output()
+    last = projection.output().splitlines()[-1]
+    assert all(word in last for word in words), last
+
+
+def test_group_that_is_set_to_the_end_passes_over_nothing(pipeline: Pipeline, store: StatusStore) -> None:
+    """Faults: `--to-latest` before the first start, then again while orders wait: offsets are kept with the data."""
+    for _ in range(2):
+        waiting = place(pipeline, 3)
+        set_group(pipeline, ORDER_STATUS, ends(pipeline, *TOPICS))
+        projection = start_projection(pipeline)
+        wait_known(store, waiting)
+        projection.kill()
+
+
+def test_topic_made_anew_ends_a_running_projection_and_every_restart(pipeline: Pipeline, store: StatusStore) -> None:
+    projection = start_projection(pipeline).wait_ready()
+    wait_known(store, place(pipeline, 3))
+    make_anew(pipeline, ORDERS_CREATED)
+    # The id is seen to differ, or the new topic to be shorter, whichever comes first; both name the same entry.
+    assert projection.wait(timeout_seconds=20) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, projection.output()
+    assert "A topic was made anew" in projection.output().splitlines()[-1]
+    place(pipeline, 3)
+    pipeline.admin.write_first_offsets(pipeline.topics)
+    refused(pipeline, ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
+
+
+def test_topic_made_anew_while_nobody_ran_is_found_by_the_next_start(pipeline: Pipeline, store: StatusStore) -> None:
+    projection = start_projection(pipeline).wait_ready()
+    wait_known(store, place(pipeline, 3))
+    assert projection.stop() == 0
+    make_anew(pipeline, ORDERS_CREATED)
+    place(pipeline, 5)
+    pipeline.admin.write_first_offsets(pipeline.topics)
+    refused(pipeline, ExitCode.SOFTWARE, "was made anew")
+
+
+def test_position_of_an_older_version_is_believed_and_marked(pipeline: Pipeline, store: StatusStore) -> None:
+    projection = start_projection(pipeline).wait_ready()
+    wait_known(store, place(pipeline, 3))
+    assert projection.stop() == 0
+    with pipeline.administer() as connection:
+        connection.execute(sa.text("UPDATE orders.projection_offset SET topic_id = ''"))
+    start_projection(pipeline)
+    wait_known(store, place(pipeline, 1))
+    with pipeline.administer() as connection:
+        assert connection.execute(sa.text("SELECT topic_id FROM orders.projection_offset")).scalar_one()
+
+
+def test_retention_that_overtook_the_projection_is_named_with_what_is_lost(
+    pipeline: Pipeline, store: StatusStore
+) -> None:
+    projection = start_projection(pipeline).wait_ready()
+    wait_known(store, place(pipeline, 3))
+    assert projection.stop() == 0
+    place(pipeline, 4)
+    delete_records(pipeline, ORDERS_CREATED, below={0: 5})
+    refused(pipeline, ExitCode.UNAVAILABLE, "the committed offset is gone", "up to 2 records, from 3 to 4")

@@ -292,7 +292,7 @@ class Admin:
             if error.args[0].code() == KafkaError._TIMED_OUT and self._answers(group, partitions):  # noqa: SLF001 - as above
                 raise FatalError(
                     f"group {group.within(self._namespace)} has had an open transaction for {UNSTABLE_SECONDS} s",
-                    cure="find its owner: kafka-transactions.sh find-hanging",
+                    cure="end it: see docs/runbook.md, readers stand still",
                 ) from error
             raise self._unreachable(error) from error
 

@@ -1,4 +1,4 @@
-"""Open the pipeline's database for a subcommand, as the role whose rights it needs."""
+"""Where the stores of a subcommand are, and the pipeline's database, opened as the role whose rights it needs."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from common.config import PostgresSettings, load
+from common.config import KafkaSettings, PostgresSettings, load
 from common.errors import ConfigError, FatalError
 from common.postgres.engine import create_engine
 from common.postgres.options import Target
@@ -32,6 +32,20 @@ def postgres_settings(home: Path, role: str) -> PostgresSettings:
             ) from unset
     password = read_secret(addresses.role_secrets_folder / role)
     return PostgresSettings(postgres_url=addresses.postgres_url(role), postgres_password=SecretStr(password))
+
+
+def kafka_settings(home: Path) -> KafkaSettings:
+    """Return where broker and registry of the stack in `home` are, which comes first, or what the environment names."""
+    try:
+        addresses = addresses_of(homes.at(home))
+    except ConfigError as no_stack:
+        try:
+            return load(KafkaSettings)
+        except ConfigError as unset:
+            raise ConfigError(
+                f"{no_stack.message}, and the environment names no broker:\n{unset.message}", cure=no_stack.cure
+            ) from unset
+    return KafkaSettings(namespace="", kafka_bootstrap=addresses.kafka_bootstrap, registry_url=addresses.registry_url)
 
 
 @contextmanager

@@ -31,6 +31,7 @@ COMMANDS = MappingProxyType(
         "env": "Print the variables that lead a shell to the running stack.",
         "provision": "Make roles, tables, topics, schemas and demo stock.",
         "schemas": "List, check, compare, publish and register event schemas.",
+        "offsets": "Set a group's offsets from what topics and tables prove.",
         "stock": "List, set or add stock.",
         "psql": "Open the pipeline's database.",
         "order": "Tell one order's story across HTTP, topics and tables.",

@@ -4,25 +4,22 @@ import json
 import time
 from collections.abc import Iterable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.live import Live
 
-from common.config import KafkaSettings, load
-from common.errors import ConfigError, Undecodable
+from common.errors import Undecodable
 from common.events.codec import Codec
 from common.events.volume import MinuteVolume, minute_name
 from common.kafka.follower import Follower, following
 from common.kafka.options import admin_options
 from common.kafka.schema_registry import open_codec
 from common.topics import MINUTE_VOLUMES
+from deploy.cli.access import kafka_settings
 from deploy.cli.minutes import Minutes, chart, empty_text, line, table
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
-from deploy.local import home as homes
-from deploy.local.servers import addresses_of
 
 MINUTES = 15
 MINUTES_MAX = 1440
@@ -53,7 +50,7 @@ def metrics(
     A minute comes some five seconds after its end. An order that comes later still raises the minute's revision; the
     highest revision counts. Times are UTC. With --follow --json each total is one line.
     """
-    settings = _settings(home)
+    settings = kafka_settings(home)
     codec = open_codec(settings, (MINUTE_VOLUMES,))
     seen = Minutes(minutes)
     with following(admin_options(settings), MINUTE_VOLUMES.within(settings.namespace)) as reader:
@@ -117,17 +114,3 @@ def _fields(total: MinuteVolume) -> dict[str, object]:
     fields = asdict(total)
     del fields["minute_ms"]
     return {"minute": minute_name(total.minute_ms), **fields}
-
-
-def _settings(home: Path) -> KafkaSettings:
-    """Return where broker and registry of the stack in `home` are, which comes first, or what the environment names."""
-    try:
-        addresses = addresses_of(homes.at(home))
-    except ConfigError as no_stack:
-        try:
-            return load(KafkaSettings)
-        except ConfigError as unset:
-            raise ConfigError(
-                f"{no_stack.message}, and the environment names no broker:\n{unset.message}", cure=no_stack.cure
-            ) from unset
-    return KafkaSettings(namespace="", kafka_bootstrap=addresses.kafka_bootstrap, registry_url=addresses.registry_url)

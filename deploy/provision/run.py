@@ -98,7 +98,7 @@ def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings:
         decided = ", ".join(f"{topic}[{number}] up to {last}" for number, last in sorted(forgotten.items()))
         raise PipelineError(
             f"group {INVENTORY.within(settings.namespace)} lost its offsets, but orders are decided: {decided}",
-            cure="set them by hand, behind the highest origin_offset on the outcome topics: see docs/runbook.md",
+            cure="stop the workers, then: pipeline offsets repair inventory",
         )
 
 

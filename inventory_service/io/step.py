@@ -49,7 +49,8 @@ class InventoryStep:
         self._begun: set[Partition] = set()
         self._proof = OffsetProof(
             done="answered",
-            cure="restart the group's broker: its log has the right ones; if somebody set it back, see the runbook",
+            cure="restart the group's broker, whose log has the right ones; if it stays, stop the workers, then:"
+            " pipeline offsets repair inventory",
         )
         self._tally: Counter[str | None] = Counter()  # orders decided now, by reason
 

@@ -1,15 +1,14 @@
 """A group whose committed offsets lie before what is answered: no order is told twice, whoever set them back."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pytest
 import sqlalchemy as sa
-from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
-from confluent_kafka.admin import AdminClient
 
 from common.kafka.records import Partition
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
+from tests.groups import committed, set_group
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import read, wait_for, write_orders
@@ -36,25 +35,6 @@ def outcomes(pipeline: Pipeline) -> int:
     return len(read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
 
 
-def committed(pipeline: Pipeline) -> dict[Partition, int]:
-    return {at: point.offset for at, point in pipeline.admin.committed(INVENTORY).items()}
-
-
-def set_group(pipeline: Pipeline, offsets: Mapping[Partition, int]) -> None:
-    """Do what an operator does; the broker takes it once the group's members are gone."""
-    client = AdminClient({"bootstrap.servers": pipeline.settings.kafka_bootstrap})
-    group_id = INVENTORY.within(pipeline.namespace)
-
-    def taken() -> bool:
-        request = ConsumerGroupTopicPartitions(
-            group_id, [TopicPartition(*at, offset) for at, offset in offsets.items()]
-        )
-        answer = client.alter_consumer_group_offsets([request])[group_id]
-        return answer.exception() is None and not any(at.error for at in answer.result().topic_partitions)
-
-    wait_for(taken, what="the group's offsets as asked for")
-
-
 def progress(pipeline: Pipeline) -> dict[Partition, int]:
     with pipeline.connect("checker") as connection:
         rows = connection.execute(sa.text('SELECT topic, partition, "offset" FROM inventory.progress'))
@@ -69,18 +49,18 @@ def test_worker_does_not_believe_offsets_that_went_back(pipeline: Pipeline) -> N
     worker = start_worker(pipeline)
     load(pipeline)
     wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
-    wait_for(lambda: progress(pipeline) == committed(pipeline), what="the progress")
+    wait_for(lambda: progress(pipeline) == committed(pipeline, INVENTORY), what="the progress")
     worker.stop()
-    right = committed(pipeline)
-    set_group(pipeline, dict.fromkeys(right, 0))
+    right = committed(pipeline, INVENTORY)
+    set_group(pipeline, INVENTORY, dict.fromkeys(right, 0))
 
     doubter = start_worker(pipeline)
     wait_for(lambda: "old committed offsets" in doubter.output(), what="a word about the offsets")
     doubter.stop()
     assert outcomes(pipeline) == ORDERS
-    assert committed(pipeline) == dict.fromkeys(right, 0), "the worker commits nothing there"
+    assert committed(pipeline, INVENTORY) == dict.fromkeys(right, 0), "the worker commits nothing there"
 
-    set_group(pipeline, right)
+    set_group(pipeline, INVENTORY, right)
     start_worker(pipeline)
     load(pipeline)
     wait_for(lambda: outcomes(pipeline) >= 2 * ORDERS, what="the outcomes of later orders")
@@ -95,7 +75,7 @@ def test_operator_who_means_it_has_orders_told_again(pipeline: Pipeline) -> None
     worker.stop()
     left = pipeline.available()
 
-    set_group(pipeline, dict.fromkeys(committed(pipeline), 0))
+    set_group(pipeline, INVENTORY, dict.fromkeys(committed(pipeline, INVENTORY), 0))
     with pipeline.administer() as connection:
         connection.execute(sa.text('UPDATE inventory.progress SET "offset" = 0'))
     start_worker(pipeline)

@@ -15,7 +15,7 @@ from chaos.model.world import World
 from common import failpoints, metrics
 from common.kafka import consumer, producer, transactional_loop
 from common.postgres import retry
-from inventory_service.io import step
+from inventory_service.io import decision_store, step
 
 
 class Stage:
@@ -56,7 +56,9 @@ class Stage:
                 "log": silent,
                 "metrics": meters,
                 "uuid_utils": SimpleNamespace(uuid7=self._event_id),
-                "decision_store": SimpleNamespace(read=_read, record=_record, recording=_recording),
+                "decision_store": SimpleNamespace(
+                    GUARDS=decision_store.GUARDS, read=_read, record=_record, recording=_recording
+                ),
                 "progress_store": SimpleNamespace(note=_note, answered=_answered),
                 "start_store": SimpleNamespace(count_start=_count_start, take_start_back=_take_start_back),
             },

@@ -8,6 +8,9 @@ skips one. Where the offsets live is the only thing in which such consumers diff
 
 One door leads out of everything unexpected (a new assignment, a dependency that does not answer, a refused commit):
 drop the batch in hand, ask `Offsets` where reading goes on, seek there. Nothing is carried over in memory.
+
+Another one leads out of poison, and loses nothing: the batch is halved at once, each part worked on and settled by
+itself, until the culprit stands alone; rejected once more, it is the handler's to put aside (`Handler.reject`).
 """
 
 import time
@@ -15,7 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from common import failpoints, metrics
-from common.errors import Busy
+from common.errors import Busy, Poison
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
 from common.kafka.loop_core import next_offsets
@@ -160,6 +163,8 @@ def run(
 
     Effects in order: the handler's work, then the offsets. A crash between the two repeats the batch. While something
     is Busy the partitions are paused and polling goes on, so that the membership stays; pauses grow from 0.5 to 5 s.
+    A record that the handler rejects for good is put aside by it, and the offsets go on behind it.
+
     `watch` is called in every turn, idle or not; it must not wait. Raises PipelineError if the group refuses this
     member, if an offset is gone, or whatever `watch` finds.
     """
@@ -177,6 +182,7 @@ def run(
                 consumer.tell_lag(due)
                 health.ready = consumer.joined and not dropped
             elif batch:
+                metrics.BATCH_RECORDS.observe(len(batch))
                 _work(batch, handler, offsets)
                 pause_seconds = PAUSE_SECONDS_MIN
                 due.update({partition: point.offset for partition, point in next_offsets(batch).items()})
@@ -189,11 +195,42 @@ def run(
 
 
 def _work(batch: Sequence[InputRecord], handler: Handler, offsets: Offsets) -> None:
-    metrics.BATCH_RECORDS.observe(len(batch))
-    with metrics.BATCH_SECONDS.labels("handle").time():
-        handler.handle(batch)
+    """Work and settle; what holds poison in halves, one behind the other, so that no offset passes unfinished work.
+
+    A record that is poison alone is tried once more: what rejected it may have been of that moment.
+    """
+    poison = _poison_of(batch, handler)
+    if poison is not None and len(batch) > 1:
+        half = len(batch) // 2
+        _work(batch[:half], handler, offsets)
+        _work(batch[half:], handler, offsets)
+        return
+    if poison is not None and (poison := _poison_of(batch, handler)) is not None:
+        _reject(batch[0], poison, handler)
     with metrics.BATCH_SECONDS.labels("settle").time():
         offsets.settle(batch)
+
+
+def _poison_of(batch: Sequence[InputRecord], handler: Handler) -> Poison | None:
+    """Return None once the batch is worked on, or what the handler found in it."""
+    try:
+        with metrics.BATCH_SECONDS.labels("handle").time():
+            handler.handle(batch)
+    except Poison as poison:
+        log.warning("batch.poisoned", records=len(batch), cause=str(poison))
+        return poison
+    return None
+
+
+def _reject(record: InputRecord, poison: Poison, handler: Handler) -> None:
+    log.error(
+        "record.rejected",
+        topic=record.partition.topic,
+        partition=record.partition.number,
+        offset=record.offset,
+        cause=str(poison),
+    )
+    handler.reject(record, poison)
 
 
 def _rewind(consumer: GroupConsumer, starts: Mapping[Partition, int]) -> bool:

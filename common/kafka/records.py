@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from common.errors import ContractError
+from common.errors import ContractError, Poison
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -112,4 +112,10 @@ class Handler(Protocol):
     """What a service plugs into `consumer_loop.run`."""
 
     def handle(self, batch: Sequence[InputRecord]) -> None:
-        """Do the work of these records; it is durable when this returns. Raises Busy to have them again later."""
+        """Do the work of these records; it is durable when this returns.
+
+        Raises Busy to have them again later, Poison if the database rejects something among them for good.
+        """
+
+    def reject(self, record: InputRecord, poison: Poison) -> None:
+        """Put one record aside that was poison twice and alone; that is durable when this returns. Raises Busy."""

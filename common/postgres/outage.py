@@ -17,6 +17,8 @@ from common.postgres.retry import Failure, classify
 def outage_is_busy() -> Iterator[None]:
     """Raise Busy for what passes by itself: no connection, no time, no resources, a lock; Poison for a rejected value.
 
+    A violated constraint is a bug, as in `retry`: what races here is written with ON CONFLICT.
+
     The transaction inside is over either way; when the connection was lost at COMMIT, nobody knows how.
     """
     try:

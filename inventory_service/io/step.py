@@ -177,7 +177,9 @@ class InventoryStep:
         return [event for events, _ in parts for event in events], [each for _, rejected in parts for each in rejected]
 
     def _decided(self, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
-        return rerun(lambda connection: self._decide(connection, arrivals), self._connection)
+        return rerun(
+            lambda connection: self._decide(connection, arrivals), self._connection, guards=decision_store.GUARDS
+        )
 
     def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
         """Return the events of the batch; the decisions that they tell are committed."""

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from common import failpoints, metrics
-from common.errors import Busy, Undecodable
+from common.errors import Busy, Poison, Undecodable
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
@@ -117,6 +117,10 @@ class NotificationHandler:
                 self._tell(connection, batch, deadline=deadline)
         self._publish(batch)
         log.info("batch.told", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters))
+
+    def reject(self, record: InputRecord, poison: Poison) -> None:
+        """Publish the dead letter of a record that the ledger cannot take. Raises Busy."""
+        self._publish(_Batch(dead_letters=[self._dead_letter(record, Undecodable("database", str(poison)))]))
 
     def _decode(self, records: Sequence[InputRecord]) -> _Batch:
         """Return the outcomes, and dead letters of records that hold none. An outcome that is repeated counts once."""

@@ -3,12 +3,13 @@
 The handler of `consumer_loop` with the offsets beside the data: one batch is one database transaction. Order and
 repetition of the records do not matter (`core/status.py`), and the stored offsets keep a sleeper from applying twice.
 What does not decode is logged, counted and passed over: the services that act on these topics keep the dead letters.
+So is what the database rejects; the record stays on its topic, and its status keeps what is known from the others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from common import metrics
-from common.errors import Undecodable
+from common.errors import Poison, Undecodable
 from common.events import orders
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
@@ -48,6 +49,11 @@ class Projection:
         """Store what the batch tells and how far it goes, in one transaction."""
         self._store.apply(fold(self._told(batch)), spans(batch))
 
+    def reject(self, record: InputRecord, poison: Poison) -> None:
+        """Store the position behind a record that the table cannot take. Raises Busy."""
+        _skip(record, Undecodable("database", str(poison)))
+        self._store.apply([], spans([record]))
+
     def _told(self, batch: Sequence[InputRecord]) -> Iterable[OrderStatus]:
         for record in batch:
             try:
@@ -55,17 +61,21 @@ class Projection:
                 if found := _complaint(event):
                     raise Undecodable("content", found)  # noqa: TRY301 - one way out for all that cannot be read
             except Undecodable as cause:
-                metrics.PROJECTION_SKIPPED.labels(cause.error_class).inc()
-                log.warning(
-                    "record.skipped",
-                    topic=record.partition.topic,
-                    partition=record.partition.number,
-                    offset=record.offset,
-                    error_class=cause.error_class,
-                    reason=cause.reason,
-                )
+                _skip(record, cause)
             else:
                 yield told_by(event)
+
+
+def _skip(record: InputRecord, cause: Undecodable) -> None:
+    metrics.PROJECTION_SKIPPED.labels(cause.error_class).inc()
+    log.warning(
+        "record.skipped",
+        topic=record.partition.topic,
+        partition=record.partition.number,
+        offset=record.offset,
+        error_class=cause.error_class,
+        reason=cause.reason,
+    )
 
 
 def spans(batch: Iterable[InputRecord]) -> dict[Partition, Span]:

@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from common import failpoints, metrics
-from common.errors import Busy, FatalError
+from common.errors import Busy, FatalError, Poison
 from common.health import Health
 from common.kafka import consumer_loop
 from common.kafka.consumer import GroupConsumer
@@ -69,6 +69,7 @@ class Member:
         self.stop = Stop()
         self.health = Health()
         self.failed: Exception | None = None
+        self.rejected: list[str] = []
         self.stopped_seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -81,6 +82,10 @@ class Member:
         self._thread.join(20)
         self.stopped_seconds = time.monotonic() - asked
         assert not self._thread.is_alive(), "the loop does not stop"
+
+    def reject(self, record: InputRecord, poison: Poison) -> None:
+        assert str(poison)
+        self.rejected.append((record.value or b"").decode())
 
     @property
     def owned(self) -> frozenset[Partition]:

@@ -6,7 +6,7 @@ import secrets
 import struct
 import urllib.request
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,13 +14,14 @@ import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition, cimpl
 
+from common.errors import ExitCode
 from common.events.codec import Codec
 from common.events.orders import LINES_MAX, QUANTITY_MAX, OrderCreated
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
 from tests.factories import make_order
 from tests.pipeline import Pipeline, open_pipeline
 from tests.processes import Process
-from tests.records import codec_of, read, wait_for
+from tests.records import codec_of, read, wait_for, write_orders
 from tests.stack import Stack
 
 DEAD_LETTERS = dead_letter_topic(ORDERS_CREATED, INVENTORY)
@@ -342,3 +343,24 @@ def test_worker_lived_through_all_of_it__and_its_log_holds_no_value(shop: Shop) 
     assert "jane.roe" not in shop.worker.output()
     assert "4111" not in shop.worker.output()
     assert shop.worker.stop() == 0
+
+
+def test_good_order_whose_row_breaks_a_constraint_that_nobody_named_is_no_dead_letter(
+    make_pipeline: Callable[..., Pipeline],
+) -> None:
+    """Whoever adds a constraint may not have thought of the worker: it ends and names it, and no order is given up."""
+    pipeline = make_pipeline(partitions=1)
+    pipeline.set_stock({"tea": 10})
+    with pipeline.administer() as connection:
+        connection.exec_driver_sql("CREATE UNIQUE INDEX one_per_verdict ON inventory.decision (verdict)")
+    worker = pipeline.start("inventory_service", role="inventory_rw").wait_ready()
+    write_orders(pipeline, [make_order(lines=[("tea", 1)]) for _ in range(3)])
+    assert worker.wait() == ExitCode.SOFTWARE
+    assert "one_per_verdict is violated" in worker.output()
+    assert read(pipeline, DEAD_LETTERS) == []
+
+    with pipeline.administer() as connection:
+        connection.exec_driver_sql("DROP INDEX inventory.one_per_verdict")
+    pipeline.start("inventory_service", role="inventory_rw").wait_ready()
+    wait_for(lambda: len(read(pipeline, INVENTORY_RESERVED)) == 3, what="the outcome of each")
+    assert read(pipeline, DEAD_LETTERS) == []

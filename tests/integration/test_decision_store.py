@@ -197,7 +197,7 @@ def test_order_that_was_decided_meanwhile_undoes_the_whole_batch__stock_included
     with pytest.raises(psycopg.errors.UniqueViolation) as violated:
         record(connection.get(), [fresh, again], taken={tea: 3})
     connection.recover()
-    assert retry.classify(violated.value) is retry.Failure.GUARD
+    assert retry.classify(violated.value, decision_store.GUARDS) is retry.Failure.GUARD
     assert books.available(tea) == {tea: 10}
     assert books.decision(fresh.decision.order_id) is None
     assert known(connection, first.decision.order_id)[first.decision.order_id].event_id == first.decision.event_id
@@ -213,7 +213,7 @@ def test_stock_that_was_taken_meanwhile_undoes_the_whole_batch__decisions_includ
     with pytest.raises(psycopg.errors.CheckViolation) as violated:
         record(connection.get(), [new], replayed=[old.decision.order_id], taken={mug: 1, tea: 2})
     connection.recover()
-    assert retry.classify(violated.value) is retry.Failure.GUARD
+    assert retry.classify(violated.value, decision_store.GUARDS) is retry.Failure.GUARD
     assert books.available(tea, mug) == {tea: 1, mug: 5}
     assert books.decision(new.decision.order_id) is None
     assert books.decision(old.decision.order_id).replays == 0
@@ -226,7 +226,7 @@ def test_stock_row_that_is_gone_undoes_the_whole_batch(books: Books, connection:
     with pytest.raises(psycopg.errors.DivisionByZero) as violated:
         record(connection.get(), [new], taken={tea: 1, gone: 1})
     connection.recover()
-    assert retry.classify(violated.value) is retry.Failure.GUARD
+    assert retry.classify(violated.value, decision_store.GUARDS) is retry.Failure.GUARD
     assert books.available(tea) == {tea: 10}
     assert books.decision(new.decision.order_id) is None
 
@@ -247,7 +247,7 @@ def test_violation_on_a_connections_very_first_batch_is_survived_by_the_same_con
         rows = [new_decision(lines={tea: 1})] if len(attempts) > 1 else [new_decision(order_id=first.decision.order_id)]
         record(session, rows, replayed=[first.decision.order_id], taken={tea: 1})
 
-    rerun(work, connection)
+    rerun(work, connection, guards=decision_store.GUARDS)
     assert len(attempts) == 2
     assert attempts[0] is attempts[1]
     assert books.available(tea) == {tea: 9}

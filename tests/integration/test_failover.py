@@ -10,6 +10,7 @@ import pytest
 from common.errors import Busy
 from common.postgres.connection import hot_connection
 from common.postgres.retry import rerun
+from inventory_service.io.decision_store import GUARDS
 from tests.batches import reserve
 from tests.books import some_id
 from tests.replica import DATABASE, Pair, open_pair
@@ -36,25 +37,27 @@ def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
         admin.execute("INSERT INTO inventory.stock VALUES ('tea', 10, 10)")
     # A standby in front is passed over: it does not write.
     with hot_connection(pair.postgres(ROLE, pair.standby, pair.primary), application="worker") as worker:
-        told = rerun(reserve(before, "tea", 4), worker)
+        told = rerun(reserve(before, "tea", 4), worker, guards=GUARDS)
         assert port_of(worker.get()) == pair.primary.port
 
         pair.replication.cut()
     with cancelled_waits(pair), hot_connection(pair.postgres(ROLE, pair.primary), application="worker") as worker:
         for order_id in (during, during, before):  # new, then found in the old primary alone, then found and replicated
             with pytest.raises(Busy):
-                rerun(reserve(order_id, "tea", 4), worker)
+                rerun(reserve(order_id, "tea", 4), worker, guards=GUARDS)
         assert decisions(pair.primary.connect(DATABASE)) == {before, during}, "the row is there, and was not told"
 
         pair.promote()
         with pytest.raises(Busy):
-            rerun(reserve(during, "tea", 4), worker)  # the old primary still takes writes, and confirms none
+            rerun(
+                reserve(during, "tea", 4), worker, guards=GUARDS
+            )  # the old primary still takes writes, and confirms none
     pair.kill_primary()
 
     with hot_connection(pair.postgres(ROLE, pair.primary, pair.standby), application="worker") as worker:
         assert decisions(pair.standby.connect(DATABASE)) == {before}
-        assert rerun(reserve(before, "tea", 4), worker) == told, "the stored answer"
-        rerun(reserve(during, "tea", 4), worker)
+        assert rerun(reserve(before, "tea", 4), worker, guards=GUARDS) == told, "the stored answer"
+        rerun(reserve(during, "tea", 4), worker, guards=GUARDS)
     with pair.standby.connect(DATABASE) as admin:
         assert admin.execute("SELECT available FROM inventory.stock").fetchone() == (2,)
 

@@ -12,6 +12,7 @@ from common import failpoints
 from common.postgres import options
 from common.postgres.connection import HotConnection, hot_connection
 from common.postgres.retry import rerun
+from inventory_service.io.decision_store import GUARDS
 from tests.batches import reserve
 from tests.books import Books, open_books, some_id, some_sku
 from tests.records import wait_for
@@ -50,7 +51,7 @@ def test_batch_whose_connection_was_killed_is_done_once(
                 raise psycopg.OperationalError("the answer to COMMIT was lost")
 
     monkeypatch.setattr(failpoints, "point", kill_once)
-    event_id = rerun(reserve(order_id, tea, 4), connection)
+    event_id = rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)
     assert len(kills) == 1
     assert connection.get().info.backend_pid != kills[0]
     assert books.available(tea) == {tea: 6}
@@ -63,7 +64,7 @@ def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Bo
     books.set_stock({tea: 10})
     done: list[str] = []
     pid = connection.get().info.backend_pid
-    worker = threading.Thread(target=lambda: done.append(rerun(reserve(order_id, tea, 4), connection)))
+    worker = threading.Thread(target=lambda: done.append(rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)))
     with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
         holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = %s FOR UPDATE", [tea])
         worker.start()
@@ -98,7 +99,7 @@ def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_anew(
         """
     )
     before = connection.get().info.backend_pid
-    event_id = rerun(reserve(order_id, tea, 4), connection)
+    event_id = rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)
     assert connection.get().info.backend_pid != before
     assert books.available(tea) == {tea: 6}
     assert (str(books.decision(order_id).event_id), books.decision(order_id).replays) == (event_id, 1)
@@ -127,7 +128,7 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
         holder, pid = stopped.get().info.backend_pid, other.get().info.backend_pid
 
         def work(name: str, connection: HotConnection) -> None:
-            told[name] = rerun(reserve(order_id, tea, 4), connection)
+            told[name] = rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)
 
         workers = [
             threading.Thread(target=work, args=each, daemon=True) for each in (("stopped", stopped), ("other", other))

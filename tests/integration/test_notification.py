@@ -37,6 +37,7 @@ from tests.notifications import (
 )
 from tests.pipeline import Pipeline
 from tests.records import codec_of, read, wait_for, write
+from tests.refusals import REFUSED, refuse_user
 
 DEAD_LETTERS = dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION)
 
@@ -180,6 +181,22 @@ def test_refused_recipient_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pip
     assert (letter.headers["dlq_error_class"], letter.headers["dlq_reason"]) == (b"recipient_refused", b"reply 550")
     assert ledger(pipeline)[outcomes[1].order_id].state == "claimed"
     assert {event.user_id for event in sent(pipeline)} == {"ada", "bob"}
+
+
+def test_outcome_that_the_ledger_cannot_take_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pipeline) -> None:
+    """PostgreSQL rejects a value of one record for good: it used to end the process, again and again."""
+    refuse_user(pipeline, "notification.ledger")
+    outcomes = [make_reserved(user) for user in ("ada", REFUSED, "bob", "cyd")]
+    worker = start_worker(pipeline).wait_ready()
+    write_outcomes(pipeline, *outcomes, partition=5)
+    wait_for(lambda: committed(pipeline, INVENTORY_RESERVED) == 4 or worker.exit_code is not None, what="the offset")
+    assert worker.exit_code is None, worker.output()
+    (letter,) = read(pipeline, DEAD_LETTERS)
+    assert letter.value == codec_of(pipeline).encode(outcomes[1])
+    assert letter.headers["dlq_error_class"] == b"database"
+    assert "record.rejected" in worker.output()
+    assert {event.user_id for event in sent(pipeline)} == {"ada", "bob", "cyd"}
+    assert [written(worker, outcome) for outcome in outcomes] == [1, 0, 1, 1]
 
 
 def test_recipient_put_off_for_ever_becomes_a_dead_letter_after_all_others_are_told(

@@ -19,6 +19,7 @@ from tests.factories import make_order
 from tests.forwarder import forward
 from tests.pipeline import Pipeline
 from tests.records import codec_of, wait_for, write, write_orders
+from tests.refusals import REFUSED, refuse_user
 
 COUNT_WRITES = """
     CREATE TABLE orders.writes (order_id uuid);
@@ -106,6 +107,31 @@ def test_status_follows_all_four_topics_and_a_restart_goes_on(pipeline: Pipeline
     start_projection(pipeline)
     wait_for(lambda: store.find(after.order_id) == complete(after), what="the second order")
     assert store.find(before.order_id) == complete(before)
+
+
+def test_record_that_the_table_cannot_take_is_passed_over_and_blocks_nobody(
+    pipeline: Pipeline, store: StatusStore
+) -> None:
+    """PostgreSQL rejects a value of one record for good: the crash loop stopped the status of all orders."""
+    refuse_user(pipeline, "orders.order_status")
+    orders = [make_order(user_id=user) for user in ("ada", REFUSED, "bob", "cyd")]
+    projection = start_projection(pipeline).wait_ready()
+    codec = codec_of(pipeline)
+    write(pipeline, ORDERS_CREATED, ((b"k", codec.encode(order)) for order in orders), partition=0)
+    wait_for(
+        lambda: store.find(orders[3].order_id) is not None or projection.exit_code is not None, what="the last order"
+    )
+    assert projection.exit_code is None, projection.output()
+    assert [store.find(order.order_id) is not None for order in orders] == [True, False, True, True]
+    assert projection.output().count('"record.rejected"') == 1
+    (skipped,) = [line for line in projection.output().splitlines() if '"record.skipped"' in line]
+    assert '"error_class": "database"' in skipped
+    assert projection.stop() == 0
+
+    again = start_projection(pipeline).wait_ready()  # the position is stored behind it
+    write_orders(pipeline, [last := make_order()])
+    wait_for(lambda: store.find(last.order_id) is not None, what="an order written later")
+    assert '"record.rejected"' not in again.output()
 
 
 def test_what_does_not_decode_is_passed_over_and_said(pipeline: Pipeline, store: StatusStore) -> None:

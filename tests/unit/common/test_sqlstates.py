@@ -6,6 +6,7 @@ from psycopg import errors
 from psycopg.pq import DiagnosticField
 
 from common.postgres.retry import Failure, classify
+from inventory_service.io.decision_store import GUARDS
 
 
 def error(sqlstate: str, *, constraint: str | None = None) -> psycopg.Error:
@@ -24,10 +25,13 @@ def error(sqlstate: str, *, constraint: str | None = None) -> psycopg.Error:
     [("23505", "decision_pkey"), ("23514", "stock_available_ge_0"), ("22012", None)],
     ids=["order decided meanwhile", "stock taken meanwhile", "stock row gone meanwhile"],
 )
-def test_guard_that_says_another_worker_was_faster_is_tried_again_at_once(
+def test_guard_that_says_another_worker_was_faster_is_tried_again_at_once__by_those_alone_who_name_it(
     sqlstate: str, constraint: str | None
 ) -> None:
-    assert classify(error(sqlstate, constraint=constraint)) is Failure.GUARD
+    failed = error(sqlstate, constraint=constraint)
+    assert classify(failed, GUARDS) is Failure.GUARD
+    assert classify(failed) is Failure.BUG
+    assert classify(failed, frozenset({"account_pkey"})) is Failure.BUG
 
 
 @pytest.mark.parametrize(
@@ -55,9 +59,13 @@ def test_guard_that_says_another_worker_was_faster_is_tried_again_at_once(
         ("22003", Failure.DATA),  # numeric_value_out_of_range
         ("22021", Failure.DATA),  # character_not_in_repertoire
         ("22P02", Failure.DATA),  # invalid_text_representation
-        ("23502", Failure.DATA),  # not_null_violation
-        ("23514", Failure.DATA),  # check_violation
-        ("23505", Failure.DATA),  # unique_violation
+        ("22012", Failure.BUG),  # division_by_zero
+        ("2200H", Failure.BUG),  # sequence_generator_limit_exceeded
+        ("23502", Failure.BUG),  # not_null_violation
+        ("23503", Failure.BUG),  # foreign_key_violation
+        ("23505", Failure.BUG),  # unique_violation
+        ("23514", Failure.BUG),  # check_violation
+        ("23P01", Failure.BUG),  # exclusion_violation
         ("42501", Failure.BUG),  # insufficient_privilege
         ("42P01", Failure.BUG),  # undefined_table
         ("42703", Failure.BUG),  # undefined_column
@@ -75,8 +83,8 @@ def test_state_asks_for_what_the_table_says(sqlstate: str, failure: Failure) -> 
 @pytest.mark.parametrize(
     "constraint", ["stock_available_le_on_hand", "decision_lines_match", "decision_reason_iff_failed"]
 )
-def test_other_constraints_reject_a_value_for_good(constraint: str) -> None:
-    assert classify(error("23514", constraint=constraint)) is Failure.DATA
+def test_constraint_that_nobody_named_is_never_a_reason_to_give_a_record_up(constraint: str) -> None:
+    assert classify(error("23514", constraint=constraint), GUARDS) is Failure.BUG
 
 
 @pytest.mark.parametrize(

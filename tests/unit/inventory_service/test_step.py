@@ -19,7 +19,7 @@ from tests.factories import make_codec, make_order
 
 INPUT = Partition("blue.orders.created", 3)
 DEAD_LETTERS = "blue.orders.created.inventory.dlq"
-POISON = Poison("PostgreSQL rejects a value: 23514")
+POISON = Poison("PostgreSQL rejects a value: 22003")
 
 
 @pytest.fixture

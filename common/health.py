@@ -34,6 +34,13 @@ class Health:
     def __init__(self) -> None:
         self._moved_at = time.monotonic()
         self.ready = False
+        self.unread: frozenset[object] = frozenset()
+
+    def readiness(self) -> tuple[bool, str]:
+        """Return whether /readyz says yes, and its words. Partitions that no member reads are a no from each."""
+        if self.unread:
+            return False, f"not ready: no member of the group reads {', '.join(sorted(map(str, self.unread)))}"
+        return self.ready, "ready" if self.ready else "not ready"
 
     def beat(self) -> None:
         """Say that the loop moved."""
@@ -49,7 +56,7 @@ class Health:
 
     def page(self, *shown: str) -> bytes:
         """Return the metrics whose names begin so, what is known here among them."""
-        metrics.WORKER_READY.set(self.ready)
+        metrics.WORKER_READY.set(self.readiness()[0])
         metrics.WORKER_IDLE_SECONDS.set(self.idle_seconds())
         return metrics.page(*shown)
 
@@ -95,7 +102,8 @@ def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",
                 case "/livez":
                     self._answer(200 if health.live() else 503, b"live\n" if health.live() else b"stuck\n")
                 case "/readyz":
-                    self._answer(200 if health.ready else 503, b"ready\n" if health.ready else b"not ready\n")
+                    ready, words = health.readiness()
+                    self._answer(200 if ready else 503, f"{words}\n".encode())
                 case "/metrics":
                     self._answer(200, health.page(*shown), content_type=CONTENT_TYPE_LATEST)
                 case _:

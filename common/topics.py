@@ -135,6 +135,8 @@ EVENT_TOPICS = (
     METRICS_PARTIALS,
     MINUTE_VOLUMES,
 )
+KEYED_BY_USER = tuple(topic for topic in EVENT_TOPICS if topic.key == "user_id")
+"""These have as many partitions as each other, and may be given more (docs/adr/0037)."""
 DEAD_LETTER_TOPICS = (
     dead_letter_topic(ORDERS_CREATED, INVENTORY),
     dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION),

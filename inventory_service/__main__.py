@@ -10,6 +10,7 @@ from common.entry import run_process
 from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
+from common.kafka.coverage import CoverageWatch
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
@@ -49,7 +50,12 @@ def main() -> None:
         with counting_orderly_ends(step):
             run(
                 step,
-                consumer=GroupConsumer(consuming, [ORDERS_CREATED.within(settings.namespace)]),
+                consumer=GroupConsumer(
+                    consuming,
+                    [ORDERS_CREATED.within(settings.namespace)],
+                    coverage=CoverageWatch(settings, group=INVENTORY, topics=(ORDERS_CREATED,)),
+                    untouched=step.untouched,
+                ),
                 build_producer=partial(TransactionalProducer, producing, service="inventory"),
                 stop=stop,
                 health=state,

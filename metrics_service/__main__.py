@@ -11,9 +11,9 @@ from common.errors import ExitCode
 from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
+from common.kafka.coverage import CoverageWatch
 from common.kafka.options import admin_options, consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
-from common.kafka.records import Step
 from common.kafka.schema_registry import open_codec
 from common.kafka.topic_watch import TopicWatch
 from common.kafka.transactional_loop import run
@@ -62,7 +62,9 @@ def totals() -> None:
     work(settings, step, group=METRICS_TOTALS, sources=(METRICS_PARTIALS,))
 
 
-def work(settings: MetricsSettings, step: Step, *, group: Group, sources: tuple[Topic, ...]) -> None:
+def work(
+    settings: MetricsSettings, step: WindowsStep | TotalsStep, *, group: Group, sources: tuple[Topic, ...]
+) -> None:
     """Run the loop with this step; all that it reads is written in transactions."""
     consuming = consumer_options(settings, group=group, slot=settings.slot)
     producing = transactional_producer_options(settings, service=group.name, slot=settings.slot)
@@ -72,7 +74,12 @@ def work(settings: MetricsSettings, step: Step, *, group: Group, sources: tuple[
     with stop_signal() as stop, health.serve(state, host=settings.health_host, port=settings.health_port, shown=shown):
         run(
             step,
-            consumer=GroupConsumer(consuming, names),
+            consumer=GroupConsumer(
+                consuming,
+                names,
+                coverage=CoverageWatch(settings, group=group, topics=sources),
+                untouched=step.untouched,
+            ),
             build_producer=partial(TransactionalProducer, producing, service=group.name),
             stop=stop,
             health=state,

@@ -9,6 +9,7 @@ from common.kafka.acked_producer import AckedProducer
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.consumer_loop import OffsetsInGroup, run
+from common.kafka.coverage import CoverageWatch
 from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
 from common.kafka.topic_watch import TopicWatch
@@ -37,7 +38,13 @@ def main() -> None:
         ),
         closing(open_sender(settings)) as sender,
         closing(AckedProducer(settings, client_id=f"notification-{settings.slot}")) as producer,
-        closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in SOURCES])) as consumer,
+        closing(
+            GroupConsumer(
+                consuming,
+                [topic.within(settings.namespace) for topic in SOURCES],
+                coverage=CoverageWatch(settings, group=NOTIFICATION, topics=SOURCES),
+            )
+        ) as consumer,
     ):
         engine = create_engine(settings, application=f"notification-{settings.slot}", pool_size=1)
         codec = open_codec(settings, (*SOURCES, NOTIFICATION_SENT))

@@ -68,8 +68,8 @@ def wait_published(pipeline: Pipeline, *outcomes: Outcome) -> None:
 
 def committed(pipeline: Pipeline, topic: Topic) -> int:
     """Return the sum of the group's committed offsets on a topic."""
-    group = NOTIFICATION.within(pipeline.namespace)
-    return sum(lag.committed or 0 for lag in pipeline.admin.lag([topic]) if lag.group == group)
+    name = topic.within(pipeline.namespace)
+    return sum(point.offset for at, point in pipeline.admin.committed(NOTIFICATION).items() if at.topic == name)
 
 
 def written(worker: Process, outcome: Outcome) -> int:

@@ -16,6 +16,8 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
+from common.kafka.coverage import CoverageWatch
+from common.kafka.first_offsets import FirstOffsets, Untouched, store_knows_nothing
 from common.kafka.lag import LagGauges
 from common.kafka.lost_records import offset_gone
 from common.kafka.records import CommitPoint, Headers, InputRecord, Partition
@@ -38,10 +40,18 @@ class GroupConsumer:
     """One consumer. `owned` follows the assignment, `moved` says that it changed since the last `seek`.
 
     `joined`: the group has given this member its share, be it none. `service`: whose group it is. `held`: partitions
-    that are left alone.
+    that are left alone. `coverage`: sees partitions that no member of the group reads; then the group is joined anew.
+    `untouched`: what tells that a partition without an offset is a new one.
     """
 
-    def __init__(self, options: Mapping[str, Any], topics: Sequence[str]) -> None:
+    def __init__(
+        self,
+        options: Mapping[str, Any],
+        topics: Sequence[str],
+        *,
+        coverage: CoverageWatch | None = None,
+        untouched: Untouched = store_knows_nothing,
+    ) -> None:
         self.owned: frozenset[Partition] = frozenset()
         self.moved = False
         self.joined = False
@@ -57,9 +67,15 @@ class GroupConsumer:
         self._consumer = confluent_kafka.Consumer(
             {**options, "error_cb": self._on_error, "stats_cb": self._lag.learn}, logger=_ClientLog()
         )
-        self._consumer.subscribe(
-            list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
-        )
+        self._topics = list(topics)
+        self._coverage = coverage
+        self._first_offsets = FirstOffsets(self._consumer, untouched)
+        self._subscribe()
+
+    @property
+    def unread(self) -> frozenset[Partition]:
+        """Return the partitions that no member of the group reads, as far as this one has seen."""
+        return self._coverage.unread if self._coverage else frozenset()
 
     def take(self, limit: int) -> list[InputRecord]:
         """Return up to `limit` records as soon as there is one, or none after 0.2 s.
@@ -68,6 +84,8 @@ class GroupConsumer:
         """
         if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
             os._exit(ExitCode.SOFTWARE)
+        if self._coverage and self._coverage.look():
+            self._join_anew()
         first = self._consumer.poll(POLL_SECONDS)
         if self.held or not self._fetching:
             self._ask_for_ends()
@@ -82,7 +100,8 @@ class GroupConsumer:
     def committed(self) -> dict[Partition, CommitPoint]:
         """Return the stable committed offsets of what is owned; waits for pending foreign commits.
 
-        Raises Busy if the group's coordinator does not answer, FatalError if a partition has no committed offset.
+        A partition that was added to its topic gets its first offset here. Raises Busy if the group's coordinator does
+        not answer, FatalError if a partition has no committed offset and is not new.
         """
         if not self.owned:
             return {}
@@ -94,12 +113,13 @@ class GroupConsumer:
         for answer in found:
             if answer.error is not None:
                 raise Busy(f"committed offset of {answer.topic}[{answer.partition}]: {answer.error.str()}")
-            if answer.offset < 0:
-                raise FatalError(
-                    f"{answer.topic}[{answer.partition}] has no committed offset in this group",
-                    cure="run `pipeline provision`, which writes the first ones",
-                )
-        return {Partition(a.topic, a.partition): CommitPoint(a.offset, a.metadata or "") for a in found}
+        points = {Partition(a.topic, a.partition): CommitPoint(a.offset, a.metadata or "") for a in found}
+        if missing := {partition for partition, point in points.items() if point.offset < 0}:
+            first = self._first_offsets.of(missing)
+            self.commit(first)
+            log.warning("partitions.begun", partitions=[str(partition) for partition in sorted(first)])
+            points.update(first)
+        return points
 
     def seek(self, positions: Mapping[Partition, int]) -> bool:
         """Go on at these offsets; return False if the assignment changed meanwhile (then ask again).
@@ -162,6 +182,17 @@ class GroupConsumer:
         self._consumer.close()
         self._lag.rewound(())
 
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(
+            self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
+        )
+
+    def _join_anew(self) -> None:
+        """Leave the group and join it again: whoever leads it then divides all partitions that there are."""
+        log.warning("partitions.unread", partitions=[str(partition) for partition in sorted(self.unread)])
+        self._consumer.unsubscribe()
+        self._subscribe()
+
     def _place(self, positions: Mapping[Partition, int]) -> None:
         """Hand the client its assignment, at these offsets."""
         assert positions.keys() == self.owned - self.held, "an owned partition that nobody reads"  # noqa: S101 - a broken programmer
@@ -217,6 +248,8 @@ class GroupConsumer:
     def _on_assign(self, consumer: confluent_kafka.Consumer, partitions: list[TopicPartition]) -> None:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
         self.moved = self.joined = True
+        if self._coverage:
+            self._coverage.begin_anew()
         failpoints.point(f"{self.service}:assigned")
         # The client gets nothing to fetch before `seek` says where. Without an offset it would ask for the committed
         # one itself, only once, and never serve the partition if the coordinator just moved (librdkafka issue 5586); at

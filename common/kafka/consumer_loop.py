@@ -174,6 +174,7 @@ def run(
     while not stop():
         watch()
         health.beat()
+        health.unread = consumer.unread
         batch = consumer.take(limit)
         try:
             if dropped or consumer.moved:

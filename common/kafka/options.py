@@ -118,6 +118,7 @@ def _producer_options(settings: KafkaSettings, *, client_id: str) -> Options:
         "compression.type": "lz4",
         "message.max.bytes": DEAD_LETTER_BYTES_MAX,  # the default is below what a dead letter may need
         "partitioner": "murmur2_random",  # the Java clients' choice: other languages meet the same key on one partition
+        "topic.metadata.refresh.interval.ms": 10_000,  # until then it does not know of partitions that were added
         "reconnect.backoff.max.ms": 1000,
         "socket.keepalive.enable": True,
     }

@@ -120,6 +120,7 @@ class _Loop:
         """Take one batch through, or leave by `recover`."""
         records = self._consumer.take(self._step.limit)
         self._health.beat()
+        self._health.unread = self._consumer.unread
         assert self.producer is not None  # noqa: S101 - recover leaves one, or the loop ends
         if self._consumer.moved:
             self.recover("assignment")

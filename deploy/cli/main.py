@@ -30,6 +30,7 @@ COMMANDS = MappingProxyType(
         "doctor": "Check this machine; every finding comes with its cure.",
         "env": "Print the variables that lead a shell to the running stack.",
         "provision": "Make roles, tables, topics, schemas and demo stock.",
+        "topics": "List topics, or give them more partitions.",
         "schemas": "List, check, compare, publish and register event schemas.",
         "offsets": "Set a group's offsets from what topics and tables prove.",
         "stock": "List, set or add stock.",

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 
 from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
+from common.kafka.records import Partition
 from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import (
     ALL_TOPICS,
@@ -24,7 +25,7 @@ from common.topics import (
     MINUTE_VOLUMES,
     ORDERS_CREATED,
 )
-from deploy.provision import connectors, database, roles, stock
+from deploy.provision import connectors, database, growth, roles, stock
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest
 
@@ -57,7 +58,8 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
         yield Done("migrations", database.migrate(own), f"at {newest()}")
     admin = Admin(settings)
     topics = admin.create_topics(replication=settings.kafka_replication, min_insync=settings.kafka_min_insync)
-    yield Done("topics", topics, f"{len(ALL_TOPICS)} topics")
+    grown = growth.bring_in_step(admin)
+    yield Done("topics", topics + grown, f"{len(ALL_TOPICS)} topics")
     with database.admin_connection(settings, settings.database) as own:
         _refuse_forgotten_offsets(own, admin, settings)
     _refuse_forgotten_counts(admin, settings)
@@ -87,8 +89,6 @@ def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings:
     """
     topic = ORDERS_CREATED.within(settings.namespace)
     known = {partition.number for partition in admin.committed(INVENTORY) if partition.topic == topic}
-    if len(known) == ORDERS_CREATED.partitions:
-        return
     rows = connection.execute(
         sa.text('SELECT partition, max("offset") FROM inventory.decision WHERE topic = :topic GROUP BY partition'),
         {"topic": topic},
@@ -111,7 +111,10 @@ def _refuse_forgotten_counts(admin: Admin, settings: ProvisionSettings) -> None:
         (METRICS, (INVENTORY_RESERVED, INVENTORY_FAILED), METRICS_PARTIALS),
         (METRICS_TOTALS, (METRICS_PARTIALS,), MINUTE_VOLUMES),
     ):
-        missing = sum(topic.partitions for topic in sources) - len(admin.committed(group))
+        known = admin.committed(group).keys()
+        # Partitions that were added may have none yet; these were there from the beginning.
+        made = [Partition(topic.within(settings.namespace), n) for topic in sources for n in range(topic.partitions)]
+        missing = sum(partition not in known for partition in made)
         if missing and any(admin.stable_ends([result]).values()):
             raise PipelineError(
                 f"group {group.within(settings.namespace)} has no offset on {missing} partitions, "

@@ -1,5 +1,7 @@
 """SQL of what guards a start: how often processes began at one offset, and which topic the coordinates belong to."""
 
+from collections.abc import Collection
+
 import psycopg
 
 from common.kafka.records import Partition
@@ -10,6 +12,10 @@ ON CONFLICT (topic, partition) DO UPDATE SET
     starts = CASE WHEN s.committed_offset = EXCLUDED.committed_offset THEN s.starts + 1 ELSE 1 END,
     committed_offset = EXCLUDED.committed_offset
 RETURNING starts
+"""
+_BEGUN = """
+SELECT topic, partition FROM inventory.start
+JOIN unnest(%b::text[], %b::int[]) AS asked (topic, partition) USING (topic, partition)
 """
 _TAKE_BACK = """
 UPDATE inventory.start SET starts = greatest(starts - 1, 1) WHERE topic = %s AND partition = %s
@@ -26,6 +32,12 @@ def count_start(connection: psycopg.Connection, partition: Partition, offset: in
     row = connection.execute(_COUNT_START, [partition.topic, partition.number, offset]).fetchone()
     assert row is not None  # noqa: S101 - RETURNING returns
     return int(row[0])
+
+
+def begun(connection: psycopg.Connection, partitions: Collection[Partition]) -> set[Partition]:
+    """Return the partitions at which a process has begun to work."""
+    asked = [[at.topic for at in partitions], [at.number for at in partitions]]
+    return {Partition(topic, number) for topic, number in connection.execute(_BEGUN, asked)}
 
 
 def take_start_back(connection: psycopg.Connection, partition: Partition) -> None:

@@ -100,6 +100,10 @@ class InventoryStep:
         """Return True if PostgreSQL answers."""
         return self._connection.answers()
 
+    def untouched(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+        """Return those at which no process has ever begun: nothing was decided there. Raises Busy."""
+        return partitions - rerun(lambda connection: start_store.begun(connection, partitions), self._connection)
+
     def end_in_order(self) -> None:
         """Take the counted starts back: a stop, or an end that says why, is no crash of a record's making."""
         try:

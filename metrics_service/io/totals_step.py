@@ -126,6 +126,10 @@ class TotalsStep:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""
         return True
 
+    def untouched(self, partitions: frozenset[Partition]) -> frozenset[Partition]:  # noqa: ARG002 - none of them is
+        """Return none: partials have one partition, and it was there from the beginning."""
+        return frozenset()
+
     def _news(self) -> Sequence[MinuteVolume]:
         """Return the totals that are due, without those that were published when this process began to read here.
 

@@ -130,6 +130,10 @@ class WindowsStep:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""
         return True
 
+    def untouched(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
+        """Return those of which no minute is published. Raises Busy."""
+        return partitions - proof.published(self._newest_partials()).keys()
+
     def _behind(self, stable: Mapping[Partition, CommitPoint]) -> Mapping[Partition, str]:
         """Return where the group stands behind what is published; that is read once, until nothing is behind it."""
         self._published = self._published or proof.published(self._newest_partials())

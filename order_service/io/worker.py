@@ -8,6 +8,7 @@ from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.consumer_loop import OffsetsWithData
 from common.kafka.consumer_loop import run as run_loop
+from common.kafka.coverage import CoverageWatch
 from common.kafka.looking_back import earliest
 from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
@@ -28,7 +29,13 @@ def run(settings: ProjectionSettings) -> None:
     with (
         stop_signal() as stop,
         health.serve(state, host=settings.health_host, port=settings.health_port, shown=shown),
-        closing(GroupConsumer(consuming, [topic.within(settings.namespace) for topic in TOPICS])) as consumer,
+        closing(
+            GroupConsumer(
+                consuming,
+                [topic.within(settings.namespace) for topic in TOPICS],
+                coverage=CoverageWatch(settings, group=ORDER_STATUS, topics=TOPICS),
+            )
+        ) as consumer,
     ):
         engine = create_engine(settings, application=f"order-projection-{settings.slot}", pool_size=1)
         topic_ids = Admin(settings).topic_ids(TOPICS)

@@ -181,8 +181,8 @@ def write_numbers(pipeline: Pipeline, numbers: range, *, partition: int = -1) ->
 
 
 def committed(pipeline: Pipeline) -> int:
-    group = NOTIFICATION.within(pipeline.namespace)
-    return sum(lag.committed or 0 for lag in pipeline.admin.lag([INVENTORY_RESERVED]) if lag.group == group)
+    topic = INVENTORY_RESERVED.within(pipeline.namespace)
+    return sum(point.offset for at, point in pipeline.admin.committed(NOTIFICATION).items() if at.topic == topic)
 
 
 def test_each_record_is_handled_once_in_order_and_the_group_remembers(pipeline: Pipeline) -> None:

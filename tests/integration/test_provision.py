@@ -83,7 +83,7 @@ def test_provisioning_leaves_everything_a_service_needs(untouched: ProvisionSett
     assert reported["topics"].changed == tuple(topic.within(untouched.namespace) for topic in ALL_TOPICS)
     assert set(reported["offsets"].changed) == {group.within(untouched.namespace) for group in GROUPS}
     assert len(reported["stock"].changed) == 50
-    assert {lag.committed for lag in Admin(untouched).lag()} == {0}
+    assert {point.offset for group in GROUPS for point in Admin(untouched).committed(group).values()} == {0}
 
 
 def test_provisioning_twice_is_a_no_op(untouched: ProvisionSettings) -> None:
@@ -112,10 +112,11 @@ def test_two_provisioners_take_turns(untouched: ProvisionSettings) -> None:
     assert sorted(len(report["topics"].changed) for report in reports) == [0, len(ALL_TOPICS)]
 
 
-def test_a_topic_with_another_number_of_partitions_is_refused(untouched: ProvisionSettings) -> None:
+def test_a_topic_with_too_few_partitions_is_named_with_the_command_that_adds_some(untouched: ProvisionSettings) -> None:
     Admin(untouched).create_topics([replace(ORDERS_CREATED, partitions=3)])
-    with pytest.raises(PipelineError, match=r"orders\.created has 3 partitions instead of 8"):
+    with pytest.raises(PipelineError, match=r"orders\.created has 3 partitions, fewer than 8") as refused:
         run(untouched)
+    assert refused.value.cure == "pipeline topics grow orders.created --partitions 8"
 
 
 def test_options_of_a_standing_topic_follow_the_table(untouched: ProvisionSettings) -> None:
@@ -200,7 +201,7 @@ def test_a_server_that_does_not_answer_is_named(
     untouched: ProvisionSettings, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, complaint: str
 ) -> None:
     if setting == "kafka_bootstrap":  # the others' way leads past a broker that answers, perhaps not within a second
-        monkeypatch.setattr("common.kafka.admin.CONNECT_SECONDS", 1.0)
+        monkeypatch.setattr("common.kafka.admin_calls.CONNECT_SECONDS", 1.0)
     with pytest.raises(FatalError, match=complaint) as error:
         run(untouched.model_copy(update={setting: value}))
     assert f"PIPELINE_{setting.upper()}" in error.value.cure

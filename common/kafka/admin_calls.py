@@ -1,0 +1,105 @@
+"""One request to a cluster from outside, bounded: sent again while the cluster settles, and errors put into words."""
+
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
+
+from common.errors import FatalError, PipelineError
+
+CONNECT_SECONDS = 10.0
+"""After so long without any answer a broker counts as absent."""
+
+SETTLE_SECONDS = 20.0
+"""How long a cluster may take that answers "not yet", or slowly."""
+
+ATTEMPT_SECONDS = 1.0
+"""The first attempt; each further one takes twice as long. The client looks a leader or a coordinator up once and then
+only waits, which on a new cluster it does in vain: better ask anew."""
+
+_SLACK_SECONDS = 1.0  # a request keeps its own time-out, more or less
+SETTLING_WAIT_SECONDS = 0.05
+_SETTLING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_CONTROLLER,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError.UNKNOWN_TOPIC_OR_PART,
+        KafkaError._NOENT,  # noqa: SLF001 - a public name of librdkafka: no leader is known yet
+        KafkaError._TIMED_OUT,  # noqa: SLF001 - as above
+    }
+)
+"""What a cluster answers for a moment while a topic, a leader or a coordinator is new."""
+_AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT})  # noqa: SLF001 - as above
+
+T = TypeVar("T")
+
+
+class AdminCalls:
+    """Sends requests by an admin client. Methods raise FatalError if the broker does not answer."""
+
+    def __init__(self, client: AdminClient, *, bootstrap: str) -> None:
+        self._client = client
+        self._bootstrap = bootstrap
+
+    def metadata(self) -> Mapping[str, Any]:
+        """Return what the broker says now of every topic, by name."""
+        try:
+            return self._client.list_topics(timeout=CONNECT_SECONDS).topics
+        except KafkaException as error:
+            raise self.unreachable(error) from error
+
+    def call(self, request: Callable[[float], Mapping[Any, Future[T]]], *, passing: int | None = None) -> dict[Any, T]:
+        """Send one request and return its results; an item that ends with the error `passing` is left out.
+
+        `request` takes the seconds that an attempt may last. What a cluster answers while a topic or a coordinator is
+        new is asked again within the deadline.
+        """
+        deadline = time.monotonic() + SETTLE_SECONDS
+        limit = ATTEMPT_SECONDS
+        while True:
+            try:
+                return _results(request(limit), limit + _SLACK_SECONDS, passing)
+            except KafkaException as error:
+                if error.args[0].code() not in _SETTLING or time.monotonic() + limit > deadline:
+                    raise self.unreachable(error) from error
+                if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - a public name of librdkafka
+                    limit *= 2
+            time.sleep(SETTLING_WAIT_SECONDS)
+
+    def unreachable(self, error: KafkaException) -> PipelineError:
+        """Return what to raise for an error that no further attempt mends."""
+        cause: KafkaError = error.args[0]
+        if cause.code() in _AWAY:
+            return FatalError(
+                f"no broker answers at {self._bootstrap}: {cause.str()}",
+                cure="start it, or correct PIPELINE_KAFKA_BOOTSTRAP",
+            )
+        if cause.code() in _SETTLING:
+            return FatalError(
+                f"the cluster at {self._bootstrap} is not ready after {SETTLE_SECONDS} s: {cause.str()}",
+                cure="run `pipeline provision`, or look at the broker's log",
+            )
+        return PipelineError(f"the broker refuses: {cause.str()}")
+
+
+def _results(futures: Mapping[Any, Future[T]], seconds: float, passing: int | None) -> dict[Any, T]:
+    results = {}
+    for name, future in futures.items():
+        try:
+            results[name] = future.result(seconds)
+        except TimeoutError:
+            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - as above
+        except KafkaException as error:
+            if error.args[0].code() != passing:
+                raise
+    return results

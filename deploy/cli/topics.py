@@ -1,0 +1,72 @@
+"""`pipeline topics`: the topics of the table as they stand on the cluster, and partitions for them to grow by."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common.config import KafkaSettings, load
+from common.errors import ConfigError
+from common.kafka.admin import Admin
+from common.topics import ALL_TOPICS
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from deploy.local import home as homes
+from deploy.local.servers import addresses_of
+from deploy.provision import growth
+
+app = typer.Typer(help="List topics, or give them more partitions.", no_args_is_help=True, **TYPER_OPTIONS)
+
+
+@app.command("list", **example("topics that have grown", "pipeline topics list"))
+def list_(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
+    """Show every topic: partitions now, those it is made with, who reads it."""
+    counts = _admin(home).partitions(ALL_TOPICS)
+    rows = [
+        {
+            "topic": topic.name,
+            "partitions": counts.get(topic, 0),
+            "made_with": topic.partitions,
+            "readers": [group.name for group in topic.readers],
+        }
+        for topic in ALL_TOPICS
+    ]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    typer.echo(f"{'topic':<42} {'partitions':>10} {'made with':>10}  read by")
+    for topic in ALL_TOPICS:
+        readers = ", ".join(group.name for group in topic.readers)
+        typer.echo(f"{topic.name:<42} {counts.get(topic, 0):>10} {topic.partitions:>10}  {readers or '-'}")
+
+
+@app.command("grow", **example("from 8 to 12, under load", "pipeline topics grow orders.created --partitions 12"))
+def grow(
+    name: Annotated[str, typer.Argument(metavar="TOPIC", help="For example orders.created.")],
+    partitions: Annotated[int, typer.Option("--partitions", metavar="N", help="How many it shall have in all.")],
+    home: HomeOption = DEFAULT,
+) -> None:
+    """Give a topic, and those that are keyed like it, N partitions, while everything runs; wait until all are read.
+
+    Nothing is lost and nothing stops. Kafka spreads keys anew, so a user's orders may go to another partition: their
+    order holds among those placed before, and among those placed after the change, not across. The times are printed.
+    """
+    ranges = growth.grow(_admin(home), growth.named(name), partitions, typer.echo)
+    typer.echo(
+        f"a user's orders keep their order among those placed before {ranges.until:%H:%M:%S} UTC, and among those"
+        f" placed from {ranges.since:%H:%M:%S} UTC on"
+    )
+
+
+def _admin(home: Path) -> Admin:
+    """Return a client for the stack in `home`, or for the cluster that the environment names."""
+    try:
+        addresses = addresses_of(homes.at(home))
+    except ConfigError as no_stack:
+        try:
+            return Admin(load(KafkaSettings))
+        except ConfigError as unset:
+            raise ConfigError(
+                f"{no_stack.message}, and the environment names no cluster:\n{unset.message}", cure=no_stack.cure
+            ) from unset
+    return Admin(KafkaSettings(kafka_bootstrap=addresses.kafka_bootstrap, registry_url=addresses.registry_url))

@@ -11,6 +11,7 @@ from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.coverage import CoverageWatch
+from common.kafka.input_log import InputLog
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
@@ -46,6 +47,7 @@ def main() -> None:
             codec=codec,
             namespace=settings.namespace,
             batch_records_max=settings.batch_records_max,
+            input_log=InputLog(settings, topic=ORDERS_CREATED, group=INVENTORY),
         )
         with counting_orderly_ends(step):
             run(

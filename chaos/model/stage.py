@@ -1,6 +1,6 @@
 """Put the product's own modules onto the fakes: what they import is replaced here, and only while the model runs.
 
-The product has no switch for it. Replaced are the client classes, the clock and chance, the three stores' SQL, logs and
+The product has no switch for it. Replaced are the client classes, the clock and chance, the stores' SQL, logs and
 metrics (the latter count which recovery paths ran), and the failpoints, each of which is a step.
 """
 
@@ -13,9 +13,9 @@ from unittest.mock import patch
 
 from chaos.model.world import World
 from common import failpoints, metrics
-from common.kafka import consumer, producer, transactional_loop
+from common.kafka import consumer, lag, producer, transactional_loop
 from common.postgres import retry
-from inventory_service.io import decision_store, step
+from inventory_service.io import decision_store, proof, step
 
 
 class Stage:
@@ -50,6 +50,7 @@ class Stage:
                 "confluent_kafka": self._client(),
             },
             consumer: {"time": clock, "log": silent, "confluent_kafka": self._client()},
+            lag: {"log": silent, "metrics": meters},  # a killed worker's gauges would outlive it
             retry: {"time": clock, "log": silent, "random": SimpleNamespace(uniform=lambda least, _most: least)},
             step: {
                 "time": clock,
@@ -59,8 +60,13 @@ class Stage:
                 "decision_store": SimpleNamespace(
                     GUARDS=decision_store.GUARDS, read=_read, record=_record, recording=_recording
                 ),
-                "progress_store": SimpleNamespace(note=_note, answered=_answered),
+                "progress_store": SimpleNamespace(note=_note),
                 "start_store": SimpleNamespace(count_start=_count_start, take_start_back=_take_start_back),
+            },
+            proof: {
+                "log": silent,
+                "decision_store": SimpleNamespace(decided=_decided),
+                "progress_store": SimpleNamespace(note=_note, answered=_answered),
             },
         }
         with ExitStack() as replacements:
@@ -128,8 +134,11 @@ class _Meter:
         self._stage = stage
         self._name = name
 
-    def labels(self, *labels: str) -> "_Meter":
-        return _Meter(self._stage, f"{self._name}: {', '.join(labels)}")
+    def labels(self, *labels: object) -> "_Meter":
+        return _Meter(self._stage, f"{self._name}: {', '.join(map(str, labels))}")
+
+    def remove(self, *_labels: object) -> None:
+        """Nothing is told of a gauge."""
 
     def inc(self, amount: float = 1) -> None:
         tally: Counter[str] = self._stage.world.tally
@@ -166,6 +175,10 @@ def _note(connection: Any, committed: Any) -> None:
 
 def _answered(connection: Any, partitions: Any) -> Any:
     return connection.answered(partitions)
+
+
+def _decided(connection: Any, order_ids: Any) -> Any:
+    return connection.decided(order_ids)
 
 
 def _count_start(connection: Any, *at: Any) -> Any:

@@ -83,7 +83,9 @@ class ModelConnection:
 
     def __init__(self, tables: Tables, scheduler: Scheduler, late: list[tuple[str, Any]]) -> None:
         self.warned = False
+        self.opened = 0
         self.rough = 0.0
+        self._open = False
         self._tables = tables
         self._scheduler = scheduler
         self._late = late
@@ -94,11 +96,13 @@ class ModelConnection:
         if self._tables.down:
             self._scheduler.step("db away")
             raise psycopg.OperationalError("connection refused")
+        self.opened += not self._open
+        self._open = True
         return self
 
     def drop(self) -> None:
         """Forget the connection, and what the server warned of on it."""
-        self.warned = False
+        self.warned = self._open = False
 
     def recover(self) -> None:
         """Leave a failed transaction."""
@@ -148,6 +152,11 @@ class ModelConnection:
         """Return what is known of these partitions."""
         self._scheduler.step("db asked for progress")
         return {at: self._tables.progress[at] for at in sorted(partitions) if at in self._tables.progress}
+
+    def decided(self, order_ids: Collection[str]) -> set[str]:
+        """Return those of these orders that have a decision."""
+        self._scheduler.step("db asked for decisions")
+        return self._tables.decisions.keys() & set(order_ids)
 
     def count_start(self, partition: Partition, offset: int) -> int:
         """Return how many processes have begun at this offset."""

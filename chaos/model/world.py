@@ -14,6 +14,7 @@ from itertools import count
 from typing import Any
 
 from chaos.model.client_consumer import ModelConsumer
+from chaos.model.client_log import ModelLog
 from chaos.model.client_producer import ModelProducer
 from chaos.model.cluster import Cluster
 from chaos.model.scenario import Fault, Scenario, codec, draw
@@ -147,6 +148,7 @@ class World:
             codec=codec(),
             namespace="",
             batch_records_max=self.scenario.batch_records_max,
+            input_log=ModelLog(self.cluster, DEAD_LETTERS),  # type: ignore[arg-type]  # the same
         )
         try:
             with counting_orderly_ends(step):

@@ -95,7 +95,7 @@ class GroupConsumer:
             return []
         # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
-        return [_record(message) for message in (first, *rest) if self._readable(message)]
+        return [input_record(message) for message in (first, *rest) if self._readable(message)]
 
     def committed(self) -> dict[Partition, CommitPoint]:
         """Return the stable committed offsets of what is owned; waits for pending foreign commits.
@@ -284,7 +284,8 @@ def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partitio
     ]
 
 
-def _record(message: Any) -> InputRecord:
+def input_record(message: Any) -> InputRecord:
+    """Return what crosses our border of a client's message that holds a record."""
     return InputRecord(
         _partition(message.topic(), message.partition()),
         message.offset(),

@@ -6,7 +6,7 @@ copy holds the headers that say why and whence alone, or it would stop its parti
 """
 
 from common.errors import Undecodable
-from common.kafka.records import Headers, InputRecord, OutputRecord
+from common.kafka.records import Headers, InputRecord, OutputRecord, Partition
 from common.topics import MESSAGE_BYTES_MAX
 
 VERSION = b"1"
@@ -32,6 +32,15 @@ def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> Outpu
             ("dlq_offset", str(record.offset).encode()),
         ),
     )
+
+
+def source_of(headers: Headers) -> tuple[Partition, int] | None:
+    """Return the coordinate of the record that a dead letter is the copy of, or None if its headers name none."""
+    named = dict(headers)  # ours come last: the record's own may have the same names
+    topic, number, offset = (named.get(name) or b"" for name in ("dlq_topic", "dlq_partition", "dlq_offset"))
+    if not (topic and number.isdigit() and offset.isdigit()):
+        return None
+    return Partition(topic.decode(errors="replace"), int(number)), int(offset)
 
 
 def _size(record: InputRecord, headers: Headers) -> int:

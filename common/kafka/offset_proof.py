@@ -17,6 +17,29 @@ Behind = Callable[[Mapping[Partition, CommitPoint]], Mapping[Partition, str]]
 """Offsets -> those that lie behind what is known to be done, each with both in words."""
 
 
+class Doubt:
+    """What speaks against going on, and since when: for a minute it may pass by itself, then a person is needed.
+
+    `passing` and `staying` begin the sentence that names the partitions; `cure`: what to do about those that stay.
+    """
+
+    def __init__(self, *, passing: str, staying: str, cure: str) -> None:
+        self._passing, self._staying, self._cure = passing, staying, cure
+        self._since: float | None = None
+
+    def weigh(self, found: Mapping[Partition, str]) -> None:
+        """Return if nothing was found. Raises Busy, so that it is looked at again, and FatalError if it stays."""
+        if not found:
+            self._since = None
+            return
+        named = ", ".join(f"{at.topic}[{at.number}] {found[at]}" for at in sorted(found))
+        now = time.monotonic()
+        self._since = self._since or now
+        if now - self._since > OLD_OFFSETS_SECONDS_MAX:
+            raise FatalError(f"{self._staying}: {named}", cure=self._cure)
+        raise Busy(f"{self._passing}: {named}")
+
+
 class OffsetProof:
     """The offsets that a member was told, until they are proven.
 
@@ -24,9 +47,8 @@ class OffsetProof:
     """
 
     def __init__(self, *, done: str, cure: str) -> None:
-        self._done, self._cure = done, cure
+        self._doubt = old_offsets(done=done, cure=cure)
         self._unproven: Mapping[Partition, CommitPoint] = {}
-        self._behind_since: float | None = None
 
     def demand(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Have these proven before the next record is worked on."""
@@ -38,15 +60,11 @@ class OffsetProof:
         Raises Busy, so that the offsets are read again, and FatalError if they stay behind: then the group was set
         back, and a person says whether that is meant.
         """
-        if not self._unproven:
-            return
-        found = behind(self._unproven)
-        if not found:
-            self._unproven, self._behind_since = {}, None
-            return
-        told = ", ".join(f"{at.topic}[{at.number}] {found[at]}" for at in sorted(found))
-        now = time.monotonic()
-        self._behind_since = self._behind_since or now
-        if now - self._behind_since > OLD_OFFSETS_SECONDS_MAX:
-            raise FatalError(f"the group's offsets lie before what is {self._done}: {told}", cure=self._cure)
-        raise Busy(f"old committed offsets: {told}")
+        if self._unproven:
+            self._doubt.weigh(behind(self._unproven))
+            self._unproven = {}
+
+
+def old_offsets(*, done: str, cure: str) -> Doubt:
+    """Return the doubt about offsets that lie before what is done."""
+    return Doubt(passing="old committed offsets", staying=f"the group's offsets lie before what is {done}", cure=cure)

@@ -24,6 +24,8 @@ class HotConnection:
         self._connection: psycopg.Connection | None = None
         self.warned = False
         """The server warned since the connection was opened: a COMMIT may not have reached the standby."""
+        self.opened = 0
+        """How often it was opened: behind a new one the server may have been restored from a backup."""
 
     def get(self) -> psycopg.Connection:
         """Return the connection, opened if need be. Raises psycopg.OperationalError if the server does not answer."""
@@ -39,6 +41,7 @@ class HotConnection:
             )
             self._connection.add_notice_handler(self._on_notice)
             self.warned = False
+            self.opened += 1
             # A plan made while `decision` is empty scans the table; it would still do so when it holds millions.
             self._connection.execute("SET enable_seqscan = off")
         return self._connection

@@ -50,6 +50,9 @@ SELECT order_id::text, verdict = 1, event_id::text, event, topic, partition, "of
     round(extract(epoch FROM decided_at) * 1000)::bigint
 FROM inventory.decision WHERE order_id = ANY(string_to_array(%b, ',')::uuid[])
 """
+_DECIDED = """
+SELECT order_id::text FROM inventory.decision WHERE order_id = ANY(string_to_array(%b, ',')::uuid[])
+"""
 _RECORD = r"""
 INSERT INTO inventory.decision
     (order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at)
@@ -86,6 +89,13 @@ def read(connection: psycopg.Connection, *, skus: Collection[str], order_ids: Co
             available=dict(stock.fetchall()),
             known={row[0]: _decision(*row) for row in decisions.fetchall()},
         )
+
+
+def decided(connection: psycopg.Connection, order_ids: Collection[str]) -> set[str]:
+    """Return those of these orders that have a decision."""
+    with connection.cursor(binary=True) as cursor:
+        cursor.execute(_DECIDED, [",".join(order_ids)])
+        return {order_id for (order_id,) in cursor}
 
 
 @contextmanager

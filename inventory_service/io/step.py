@@ -18,8 +18,8 @@ from common.events.codec import Codec
 from common.events.inventory import InventoryFailed
 from common.events.orders import OrderCreated
 from common.kafka.dead_letter import dead_letter
+from common.kafka.input_log import InputLog
 from common.kafka.loop_core import next_offsets
-from common.kafka.offset_proof import OffsetProof
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Quarantine
 from common.log import get_logger
 from common.postgres.connection import HotConnection
@@ -29,6 +29,7 @@ from inventory_service.core.allocation import Demand, Outcome, Reserved, allocat
 from inventory_service.core.replay import Arrival, Coordinate, Decision, owners, undecided
 from inventory_service.io import decision_store, progress_store, start_store
 from inventory_service.io.decision_store import NewDecision
+from inventory_service.io.proof import ProgressProof
 
 STARTS_TO_NARROW = 3
 STARTS_TO_QUARANTINE = 6
@@ -39,7 +40,15 @@ log = get_logger()
 class InventoryStep:
     """Reserve stock for orders, once each. `batch_records_max`: the largest batch, narrowed after doubtful starts."""
 
-    def __init__(self, *, connection: HotConnection, codec: Codec, namespace: str, batch_records_max: int) -> None:
+    def __init__(
+        self,
+        *,
+        connection: HotConnection,
+        codec: Codec,
+        namespace: str,
+        batch_records_max: int,
+        input_log: InputLog,
+    ) -> None:
         self._connection = connection
         self._codec = codec
         self._limit = self._limit_max = batch_records_max
@@ -47,11 +56,7 @@ class InventoryStep:
         self._failed_topic = INVENTORY_FAILED.within(namespace)
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
         self._begun: set[Partition] = set()
-        self._proof = OffsetProof(
-            done="answered",
-            cure="restart the group's broker, whose log has the right ones; if it stays, stop the workers, then:"
-            " pipeline offsets repair inventory",
-        )
+        self._proof = ProgressProof(connection=connection, input_log=input_log, codec=codec)
         self._tally: Counter[str | None] = Counter()  # orders decided now, by reason
 
     @property
@@ -61,7 +66,7 @@ class InventoryStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return events and dead letters of the batch; its decisions are committed in PostgreSQL when this returns."""
-        self._proof.give(self._behind)
+        self._proof.give()
         self._guard_starts(batch)
         arrivals, letters = self._decode(batch)
         self._point("decoded")
@@ -111,15 +116,6 @@ class InventoryStep:
                 start_store.take_start_back(self._connection.get(), partition)
         except psycopg.Error as error:
             log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
-
-    def _behind(self, stable: Mapping[Partition, CommitPoint]) -> dict[Partition, str]:
-        """Return where the group stands behind what is answered. Raises Busy."""
-        answered = rerun(lambda connection: progress_store.answered(connection, stable), self._connection)
-        return {
-            at: f"at {point.offset} of {answered[at]}"
-            for at, point in stable.items()
-            if point.offset < answered.get(at, 0)
-        }
 
     def _note_progress(self, plan: Plan) -> None:
         try:
@@ -187,6 +183,7 @@ class InventoryStep:
 
     def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
         """Return the events of the batch; the decisions that they tell are committed."""
+        self._proof.insist()
         snapshot = decision_store.read(
             connection,
             skus={line.sku for arrival in arrivals for line in arrival.order.lines},

@@ -15,11 +15,12 @@ from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.events.orders import SKU_LENGTH_MAX, OrderCreated, OrderLine
+from common.kafka.loop_core import next_offsets
 from common.kafka.records import CommitPoint, InputRecord, Partition
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
 from order_service.core.status import OrderStatus, Told, fold, told_by
-from order_service.io.status_store import Span, StatusStore
+from order_service.io.status_store import StatusStore
 
 _EVENTS: tuple[tuple[Topic, type[Told]], ...] = (
     (ORDERS_CREATED, OrderCreated),
@@ -40,19 +41,27 @@ class Projection:
         self._store = store
         self._codec = codec
         self._event_of: Mapping[str, type[Told]] = {topic.within(namespace): event for topic, event in _EVENTS}
+        self._left: dict[Partition, int] = {}  # where the stored positions stand, if nobody else changed them
 
     def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
         """Return the next offset to read per partition, marked with its topic; one never stored is left out."""
-        return self._store.positions(partitions)
+        stored = self._store.positions(partitions)
+        self._left = {partition: point.offset for partition, point in stored.items()}
+        return stored
 
     def handle(self, batch: Sequence[InputRecord]) -> None:
         """Store what the batch tells and how far it goes, in one transaction."""
-        self._store.apply(fold(self._told(batch)), spans(batch))
+        self._apply(fold(self._told(batch)), batch)
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
         """Store the position behind a record that the table cannot take. Raises Busy."""
         _skip(record, Undecodable("database", str(poison)))
-        self._store.apply([], spans([record]))
+        self._apply([], [record])
+
+    def _apply(self, statuses: Sequence[OrderStatus], batch: Sequence[InputRecord]) -> None:
+        following = {partition: point.offset for partition, point in next_offsets(batch).items()}
+        self._store.apply(statuses, following, left=self._left)
+        self._left.update(following)
 
     def _told(self, batch: Sequence[InputRecord]) -> Iterable[OrderStatus]:
         for record in batch:
@@ -76,15 +85,6 @@ def _skip(record: InputRecord, cause: Undecodable) -> None:
         error_class=cause.error_class,
         reason=cause.reason,
     )
-
-
-def spans(batch: Iterable[InputRecord]) -> dict[Partition, Span]:
-    """Return which part of each partition the batch covers; records of a partition stand in their order."""
-    covered: dict[Partition, Span] = {}
-    for record in batch:
-        first = covered[record.partition].first if record.partition in covered else record.offset
-        covered[record.partition] = Span(first, record.offset + 1)
-    return covered
 
 
 def _complaint(event: Told) -> str:

@@ -1,15 +1,16 @@
 """The status projection: what is known of each order, and the offsets up to which it is known, in one transaction.
 
-An offset never moves back and a batch is never applied on top of its own effects: the stored position is locked and
-compared first. The upsert is the join of `core/status.py` in SQL, so that even rows that are written at the same time
-from different partitions lose nothing.
+A batch is applied where its projection left the stored position, and nowhere else: the position is locked and compared
+first. Higher, and another projection went further; lower, and the tables were restored from an older backup, which
+lacks what lies between. The upsert is the join of `core/status.py` in SQL, so that even rows that are written at the
+same time from different partitions lose nothing.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 import sqlalchemy as sa
@@ -25,13 +26,6 @@ from order_service.io.tables import order_status as table
 from order_service.io.tables import projection_offset as positions
 
 _NO_IDS: Mapping[str, str] = MappingProxyType({})
-
-
-class Span(NamedTuple):
-    """The part of a partition that a batch covers: first offset, and the next to read after it."""
-
-    first: int
-    following: int
 
 
 class StatusStore:
@@ -73,21 +67,27 @@ class StatusStore:
         with outage_is_busy(), self._engine.connect() as connection:
             return _read_positions(connection, sorted(partitions))
 
-    def apply(self, statuses: Sequence[OrderStatus], spans: Mapping[Partition, Span]) -> None:
+    def apply(
+        self, statuses: Sequence[OrderStatus], following: Mapping[Partition, int], *, left: Mapping[Partition, int]
+    ) -> None:
         """Store what a batch told and how far it went: both or nothing.
 
-        `statuses`: one per order, by ascending order id. Raises Busy too if another projection went further.
+        `statuses`: one per order, by ascending order id. `following`: the next offset to read per partition of the
+        batch. `left`: the same as this projection found or stored it last; one that was never stored is left out.
+        Raises Busy too if another position stands there now.
         """
-        partitions = sorted(spans)
+        partitions = sorted(following)
         with outage_is_busy(), self._transactions.begin() as connection:
             stored = _lock_positions(connection, partitions)
-            for partition, position in stored.items():
-                if position > spans[partition].first:
-                    raise Busy(f"{partition} stands at {position}, this batch begins at {spans[partition].first}")
+            for partition in partitions:
+                # Not the batch's first offset: between it and the position lie markers, which hold no record.
+                if (position := stored.get(partition)) != left.get(partition):
+                    raise Busy(f"{partition} stands at {position}, this projection left it at {left.get(partition)}")
             if statuses:
                 _upsert_statuses(connection, statuses)
-            following = {partition: spans[partition].following for partition in partitions}
-            if _store_positions(connection, following, self._topic_ids) != len(partitions):
+            if _store_positions(connection, {at: following[at] for at in partitions}, self._topic_ids) != len(
+                partitions
+            ):
                 raise Busy("another projection stored the first position of a partition")
 
 

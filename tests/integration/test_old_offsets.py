@@ -1,17 +1,20 @@
 """A group whose committed offsets lie before what is answered: no order is told twice, whoever set them back."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from common.kafka.records import Partition
+from chaos.plan import Action, Arm
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.groups import committed, set_group
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import read, wait_for, write_orders
+from tests.restores import progress
+from tests.system.workers import Workers
 
 ORDERS = 20
 
@@ -33,12 +36,6 @@ def load(pipeline: Pipeline) -> None:
 
 def outcomes(pipeline: Pipeline) -> int:
     return len(read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
-
-
-def progress(pipeline: Pipeline) -> dict[Partition, int]:
-    with pipeline.connect("checker") as connection:
-        rows = connection.execute(sa.text('SELECT topic, partition, "offset" FROM inventory.progress'))
-        return {Partition(topic, number): offset for topic, number, offset in rows}
 
 
 def test_worker_does_not_believe_offsets_that_went_back(pipeline: Pipeline) -> None:
@@ -84,3 +81,50 @@ def test_operator_who_means_it_has_orders_told_again(pipeline: Pipeline) -> None
     events = [seen.value for seen in read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED)]
     assert all(events.count(event) == 2 for event in events)
     assert pipeline.available() == left
+
+
+def test_offsets_set_ahead_lose_no_order(pipeline: Pipeline) -> None:
+    """Aim: G4. Fault: somebody resets the group to latest while orders wait.
+
+    Must hold: no order is passed over; the worker says from where on; once the offsets are right, all are answered.
+    """
+    worker = start_worker(pipeline)
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
+    wait_for(lambda: progress(pipeline) == committed(pipeline, INVENTORY), what="the progress")
+    worker.stop()
+    right = committed(pipeline, INVENTORY)
+    load(pipeline)
+    set_group(
+        pipeline, INVENTORY, {at: right[at] + 3 for at in right}
+    )  # as `--to-datetime` may; `--to-latest` goes further
+
+    doubter = start_worker(pipeline)
+    wait_for(lambda: "have no decision" in doubter.output(), what="a word about the offsets")
+    load(pipeline)  # nothing of it is decided either
+    doubter.stop()
+    assert outcomes(pipeline) == ORDERS
+
+    set_group(pipeline, INVENTORY, right)
+    start_worker(pipeline)
+    wait_for(lambda: outcomes(pipeline) >= 3 * ORDERS, what="the outcomes of all orders")
+    assert outcomes(pipeline) == 3 * ORDERS
+
+
+def test_worker_that_dies_before_its_note_is_believed_by_the_next_one(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Aim: a lawful gap between note and offsets stays lawful: what lies in it has decisions."""
+    workers = Workers(pipeline, tmp_path)
+    arm = Arm(point="inventory:committed", action=Action.KILL, hit=1)
+    workers.arm(arm)
+    killed = workers.start()
+    load(pipeline)
+    assert killed.wait(timeout_seconds=30) == -9, killed.output()
+    assert progress(pipeline) == {}, "killed between the commit and the note"
+    assert sum(committed(pipeline, INVENTORY).values()) > 0
+
+    successor = workers.start()
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
+    load(pipeline)
+    wait_for(lambda: progress(pipeline) == committed(pipeline, INVENTORY), what="the progress")
+    assert "batch.postponed" not in successor.output()
+    assert "progress.unproven" not in successor.output()

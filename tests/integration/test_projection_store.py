@@ -19,7 +19,7 @@ from common.events.orders import OrderCreated, OrderLine
 from common.kafka.records import CommitPoint, Partition
 from common.postgres.engine import create_engine
 from order_service.core.status import OrderStatus, Status, Told, fold, told_by
-from order_service.io.status_store import Span, StatusStore
+from order_service.io.status_store import StatusStore
 from tests.factories import make_order
 from tests.pipeline import Pipeline, open_pipeline
 from tests.stack import Stack
@@ -60,7 +60,7 @@ def events_of(order: OrderCreated) -> list[Told]:
 def apply_each(store: StatusStore, batches: Sequence[Sequence[OrderStatus]]) -> None:
     at = new_partition()
     for offset, batch in enumerate(batches):
-        store.apply(batch, {at: Span(offset, offset + 1)})
+        store.apply(batch, {at: offset + 1}, left={at: offset} if offset else {})
 
 
 def test_stored_order_reads_back_as_it_is_known(store: StatusStore) -> None:
@@ -107,7 +107,7 @@ def test_status_and_offset_are_stored_together_or_not_at_all(store: StatusStore)
     order = told_by(make_order())
     impossible = replace(order, order_id="01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f", status=Status.FAILED)
     with pytest.raises(sa.exc.IntegrityError, match="order_status_decided_at_iff_decided"):
-        store.apply([order, impossible], {at: Span(0, 2)})
+        store.apply([order, impossible], {at: 2}, left={})
     assert store.find(order.order_id) is None
     assert store.positions(frozenset({at})) == {}
 
@@ -116,23 +116,39 @@ def test_sleeper_neither_applies_again_nor_moves_the_offset_back(store: StatusSt
     """Aim: a projection that slept through the loss of its partitions holds a batch that its successor has applied."""
     at = new_partition()
     first, second, third = (told_by(make_order()) for _ in range(3))
-    store.apply([first], {at: Span(0, 10)})
+    store.apply([first], {at: 10}, left={})
     with pytest.raises(Busy, match="stands at 10"):
-        store.apply([second], {at: Span(0, 5)})
+        store.apply([second], {at: 5}, left={})
     with pytest.raises(Busy, match="stands at 10"):
-        store.apply([second], {at: Span(9, 12)})
+        store.apply([second], {at: 12}, left={at: 9})
     assert store.positions(frozenset({at})) == {at: CommitPoint(10)}
     assert store.find(second.order_id) is None
-    store.apply([third], {at: Span(13, 14)})  # aborted records and markers leave gaps
+    store.apply([third], {at: 14}, left={at: 10})
     assert store.positions(frozenset({at})) == {at: CommitPoint(14)}
+
+
+@pytest.mark.parametrize("restored", [{}, {0: 10}])
+def test_tables_that_were_restored_are_not_jumped_over(store: StatusStore, restored: dict[int, int]) -> None:
+    """Fault: a backup is restored under a running projection; its position is lower than before, or was never stored.
+
+    Must hold: nothing is applied beyond it, or the orders between would keep their old status for ever.
+    """
+    at = new_partition()
+    for position in restored.values():
+        store.apply([], {at: position}, left={})
+    order = told_by(make_order())
+    with pytest.raises(Busy, match="this projection left it at 20"):
+        store.apply([order], {at: 25}, left={at: 20})
+    assert store.find(order.order_id) is None
+    assert [point.offset for point in store.positions(frozenset({at})).values()] == list(restored.values())
 
 
 def test_one_stale_partition_holds_the_whole_batch_back(store: StatusStore) -> None:
     stale, fresh = new_partition(), new_partition()
-    store.apply([], {stale: Span(0, 10)})
+    store.apply([], {stale: 10}, left={})
     order = told_by(make_order())
     with pytest.raises(Busy):
-        store.apply([order], {stale: Span(3, 4), fresh: Span(0, 1)})
+        store.apply([order], {stale: 4, fresh: 1}, left={stale: 3})
     assert store.positions(frozenset({stale, fresh})) == {stale: CommitPoint(10)}
     assert store.find(order.order_id) is None
 
@@ -145,7 +161,7 @@ def test_of_two_projections_that_begin_at_once_one_is_refused(store: StatusStore
         def begin(at: Partition = at, start: Barrier = start) -> bool:
             start.wait()
             try:
-                store.apply([told_by(make_order())], {at: Span(0, 1)})
+                store.apply([told_by(make_order())], {at: 1}, left={})
             except Busy:
                 return False
             return True
@@ -164,7 +180,7 @@ def test_order_and_outcome_written_at_once_lose_nothing(store: StatusStore) -> N
 
         def write(status: OrderStatus, start: Barrier = start) -> None:
             start.wait()
-            store.apply([status], {new_partition(): Span(0, 1)})
+            store.apply([status], {new_partition(): 1}, left={})
 
         with ThreadPoolExecutor(3) as pool:
             for result in [pool.submit(write, status) for status in (created, reserved, sent)]:

@@ -24,6 +24,7 @@ from common.kafka.transactional_loop import _Loop
 from inventory_service.core.replay import Arrival, Decision
 from inventory_service.io import step
 from inventory_service.io.decision_store import Snapshot
+from inventory_service.io.proof import ProgressProof
 
 FIRST_SEED = 1
 
@@ -126,13 +127,10 @@ def pending_offsets_overlooked() -> Iterator[None]:
     """Old offsets come from the broker then; whoever compares them with what is answered would not believe them."""
     with (
         patch.object(Group, "is_stable", lambda *_: True),
-        patch.object(step.InventoryStep, "_behind", _believe),
+        patch.object(ProgressProof, "give", lambda _: None),
+        patch.object(ProgressProof, "insist", lambda _: None),
     ):
         yield
-
-
-def _believe(_step: step.InventoryStep, _stable: Any) -> dict[Partition, str]:
-    return {}
 
 
 def rewound_to_what_is_remembered_instead_of_what_is_committed() -> AbstractContextManager[Any]:

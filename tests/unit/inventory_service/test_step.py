@@ -1,24 +1,26 @@
 """How the step takes apart what the database rejects, and takes less after doubtful starts."""
 
 from collections.abc import Iterator, Sequence
-from types import SimpleNamespace
 
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
-from common.config import PostgresSettings
-from common.errors import Busy, FatalError, Poison
-from common.kafka import offset_proof
+from common.config import KafkaSettings, PostgresSettings
+from common.errors import Poison
+from common.kafka.input_log import InputLog
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
 from common.postgres.connection import hot_connection
+from common.topics import INVENTORY, ORDERS_CREATED
 from inventory_service.core.replay import Arrival
-from inventory_service.io import step as inventory_step
 from inventory_service.io.step import InventoryStep
 from tests.factories import make_codec, make_order
 
 INPUT = Partition("blue.orders.created", 3)
 DEAD_LETTERS = "blue.orders.created.inventory.dlq"
+NO_LOG = InputLog(
+    KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere"), topic=ORDERS_CREATED, group=INVENTORY
+)
 POISON = Poison("PostgreSQL rejects a value: 22003")
 
 
@@ -27,7 +29,9 @@ def step() -> Iterator[InventoryStep]:
     """A step whose database is never asked: its connection opens when it is first used."""
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
     with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
-        yield InventoryStep(connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500)
+        yield InventoryStep(
+            connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
+        )
 
 
 def records(*values: bytes | None, first: int = 7) -> list[InputRecord]:
@@ -44,20 +48,6 @@ def test_limit_halves_after_doubtful_starts_and_never_falls_below_one(step: Inve
         limits.append(step.limit)
         step.narrow()
     assert limits == [500, 250, 125, 62, 31, 15, 7, 3, 1, 1, 1]
-
-
-def test_worker_ends_if_the_group_stays_behind_what_is_answered(
-    step: InventoryStep, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = 100.0
-    monkeypatch.setattr(offset_proof, "time", SimpleNamespace(monotonic=lambda: now))
-    monkeypatch.setattr(inventory_step, "rerun", lambda _work, _connection: {INPUT: 9})
-    step.reset({INPUT: CommitPoint(3)})
-    with pytest.raises(Busy, match=r"blue\.orders\.created\[3\] at 3 of 9"):
-        step.decide(records(b""))
-    now += offset_proof.OLD_OFFSETS_SECONDS_MAX + 1
-    with pytest.raises(FatalError, match="lie before what is answered"):
-        step.decide(records(b""))
 
 
 def test_each_success_doubles_the_limit_up_to_its_setting(step: InventoryStep) -> None:
@@ -88,7 +78,9 @@ class Rejecting(InventoryStep):
 def rejecting() -> Iterator[Rejecting]:
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
     with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
-        step = Rejecting(connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500)
+        step = Rejecting(
+            connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
+        )
         step._begun.add(INPUT)
         yield step
 

@@ -1,32 +1,17 @@
-"""What a batch covers, and which events the table could not hold."""
+"""Which events the table could not hold."""
 
 import pytest
 
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderLine
-from common.kafka.records import InputRecord, Partition
 from order_service.core.status import Told
-from order_service.io.projection import _complaint, spans
-from order_service.io.status_store import Span
+from order_service.io.projection import _complaint
 from tests.factories import make_order
 
 ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
 LINES = (OrderLine("tea", 2),)
 TOO_LATE_MS = 2**62
-
-
-def record(topic: str, number: int, offset: int) -> InputRecord:
-    return InputRecord(Partition(topic, number), offset, b"k", b"v")
-
-
-def test_batch_covers_from_its_first_offset_to_behind_its_last() -> None:
-    batch = [record("a", 0, 5), record("a", 1, 9), record("a", 0, 6), record("b", 0, 0), record("a", 0, 9)]
-    assert spans(batch) == {
-        Partition("a", 0): Span(5, 10),
-        Partition("a", 1): Span(9, 10),
-        Partition("b", 0): Span(0, 1),
-    }
 
 
 @pytest.mark.parametrize(

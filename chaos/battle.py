@@ -23,7 +23,7 @@ from chaos.checker.judge import Judgement
 from chaos.checker.snapshots import StockSampler
 from chaos.checker.testimony import Kind, Request
 from chaos.checker.written import read_written
-from chaos.faults import FAULTS, Evidence, Field, Hurts
+from chaos.faults import FAULTS, QUICK, Evidence, Field, Hurts, Pace
 from chaos.faults.topic import have_marked_orders_refused
 from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.load import DirectLoad, HttpLoad, Mix
@@ -31,6 +31,7 @@ from chaos.plan import Action, read_evidence
 from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
 from chaos.schedule import Planned
+from chaos.turns import Turns
 from common.errors import ExitCode, PipelineError
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
@@ -49,15 +50,16 @@ HTTP_PATIENCE_SECONDS = 15.0
 HTTP_ANSWER_SECONDS = 5.0
 POISON = 0.002
 HOT_UNITS = 2_000
-HOT_SKU, LOCKED_SKU = 0, 1
-"""By rank: the most wanted one is scarce, the row of the next one gets locked."""
+HOT_SKU, LOCKED_SKU, RESTOCKED_SKU = 0, 1, 2
+"""By rank: the most wanted one is scarce, the row of the next one gets locked, the third one's stock is changed."""
+READ_AHEAD_SECONDS = 10.0
 WORKER_OPTIONS = {
     "PIPELINE_KAFKA_CONSUMER_OPTIONS": FAST["PIPELINE_KAFKA_CONSUMER_OPTIONS"].replace("10000", "6000"),
     "PIPELINE_BATCH_RECORDS_MAX": "100",
 }
 """A batch may take 6 s, and a backlog takes many."""
 Spared = frozenset[tuple[str, int]]
-DISRUPTIVE = frozenset({Hurts.WORKERS, Hurts.WIRE, Hurts.BROKER, Hurts.DATABASE})
+DISRUPTIVE = frozenset({Hurts.WORKERS, Hurts.WIRE, Hurts.BROKER, Hurts.DATABASE, Hurts.MACHINE})
 
 _FORESEEN = frozenset({int(ExitCode.UNAVAILABLE)})
 """What a process says that ends itself: fenced, or a server away for too long."""
@@ -82,7 +84,9 @@ class Course:
 
 
 @contextmanager
-def open_battle(ground: Ground, name: str, *, seed: int, spared: Spared = frozenset()) -> Iterator["Battle"]:
+def open_battle(
+    ground: Ground, name: str, *, seed: int, spared: Spared = frozenset(), pace: Pace = QUICK
+) -> Iterator["Battle"]:
     """Open a pipeline of two workers and all that goes with them, ready; `spared`: processes that no fault ends."""
     with ExitStack() as opened:
         site = opened.enter_context(ground.site(name, partitions=PARTITIONS))
@@ -118,7 +122,10 @@ def open_battle(ground: Ground, name: str, *, seed: int, spared: Spared = frozen
                 codec=open_codec(site.settings, (ORDERS_CREATED,)),
                 spared=spared,
                 hot_sku=skus[LOCKED_SKU],
+                restocked_sku=skus[RESTOCKED_SKU],
                 worker_options=WORKER_OPTIONS,
+                read_ahead=partial(auditor.read_ahead, seconds=READ_AHEAD_SECONDS),
+                pace=pace,
             ),
             auditor,
             seed=seed,
@@ -133,6 +140,7 @@ class Battle:
         self.course = Course()
         self._auditor = auditor
         self._seed = seed
+        self._turns = Turns()
         self._folder = ground.lane.site.folder
         self._began = 0.0
         self._failures: list[BaseException] = []
@@ -211,7 +219,7 @@ class Battle:
                 restocked=False,
                 evidence=self._evidence(reread=True),
             )
-        complaints = [*self._unasked_ends(), *self._slow_starts(), *self._slow_stops()]
+        complaints = [*self.field.complaints, *self._unasked_ends(), *self._slow_starts(), *self._slow_stops()]
         complaints += [
             f"L3: {kept.name} {kept.slot} ended although nothing was hurt any more"
             for kept in lane.processes()
@@ -270,18 +278,22 @@ class Battle:
         for planned in mine:
             if (early := self._began + planned.at - time.monotonic()) > 0:
                 time.sleep(early)
-            fault, begun = FAULTS[planned.kind], time.monotonic()
-            at = round(begun - self._began, 2)
-            try:
-                seen = fault.act(self.field, random.Random(planned.dice))  # noqa: S311 - repeatable on purpose
-            except (VoidRunError, PipelineError) as error:
-                self.course.voids.append(f"{planned.kind} at {at:.1f} s: {error.message}")
-                report(f"{at:6.1f} s  {planned.kind}: void: {error.message}")
-            else:
-                self.course.faults.append({"at": at, "kind": planned.kind, "planned": planned.at, **seen})
-                report(f"{at:6.1f} s  {planned.kind}: {', '.join(f'{name} {value}' for name, value in seen.items())}")
-            finally:
-                self.course.active.append((fault.hurts, begun, time.monotonic()))
+            with self._turns.turn(alone=FAULTS[planned.kind].alone):
+                self._act(planned, report)
+
+    def _act(self, planned: Planned, report: Callable[[str], None]) -> None:
+        fault, begun = FAULTS[planned.kind], time.monotonic()
+        at = round(begun - self._began, 2)
+        try:
+            seen = fault.act(self.field, random.Random(planned.dice))  # noqa: S311 - repeatable on purpose
+        except (VoidRunError, PipelineError) as error:
+            self.course.voids.append(f"{planned.kind} at {at:.1f} s: {error.message}")
+            report(f"{at:6.1f} s  {planned.kind}: void: {error.message}")
+        else:
+            self.course.faults.append({"at": at, "kind": planned.kind, "planned": planned.at, **seen})
+            report(f"{at:6.1f} s  {planned.kind}: {', '.join(f'{name} {value}' for name, value in seen.items())}")
+        finally:
+            self.course.active.append((fault.hurts, begun, time.monotonic()))
 
     def _count_faults_of_the_load(self, mix: Mix) -> None:
         """Name what the load itself does wrong on purpose, as faults with their number."""
@@ -303,6 +315,8 @@ class Battle:
             logs=sorted(self._folder.glob("*.log")),
             secrets=self.field.lane.site.secrets,
             reread=reread,
+            heads=self.field.lane.site.heads,
+            restocked=(self.field.restocked_sku,),
         )
 
     def _everyone(self) -> list[Kept]:

@@ -180,6 +180,7 @@ class Scene:
             logs=[kept.log for kept in self._lane.processes()],
             secrets=self._lane.site.secrets,
             reread=reread,
+            heads=self._lane.site.heads,
         )
         return self._auditor.audit(
             wait_seconds=CAME_THROUGH_SECONDS_MAX,

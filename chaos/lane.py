@@ -8,7 +8,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -250,6 +250,21 @@ class Lane:
         finally:
             with self._lock:
                 kept.held = False
+
+    @contextmanager
+    def unkept(self) -> Iterator[None]:
+        """Have nothing started, and no end seen, while the block runs."""
+        with self._lock:
+            yield
+
+    @contextmanager
+    def parked(self, *parking: Kept) -> Iterator[None]:
+        """End these, up or not, and have nobody start them while the block runs."""
+        with ExitStack() as over:
+            for kept in parking:
+                over.enter_context(self.held(kept))
+                self._end(kept, graceful=True)
+            yield
 
     def set_stock(self, quantities: Mapping[str, int]) -> None:
         """Put so much of each SKU on hand, none of it reserved. For a lane without orders."""

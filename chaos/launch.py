@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import confluent_kafka
+import uuid_utils
 
 from chaos.plan import Action, Arm, Fired, claim, read_evidence, read_plan
 from chaos.planted_bugs import named
@@ -25,6 +26,8 @@ from common import failpoints
 from common.errors import ExitCode, PipelineError
 
 FLUSH_SECONDS = 5.0
+NANOSECONDS = 1_000_000_000
+_UUID7 = uuid_utils.uuid7
 
 
 class InjectedError(Exception):
@@ -136,8 +139,15 @@ def act(arm: Arm) -> None:
         case Action.TERM:
             os.kill(os.getpid(), signal.SIGTERM)
         case Action.JUMP:
-            clock, ahead = time.time_ns, round(arm.seconds * 1e9)
-            time.time_ns = lambda: clock() + ahead
+            jump(arm.seconds)
+
+
+def jump(seconds: float) -> None:
+    """Have the wall clock of this process run so far ahead, or behind, of where it stood; ids tell the same time."""
+    clock, ahead = time.time_ns, round(seconds * NANOSECONDS)
+    time.time_ns = lambda: clock() + ahead
+    time.time = lambda: time.time_ns() / NANOSECONDS
+    uuid_utils.uuid7 = lambda: _UUID7(nanoseconds=time.time_ns())  # type: ignore[assignment,misc]  # the product says no time
 
 
 def main() -> None:

@@ -20,19 +20,21 @@ from chaos.soak import soak
 
 __all__ = ["run", "schedule", "soak"]
 
-FAULTS_MIN, KINDS_MIN = 25, 12
+FAULTS_MIN = KINDS_MIN = 50
+MINUTES = 2.0
+"""The shortest run in which every kind falls."""
 
 
 def schedule(seed: int, seconds: float) -> tuple[Planned, ...]:
     """Return the faults of a run, in order of time."""
-    return deal(seed, seconds, tuple(FAULTS))
+    return deal(seed, seconds, tuple(FAULTS), once=[kind for kind, fault in FAULTS.items() if fault.once])
 
 
 def run(
     ground: Ground,
     *,
     seed: int,
-    minutes: float = 1.5,
+    minutes: float = MINUTES,
     orders: int = 20_000,
     report: Callable[[str], None],
     conditions: Conditions,

@@ -32,7 +32,7 @@ class Action(StrEnum):
     TERM = "term"
     """SIGTERM: a graceful stop asked for at this very point."""
     JUMP = "jump"
-    """The process's wall clock runs `seconds` ahead from now on, as Python tells it."""
+    """The process's wall clock runs `seconds` ahead from now on, behind if they are negative, as Python tells it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,7 @@ class Arm:
     def __post_init__(self) -> None:
         if ":" not in self.point:
             raise ValueError(f"a point is <service>:<point>, for example inventory:db.committed, not {self.point!r}")
-        if self.hit < 1 or self.seconds < 0:
+        if self.hit < 1 or (self.seconds < 0 and self.action is not Action.JUMP):
             raise ValueError(f"{self.point}: hit counts from 1, seconds from 0")
 
 

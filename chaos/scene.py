@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from chaos.checker.config import CheckerSettings
+from chaos.checker.terms import Offsets
 
 
 class Child(Protocol):
@@ -34,7 +35,7 @@ class Child(Protocol):
 
 
 class Server(Protocol):
-    """The controller, Kafka or PostgreSQL. Nobody restarts it but who hurt it."""
+    """The controller, Kafka, PostgreSQL or the registry. Nobody restarts it but who hurt it."""
 
     @property
     def pid(self) -> int:
@@ -60,9 +61,34 @@ class Administrator(Protocol):
         """Run a statement with `:name` parameters; return its rows, none if it has no result."""
 
 
+class Balance(Protocol):
+    """What is on a shelf, in units."""
+
+    @property
+    def on_hand(self) -> int:
+        """What is there."""
+
+    @property
+    def reserved(self) -> int:
+        """What of it orders hold."""
+
+
+class Shelves(Protocol):
+    """`pipeline stock`. Raises PipelineError if the database refuses the change, or does not let it happen now."""
+
+    def set(self, sku: str, units: int) -> Balance:
+        """Have so many on hand."""
+
+    def add(self, sku: str, units: int) -> Balance:
+        """Put so many more there, or take some away."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """A provisioned namespace and database of one lane's own, empty of stock."""
+    """A provisioned namespace and database of one lane's own, empty of stock.
+
+    Its topics have a past that retention has taken: no partition begins at offset 0.
+    """
 
     name: str
     folder: Path
@@ -74,6 +100,13 @@ class Site:
     """Start `python -m ...` with a log file and an environment; it ends with the run at the latest."""
     free_port: Callable[[], int]
     administer: Administrator
+    session: Callable[[], AbstractContextManager[Administrator]]
+    """Open a session of the superuser whose statements are one transaction; the end of the block rolls it back."""
+    shelves: Shelves
+    pipeline: Callable[..., str]
+    """Run `pipeline` with these arguments on this site; return what it prints. Raises PipelineError if it refuses."""
+    heads: Offsets
+    """Where each partition of a topic begins; below it there never was an order."""
     secrets: tuple[str, ...]
     """Passwords that no log may hold."""
 
@@ -92,6 +125,13 @@ class Ground(Protocol):
     @property
     def postgres(self) -> Server:
         """The database server."""
+
+    @property
+    def registry(self) -> Server:
+        """The schema registry."""
+
+    def second_broker(self) -> AbstractContextManager[tuple[int, Server]]:
+        """Have one more broker in the cluster while the block runs; its id, and how it is hurt."""
 
     def site(self, name: str, *, partitions: int) -> AbstractContextManager[Site]:
         """Open a fresh pipeline whose event topics have so many partitions; its processes and topics end with it."""

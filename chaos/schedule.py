@@ -2,13 +2,13 @@
 
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 WINDOW_SECONDS = 15.0
 CALM = 0.25
 """The last part of each window, in which no fault begins."""
-FAULTS_PER_WINDOW = 6
+FAULTS_PER_WINDOW = 7
 
 
 class Planned(NamedTuple):
@@ -20,15 +20,20 @@ class Planned(NamedTuple):
 
 
 def schedule(
-    seed: int, seconds: float, kinds: Sequence[str], *, per_window: int = FAULTS_PER_WINDOW
+    seed: int,
+    seconds: float,
+    kinds: Sequence[str],
+    *,
+    once: Collection[str] = (),
+    per_window: int = FAULTS_PER_WINDOW,
 ) -> tuple[Planned, ...]:
     """Return the faults of so many seconds, in order of time.
 
     Every window of 15 s is dealt a hand of its own from a shuffled deck of all kinds, which is shuffled anew when it is
-    used up: each kind falls once before any falls twice.
+    used up: each kind falls once before any falls twice. Those of `once` are not put into the deck again.
     """
     chance = random.Random(f"nemesis {seed}")  # noqa: S311 - repeatable on purpose
-    deck = _deck(chance, kinds)
+    deck = _deck(chance, sorted(kinds), once)
     planned: list[Planned] = []
     for window in range(math.ceil(seconds / WINDOW_SECONDS)):
         begin = window * WINDOW_SECONDS
@@ -38,6 +43,8 @@ def schedule(
     return tuple(planned)
 
 
-def _deck(chance: random.Random, kinds: Sequence[str]) -> Iterator[str]:
+def _deck(chance: random.Random, kinds: Sequence[str], once: Collection[str]) -> Iterator[str]:
+    yield from chance.sample(kinds, len(kinds))
+    again = [kind for kind in kinds if kind not in once]
     while True:
-        yield from chance.sample(sorted(kinds), len(kinds))
+        yield from chance.sample(again, len(again))

@@ -17,13 +17,13 @@ import sqlalchemy as sa
 
 from chaos.battle import Battle, open_battle
 from chaos.checker.errors import StoreDownError
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, REAL
 from chaos.growth import EVERY_SECONDS, Growth, Life, curves, grown, thirds
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import VoidRunError
 from chaos.paths import REQUIRED
 from chaos.scene import Ground
-from chaos.schedule import schedule
+from chaos.schedule import Planned, schedule
 
 ROUND_SECONDS = 1800.0
 ORDERS_PER_SECOND = 175
@@ -32,6 +32,12 @@ FAULTS_PER_WINDOW = 2
 SPARED = frozenset({("inventory", 1), ("order-projection", 0)})
 SEEDS_PER_SOAK = 1000
 SAMPLES_OF_A_SHORT_ROUND = 12
+CERTAIN_SHARE = 0.25
+"""In this first part of a round fall those faults that fall once."""
+CERTAIN = sorted(
+    (kind for kind, fault in FAULTS.items() if fault.alone or fault.once or fault.ends_all),
+    key=lambda kind: (not FAULTS[kind].ends_all, kind),
+)
 VOIDS_MAX = 0.1
 """Of a soak's faults so many may not have found their moment; they do not count."""
 
@@ -58,6 +64,8 @@ class _Sum:
         yield from (f"M2: the recovery path '{path}' was never taken" for path in REQUIRED if not self.paths[path])
         if len(self.voids) > VOIDS_MAX * (len(self.faults) + len(self.voids)):
             yield f"{len(self.voids)} faults did not take place: {self.voids[0]}"
+        took_place = {fault["kind"] for fault in self.faults}
+        yield from (f"{kind} did not take place" for kind in CERTAIN if kind not in took_place)
         if not self.curves:
             yield "nothing lived long enough for its growth to be judged"
 
@@ -95,14 +103,28 @@ def soak(ground: Ground, *, seed: int, hours: float, report: Callable[[str], Non
     )
 
 
+def plan(seed: int, seconds: float) -> list[Planned]:
+    """Return the faults of a round: first those that a round has once, for certain, then what the deck brings.
+
+    The first ones end what else is spared; what lives long is measured from then on.
+    """
+    every_seconds = seconds * CERTAIN_SHARE / (len(CERTAIN) + 1)
+    first = [
+        Planned(round(every_seconds * (number + 1), 2), kind, seed + number) for number, kind in enumerate(CERTAIN)
+    ]
+    others = [kind for kind in FAULTS if kind not in CERTAIN]
+    return sorted([*first, *schedule(seed, seconds, others, per_window=FAULTS_PER_WINDOW)])
+
+
 def _round(ground: Ground, seed: int, number: int, seconds: float, total: _Sum, report: Callable[[str], None]) -> None:
     """Fight and judge once; add it to the sum."""
-    plan = schedule(seed, seconds, tuple(FAULTS), per_window=FAULTS_PER_WINDOW)
     with ExitStack() as opened:
-        battle = opened.enter_context(open_battle(ground, f"soak-{seed}", seed=seed, spared=SPARED))
+        battle = opened.enter_context(open_battle(ground, f"soak-{seed}", seed=seed, spared=SPARED, pace=REAL))
         every_seconds = min(EVERY_SECONDS, seconds / SAMPLES_OF_A_SHORT_ROUND)
         with Growth(lambda: _lives(battle), lambda: _sessions(battle), every_seconds=every_seconds) as growth:
-            told = battle.fight(plan, seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report)
+            told = battle.fight(
+                plan(seed, seconds), seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report
+            )
         judgement, complaints = battle.judge(report=report, minutes=True)
         found = [*culprits_of(judgement), *complaints, *grown(growth.samples)]
         lives = curves(growth.samples)

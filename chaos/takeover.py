@@ -74,7 +74,9 @@ def _measure(ground: Ground, seed: int) -> tuple[float | None, Judgement]:
             )
             served = watch.all_partitions_after(moment, everywhere)
             load(2)
-            evidence = Evidence(written=written, logs=[kept.log for kept in lane.processes()], secrets=site.secrets)
+            evidence = Evidence(
+                written=written, logs=[kept.log for kept in lane.processes()], secrets=site.secrets, heads=site.heads
+            )
             judgement = audit(
                 site.settings, wait_seconds=SERVED_SECONDS_MAX, followers=False, restocked=False, evidence=evidence
             )

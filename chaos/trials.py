@@ -111,7 +111,9 @@ class Scene:
             followers=followers,
             minutes=minutes,
             restocked=False,
-            evidence=Evidence(history=self._history, written=self._written, logs=logs, secrets=site.secrets),
+            evidence=Evidence(
+                history=self._history, written=self._written, logs=logs, secrets=site.secrets, heads=site.heads
+            ),
         )
 
 

@@ -13,10 +13,12 @@ from typing import Self
 from chaos.checker.books import AcknowledgedKey, Books, Progress, Unfinished
 from chaos.checker.config import CheckerSettings
 from chaos.checker.counting import LATEST_SECONDS, added_to, counted_to, overdue_at
+from chaos.checker.errors import StoreDownError
 from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement, judge
 from chaos.checker.scene import Scene
 from chaos.checker.second_reading import reread
+from chaos.checker.terms import Offsets
 from chaos.checker.testimony import Testimony
 from chaos.checker.topics import DOWNSTREAM_FIRST
 from chaos.checker.waiting import Wait, Waiting
@@ -106,6 +108,15 @@ class Auditor:
         except BaseException:
             self._close()
             raise
+
+    def read_ahead(self, offsets: Offsets, *, seconds: float) -> None:
+        """Read up to these offsets, so that retention may take what is below; the records count in every later audit.
+
+        Raises StoreDownError if a partition does not get there within so many seconds.
+        """
+        with _uncollected():
+            if stalls := self._opened(counting=True).topics.read_to(offsets, seconds=seconds):
+                raise StoreDownError(f"cannot read up to {stalls[0].end} of {stalls[0].at.spot}")
 
     def _opened(self, *, counting: bool) -> "Scene":
         """Return what is looked at; from the beginning, if each record is to be counted and was not so far."""

@@ -249,5 +249,9 @@ class Books:
     testimony: Testimony | None = None
 
     def trimmed(self, *topics: str) -> bool:
-        """Return True if retention has taken records of these topics: what is missing may be gone, not lost."""
-        return any(begin > 0 for spot, begin in self.begins.items() if spot.topic in topics)
+        """Return True if retention has taken records of these topics: what is missing may be gone, not lost.
+
+        What stood below the heads that a run tells of was never part of its history.
+        """
+        heads = self.testimony.heads if self.testimony else {}
+        return any(begin > heads.get(spot, 0) for spot, begin in self.begins.items() if spot.topic in topics)

@@ -1,12 +1,13 @@
 """Where a run left what topics and tables do not hold, and what it says: files -> testimony."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chaos.checker.http_history import read_history
 from chaos.checker.logs import search
 from chaos.checker.snapshots import read_snapshots
+from chaos.checker.terms import Offsets
 from chaos.checker.testimony import Testimony
 from chaos.checker.written import read_written
 
@@ -20,6 +21,8 @@ class Evidence:
     `history`: of requests over HTTP; `written`: of records that went straight onto the topic; `snapshots`: of the
     stock; `logs`: of services, in which none of the `secrets` may stand. `complete=False` says that others put orders
     in as well. `reread=True` has another process read all topics a second time: dear, and for a pipeline at rest.
+    `heads`: below these offsets nothing was lost when retention took it. `restocked`: the SKUs whose stock was changed
+    by hand.
     """
 
     history: Paths = ()
@@ -29,6 +32,8 @@ class Evidence:
     secrets: Sequence[str] = ()
     complete: bool = True
     reread: bool = False
+    heads: Offsets = field(default_factory=dict)
+    restocked: Collection[str] = ()
 
     def testimony(self) -> Testimony:
         """Return what the files say. Raises OSError if one is missing."""
@@ -40,6 +45,8 @@ class Evidence:
             snapshots=read_snapshots(_paths(self.snapshots)),
             log_lines=log_lines,
             leaks=leaks,
+            heads=self.heads,
+            restocked=frozenset(self.restocked),
         )
 
 

@@ -17,8 +17,12 @@ def stock_balance(books: Books) -> Iterator[Violation]:
 
 
 def no_false_refusal(books: Books) -> Iterator[Violation]:
-    """S14: an order that failed wants more of some SKU than is left. True only where nothing was restocked."""
-    available = {row.sku: row.available or 0 for row in books.stock}
+    """S14: an order that failed wants more of some SKU than is left. True only where nothing was restocked.
+
+    A failed order that wants a SKU which a run restocked says nothing: there may have been less of it before.
+    """
+    restocked = books.testimony.restocked if books.testimony else frozenset()
+    available = {row.sku: row.available or 0 for row in books.stock if row.sku not in restocked}
     for order_id, decision in books.decisions.items():
         if decision.verdict is Verdict.FAILED and all(
             available.get(sku, 0) >= wanted for sku, wanted in decision.wanted

@@ -1,10 +1,10 @@
 """What others than topics and tables tell of a run: clients, producers, samplers, logs, a second reader. Values."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from chaos.checker.terms import Coordinate, Lines, Stock
+from chaos.checker.terms import Coordinate, Lines, Offsets, Stock
 from common.topics import ORDERS_CREATED
 
 
@@ -103,7 +103,8 @@ class Rereading(NamedTuple):
 class Testimony:
     """All that is told. `complete`: the requests and what was written are all that ever put orders in.
 
-    `log_lines` counts what was searched. `rereading` is None if nobody read a second time.
+    `log_lines` counts what was searched. `rereading` is None if nobody read a second time. `heads`: where history began
+    on partitions that held no order before. `restocked`: the SKUs whose stock was changed by hand.
     """
 
     requests: tuple[Request, ...] = ()
@@ -113,3 +114,5 @@ class Testimony:
     log_lines: int = 0
     leaks: tuple[Leak, ...] = ()
     rereading: Rereading | None = None
+    heads: Offsets = field(default_factory=dict)
+    restocked: frozenset[str] = frozenset()

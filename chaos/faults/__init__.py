@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
-from chaos.faults import edges, servers, topic, wire, workers
-from chaos.faults.field import Evidence, Fault, Field, Hurts, Stopped
+from chaos.faults import edges, machine, operators, servers, topic, wire, workers
+from chaos.faults.field import QUICK, REAL, Evidence, Fault, Field, Hurts, Pace, Stopped
 
-__all__ = ["FAULTS", "Evidence", "Fault", "Field", "Hurts", "Stopped"]
+__all__ = ["FAULTS", "QUICK", "REAL", "Evidence", "Fault", "Field", "Hurts", "Pace", "Stopped"]
 
 FAULTS: Mapping[str, Fault] = {
-    fault.kind: fault for fault in (*workers.FAULTS, *wire.FAULTS, *servers.FAULTS, *topic.FAULTS, *edges.FAULTS)
+    fault.kind: fault
+    for module in (workers, wire, servers, topic, edges, operators, machine)
+    for fault in module.FAULTS
 }
 """By kind."""

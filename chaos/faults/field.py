@@ -4,18 +4,23 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from confluent_kafka import KafkaException
 
 from chaos import paths
+from chaos.checker.terms import Offsets
 from chaos.lane import Kept, Lane, VoidRunError
 from chaos.plan import Arm, Fired
 from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
+from common.errors import PipelineError
 from common.events.codec import Codec
 
 FIRED_SECONDS_MAX = 60.0
@@ -26,6 +31,7 @@ TAKEN_SECONDS_MAX = 4.0
 LOOK_SECONDS = 0.1
 
 Evidence = dict[str, Any]
+T = TypeVar("T")
 
 
 class Hurts(StrEnum):
@@ -39,6 +45,8 @@ class Hurts(StrEnum):
     API = "api"
     NOTIFICATION = "notification"
     METRICS = "metrics"
+    MACHINE = "machine"
+    """Everything at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +57,18 @@ class Stopped:
     at: float
     seconds: float
     code: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long things last that take a person's time: a closed laptop, a forgotten session; seconds."""
+
+    frozen_seconds: float
+    held_seconds: float
+
+
+QUICK, REAL = Pace(20.0, 15.0), Pace(90.0, 60.0)
+"""For runs of minutes: longer than every time-out that these pipelines run with. For hours: as people do it."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,11 +83,18 @@ class Field:
     spared: frozenset[tuple[str, int]] = frozenset()
     """Services and slots that no fault ends."""
     hot_sku: str
+    restocked_sku: str
+    """The only one whose stock may be changed."""
     worker_options: Mapping[str, str]
     """What the environment of each inventory worker has besides."""
+    read_ahead: Callable[[Offsets], None]
+    """Have the judge read up to these offsets. Raises StoreDownError."""
+    pace: Pace = QUICK
     killed: set[int] = field(default_factory=set)
     """Processes that a fault ended from outside."""
     stops: list[Stopped] = field(default_factory=list)
+    complaints: list[str] = field(default_factory=list)
+    """What a fault saw that no book holds."""
     others: list[Kept] = field(default_factory=list)
     """Processes that came and went."""
     _arms: dict[str, Arm] = field(default_factory=dict)
@@ -123,17 +150,41 @@ class Field:
         """Ask a process to end; note how long it took and its code. The keeper starts it anew."""
         self.wait_ready(kept)
         with self.lane.held(kept):
-            child, began = kept.child, time.monotonic()
-            if child is None:
-                raise VoidRunError(f"{kept.name} {kept.slot} was gone before it could be asked to stop")
-            child.ask_to_stop()
-            code = child.wait(8.0)
-            if code is None:
-                child.kill()
-            self.lane.wait(lambda: kept.child is not child, "the keeper seeing the end")  # or it would be a death
+            return self._end(kept)
+
+    @contextmanager
+    def stopped(self, *stopping: Kept) -> Iterator[None]:
+        """Have these end in order, and nobody start them while the block runs."""
+        with ExitStack() as over:
+            for kept in stopping:
+                self.wait_ready(kept)
+                over.enter_context(self.lane.held(kept))
+                self._end(kept)
+            yield
+
+    def _end(self, kept: Kept) -> Stopped:
+        child, began = kept.child, time.monotonic()
+        if child is None:
+            raise VoidRunError(f"{kept.name} {kept.slot} was gone before it could be asked to stop")
+        child.ask_to_stop()
+        code = child.wait(8.0)
+        if code is None:
+            child.kill()
+        self.lane.wait(lambda: kept.child is not child, "the keeper seeing the end")  # or it would be a death
         stopped = Stopped(f"{kept.name} {kept.slot}", began, time.monotonic() - began, code)
         self.stops.append(stopped)
         return stopped
+
+    def insist(self, act: Callable[[], T], what: str) -> T:
+        """Do it until it works: another fault may have a server down. Raises VoidRunError after a minute."""
+        deadline = time.monotonic() + FIRED_SECONDS_MAX
+        while True:
+            try:
+                return act()
+            except (PipelineError, sa.exc.OperationalError, KafkaException) as error:
+                if time.monotonic() > deadline:
+                    raise VoidRunError(f"{what}: {error}") from error
+                time.sleep(LOOK_SECONDS)
 
     def wake(self, fired: Fired) -> bool:
         """Send SIGCONT to a process that was stopped; return False if it is gone."""
@@ -153,11 +204,15 @@ class Fault:
     """One kind of fault. `act` does it and returns what tells that it took place; else it raises VoidRunError.
 
     When it returns, whatever it broke is whole again. What it chooses, it chooses by the dice that it is given.
+    `alone`: no other fault meets it. `once`: a pipeline meets it once. `ends_all`: it ends processes that are spared.
     """
 
     kind: str
     hurts: Hurts
     act: Act
+    alone: bool = False
+    once: bool = False
+    ends_all: bool = False
 
 
 def told(fired: Fired) -> Evidence:

@@ -6,7 +6,7 @@ import time
 
 from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
-from chaos.scene import Server
+from chaos.scene import Administrator, Server
 from common.errors import PipelineError
 
 DOWN_SECONDS = (0.3, 1.5)
@@ -47,15 +47,16 @@ def end_sessions(field: Field, chance: random.Random) -> Evidence:
     """Terminate all sessions of one role."""
     role = chance.choice(ROLES)
     deadline = time.monotonic() + FIRED_SECONDS_MAX
-    while not (ended := _end_sessions(field, role)):
+    while not (ended := end_sessions_of(field.lane.site.administer, role)):
         if time.monotonic() > deadline:
             raise VoidRunError(f"no session of {role} to end")
         time.sleep(LOOK_SECONDS)
     return {"role": role, "sessions": ended}
 
 
-def _end_sessions(field: Field, role: str) -> int:
-    rows = field.lane.site.administer(
+def end_sessions_of(run: Administrator, role: str) -> int:
+    """Terminate the sessions of a role in this database; return how many there were."""
+    rows = run(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE datname = current_database() AND usename = CAST(:role AS name)",
         role=role,
@@ -78,13 +79,18 @@ def _hold_and_look(field: Field) -> int:
     holder = threading.Thread(target=_hold_row, args=(field,), name="row-lock", daemon=True)
     holder.start()
     while holder.is_alive():
-        rows = field.lane.site.administer(
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE datname = current_database() AND usename = 'inventory_rw' AND wait_event_type = 'Lock'"
-        )
-        waiting = max(waiting, int(rows[0][0]))
+        waiting = max(waiting, waiting_workers(field))
         time.sleep(LOOK_SECONDS)
     return waiting
+
+
+def waiting_workers(field: Field) -> int:
+    """Return how many sessions of inventory wait for a lock."""
+    ((count,),) = field.lane.site.administer(
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND usename = 'inventory_rw' AND wait_event_type = 'Lock'"
+    )
+    return int(count)
 
 
 def _hold_row(field: Field) -> None:
@@ -102,7 +108,7 @@ def exhaust_connections(field: Field, _chance: random.Random) -> Evidence:
     ((name,),) = site.administer("SELECT current_database()")
     site.administer(f'ALTER DATABASE "{name}" CONNECTION LIMIT 0')
     try:
-        ended = sum(_end_sessions(field, role) for role in ROLES)
+        ended = sum(end_sessions_of(site.administer, role) for role in ROLES)
         time.sleep(EXHAUSTED_SECONDS)
     finally:
         site.administer(f'ALTER DATABASE "{name}" CONNECTION LIMIT -1')

@@ -33,7 +33,9 @@ HistoryOption = Annotated[
     Path,
     typer.Option("--history", metavar="DIR", help="Where the runs are kept: one JSON line each, a file per tier."),
 ]
-MinutesOption = Annotated[float, typer.Option(min=1.5, max=60, help="How long orders come in and faults happen.")]
+MinutesOption = Annotated[
+    float, typer.Option(min=nemesis.MINUTES, max=60, help="How long orders come in and faults happen.")
+]
 OrdersOption = Annotated[int, typer.Option(min=2_000, max=500_000, help="How many orders come in meanwhile.")]
 
 
@@ -94,7 +96,7 @@ def matrix(
 def mixed(
     *,
     seed: SeedOption = 1,
-    minutes: MinutesOption = 1.5,
+    minutes: MinutesOption = nemesis.MINUTES,
     orders: OrdersOption = 20_000,
     history: HistoryOption = HISTORY,
 ) -> None:

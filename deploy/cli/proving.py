@@ -1,10 +1,12 @@
 """The ground of one chaos command: servers of its own, and a fresh pipeline on them for each lane."""
 
 import logging
+import os
 import random
 import shutil
+import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -15,12 +17,15 @@ import structlog
 from pydantic import SecretStr
 from rich.console import Console
 
+from chaos import heads
 from chaos.checker.config import CheckerSettings
+from chaos.scene import Administrator, Server, Site
 from chaos.scene import Child as ChildLike
-from chaos.scene import Server, Site
+from common.config import PostgresSettings
 from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
+from common.postgres.engine import create_engine
 from common.topics import ALL_TOPICS, Topic
 from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
@@ -28,15 +33,18 @@ from deploy.local import jars, servers
 from deploy.local.home import ROLES, read_secret
 from deploy.local.launch import Launch
 from deploy.local.ports import Claims
-from deploy.local.process import Child
+from deploy.local.process import Child, child_environment
+from deploy.local.runner import Runner, tick_until_settled
 from deploy.local.services import service_environment
 from deploy.local.view import PlainView
-from deploy.provision import database, roles
+from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
 
 TEMPLATE = "chaos_template"
 PORTS = range(20_000, 32_000)
 """Below those that outgoing connections take theirs from: no client steals a port between claim and listen."""
+SECOND_BROKER_ID = 3
+COMMAND_SECONDS_MAX = 60.0
 _TRIES = 100
 
 
@@ -87,6 +95,24 @@ class ProvingGround:
         """The database server."""
         return self._servers.postgres
 
+    @property
+    def registry(self) -> Server:
+        """The schema registry."""
+        return self._servers.registry
+
+    @contextmanager
+    def second_broker(self) -> Iterator[tuple[int, Server]]:
+        """Have one more broker in the cluster while the block runs; it leads what is moved to it."""
+        first = self._servers.addresses.kafka
+        program = replace(first, name="kafka-2", number=SECOND_BROKER_ID, port=self._free_port())
+        runner = Runner(program, first.home, self._place.guardian)
+        server = servers.Handle(runner)
+        try:
+            tick_until_settled([runner])
+            yield SECOND_BROKER_ID, server
+        finally:
+            server.stop()
+
     @contextmanager
     def site(self, name: str, *, partitions: int) -> Iterator[Site]:
         """Open a fresh pipeline; its processes, topics and database are gone at the end."""
@@ -103,6 +129,9 @@ class ProvingGround:
             admin.create_topics(topics)
             cleanup.callback(_delete, admin, topics)
             admin.write_first_offsets(topics)
+            begins = heads.age(settings, topics)
+            shelves = _Shelves(self._role_settings("stock_admin", settings))
+            cleanup.callback(shelves.close)
             cleanup.callback(_end, children)
 
             def start(argv: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> ChildLike:
@@ -112,8 +141,13 @@ class ProvingGround:
 
             def administer(statement: str, **values: Any) -> list[tuple[Any, ...]]:
                 with database.admin_connection(settings, settings.database) as connection:
-                    result = connection.execute(sa.text(statement), values)
-                    return [tuple(row) for row in result] if result.returns_rows else []
+                    return _run(connection, statement, values)
+
+            @contextmanager
+            def session() -> Iterator[Administrator]:
+                with database.admin_connection(settings, settings.database) as connection:
+                    held = connection.execution_options(isolation_level="READ COMMITTED")
+                    yield lambda statement, **values: _run(held, statement, values)
 
             yield Site(
                 name=name,
@@ -123,6 +157,10 @@ class ProvingGround:
                 start=start,
                 free_port=self._free_port,
                 administer=administer,
+                session=session,
+                shelves=shelves,
+                pipeline=lambda *argv: _pipeline(argv, self._environment("reader", settings), folder),
+                heads=begins,
                 secrets=tuple(read_secret(settings.role_secrets_dir / role) for role in ROLES),
             )
 
@@ -151,6 +189,12 @@ class ProvingGround:
             postgres_password=SecretStr(read_secret(settings.role_secrets_dir / CHECKER)),
         )
 
+    def _role_settings(self, role: str, settings: ProvisionSettings) -> PostgresSettings:
+        return PostgresSettings(
+            postgres_url=self._servers.addresses.postgres_url(role, database=settings.database),
+            postgres_password=SecretStr(read_secret(settings.role_secrets_dir / role)),
+        )
+
     def _free_port(self) -> int:
         for _ in range(_TRIES):
             port = random.choice(PORTS)  # noqa: S311 - no secret: any port will do
@@ -161,6 +205,53 @@ class ProvingGround:
     def _drop(self, settings: ProvisionSettings) -> None:
         with suppress(sa.exc.OperationalError), database.admin_connection(settings, "postgres") as connection:
             connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {settings.database} WITH (FORCE)")
+
+
+class _Shelves:
+    """`pipeline stock` on the database of one site."""
+
+    def __init__(self, settings: PostgresSettings) -> None:
+        self._engine = create_engine(settings, application="pipeline", pool_size=1, target="read-write")
+
+    def set(self, sku: str, units: int) -> stock.Balance:
+        """Have so many on hand."""
+        return self._change(lambda connection: stock.set_on_hand(connection, sku, units))
+
+    def add(self, sku: str, units: int) -> stock.Balance:
+        """Put so many more there."""
+        return self._change(lambda connection: stock.add(connection, sku, units))
+
+    def close(self) -> None:
+        """Let the connections go."""
+        self._engine.dispose()
+
+    def _change(self, change: Callable[[sa.Connection], stock.Balance]) -> stock.Balance:
+        try:
+            with self._engine.connect() as connection:
+                return change(connection)
+        except sa.exc.OperationalError as error:
+            raise PipelineError(f"the database does not let us in: {error.orig}", cure="try again") from error
+
+
+def _pipeline(argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> str:
+    """Run the command as a person does who has no stack here, only the addresses."""
+    done = subprocess.run(
+        [sys.executable, "-m", "deploy.cli.main", *argv],
+        env=child_environment(os.environ, {**environment, "PIPELINE_HOME": str(folder / "no-stack")}),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS_MAX,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise PipelineError(f"pipeline {' '.join(argv)}: exit code {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def _run(connection: sa.Connection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+    result = connection.execute(sa.text(statement), values)
+    return [tuple(row) for row in result] if result.returns_rows else []
 
 
 def _resized(topic: Topic, partitions: int) -> Topic:

@@ -60,11 +60,12 @@ class Kafka:
     """Further options of its JVM: an agent."""
     name: str = "kafka"
     slot: int | None = None
+    number: int = BROKER_ID
 
     @property
     def node(self) -> KafkaNode:
         """Its part in the cluster."""
-        return KafkaNode(self.home, self.name, BROKER_ID, self.class_path, self.controller.port)
+        return KafkaNode(self.home, self.name, self.number, self.class_path, self.controller.port)
 
     @property
     def bootstrap(self) -> str:

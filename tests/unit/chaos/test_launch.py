@@ -38,6 +38,17 @@ failpoints.point("demo:committed")
 """
 
 
+CLOCKS = """
+import datetime, json, time
+import uuid_utils
+from common import failpoints
+failpoints.point("demo:taken")
+true = datetime.datetime.now().timestamp()
+clocks = {"time_ns": time.time_ns() / 1e9, "time": time.time(), "uuid7": uuid_utils.uuid7().timestamp / 1e3}
+print(json.dumps({name: round(told - true) for name, told in clocks.items()}))
+"""
+
+
 class Files:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -122,6 +133,15 @@ def test_an_armed_flushed_point_has_the_producer_send_all_before(files: Files) -
     write_plan(files.control, [Arm(point="demo:flushed", action=Action.SLEEP)])
 
     assert files.launch(TRANSACTIONAL).stdout == "left to send: 0\n"
+
+
+def test_a_clock_set_back_is_what_the_service_reads_everywhere(files: Files) -> None:
+    """Ids that tell the time as well: the service asks nothing but these."""
+    write_plan(files.control, [Arm(point="demo:taken", action=Action.JUMP, seconds=-3600.0)])
+
+    ended = files.launch(CLOCKS)
+
+    assert json.loads(ended.stdout) == {"time_ns": -3600, "time": -3600, "uuid7": -3600}
 
 
 def test_a_plan_written_while_the_process_runs_counts_hits_from_there(files: Files) -> None:

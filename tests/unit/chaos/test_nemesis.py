@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from chaos.faults import FAULTS, Hurts
-from chaos.nemesis import FAULTS_MIN, KINDS_MIN, schedule, shortcomings
+from chaos.nemesis import FAULTS_MIN, KINDS_MIN, MINUTES, schedule, shortcomings
 from chaos.paths import (
     ABORTABLE,
     BISECTED,
@@ -19,8 +19,11 @@ from chaos.paths import (
     paths_in,
 )
 from chaos.schedule import WINDOW_SECONDS
+from chaos.schedule import schedule as deal
+from chaos.soak import CERTAIN, plan
 
-SECONDS = 90.0
+SECONDS = 60 * MINUTES
+OF_THE_LOAD = ("duplicates", "late and early orders", "same key at once")
 
 
 @pytest.mark.parametrize("seed", [0, 1, 42])
@@ -39,12 +42,30 @@ def test_a_longer_run_begins_as_a_shorter_one() -> None:
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_every_kind_falls_within_90_seconds(seed: int) -> None:
-    """At least 25 faults of at least 12 kinds, whatever the seed."""
+def test_every_kind_falls_within_two_minutes(seed: int) -> None:
+    """At least 50 kinds, whatever the seed, with those of the load itself."""
     planned = schedule(seed, SECONDS)
     assert {each.kind for each in planned} == set(FAULTS)
     assert len(planned) >= FAULTS_MIN
-    assert len(FAULTS) >= KINDS_MIN
+    assert len(FAULTS) + len(OF_THE_LOAD) >= KINDS_MIN
+
+
+def test_what_makes_no_sense_twice_falls_once() -> None:
+    planned = Counter(each.kind for each in deal(1, 60 * SECONDS, ("a", "b", "c"), once=("b",)))
+    assert planned["b"] == 1
+    assert planned["a"] > 100
+
+
+@pytest.mark.parametrize("minutes", [3, 30])
+def test_a_soak_does_for_certain_what_happens_to_a_pipeline_once(minutes: int) -> None:
+    """One growth of partitions, one restore, one freeze; what ends long lives comes before these are measured."""
+    seconds = 60.0 * minutes
+    planned = plan(1, seconds)
+    certain = [each for each in planned if each.kind in CERTAIN]
+    assert "everything frozen" in CERTAIN
+    assert [each.kind for each in certain] == CERTAIN
+    assert all(each.at < seconds / 4 for each in certain)
+    assert planned == sorted(planned)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -66,7 +87,7 @@ def test_every_victim_is_hurt() -> None:
 
 def test_a_run_without_one_of_the_recovery_paths_proves_nothing() -> None:
     """M2."""
-    faults = [{"kind": each.kind} for each in schedule(1, SECONDS)]
+    faults = [{"kind": kind} for kind in (*OF_THE_LOAD, *(each.kind for each in schedule(1, SECONDS)))]
     assert not shortcomings(faults, dict.fromkeys(REQUIRED, 1))
     for path in REQUIRED:
         (found,) = shortcomings(faults, {**dict.fromkeys(REQUIRED, 1), path: 0})

@@ -21,6 +21,7 @@ from chaos.checker.books import (
 from chaos.checker.collector import fingerprint
 from chaos.checker.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
 from chaos.checker.judge import judge
+from chaos.checker.stock_rules import no_false_refusal
 from chaos.checker.terms import Coordinate, KeyHolder, Spot, Stock
 from chaos.checker.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
 from chaos.checker.testimony import Testimony as AllTold  # a name in Test... is collected
@@ -337,3 +338,27 @@ def test_what_is_in_doubt_is_told_as_lost_or_doubled() -> None:
     ):
         harms = judge(replace(books, **DEFECTS[defect][1](books))).harms
         assert harms[harm] >= 1, defect
+
+
+def test_heads_that_never_held_an_order_excuse_nothing() -> None:
+    """Red while a trimmed head, whatever stood there, had the rules take what is lost for what is gone."""
+    lost = replace(make_books(), **without("second")(make_books()))
+    begins = {Spot(CREATED, 0): 40, Spot(CREATED, 1): 43}
+    trimmed = replace(lost, begins=begins)
+
+    assert "S1" in broken(lost)
+    assert "S1" not in broken(trimmed)
+    assert "S1" in broken(replace(trimmed, testimony=replace(SOUND, heads=begins)))
+    assert "S1" not in broken(replace(trimmed, testimony=replace(SOUND, heads={Spot(CREATED, 0): 39})))
+
+
+def test_a_refusal_of_a_restocked_sku_is_not_judged_and_every_other_is() -> None:
+    books = make_books()
+    refused = {
+        order_id: decision._replace(verdict=Verdict.FAILED, wanted=((sku, 1),))
+        for (order_id, decision), sku in zip(books.decisions.items(), ("tea", "mug", "tea", "tea"), strict=True)
+    }
+    stock = (Stock("tea", 10, 10, 0), Stock("mug", 5, 5, 0))
+    books = replace(books, decisions=refused, stock=stock, testimony=replace(SOUND, restocked=frozenset({"tea"})))
+
+    assert [violation.order_id for violation in no_false_refusal(books)] == ["second"]

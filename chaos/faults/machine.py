@@ -1,0 +1,70 @@
+"""Faults of the machine: all of it asleep and awake again, and clocks that are set back."""
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from functools import partial
+
+import psutil
+
+from chaos.faults.field import Act, Evidence, Fault, Field, Hurts, told
+from chaos.lane import VoidRunError
+from chaos.plan import Action, Arm
+from chaos.points import POINTS, Way
+from chaos.scene import Server
+
+BACK_SECONDS = 3600.0
+AT_WORK_SECONDS = 2.0
+"""So long a process goes on by the wrong clock."""
+
+
+def freeze_all(field: Field, chance: random.Random) -> Evidence:
+    """Stop every process of servers and services, as a closed laptop does; let them go on, in any order."""
+    ground, seconds = field.ground, field.pace.frozen_seconds
+    servers: list[Server] = [ground.controller, ground.kafka, ground.postgres, ground.registry]
+    with field.lane.unkept():
+        children = [child for kept in field.lane.processes() if (child := kept.child) is not None]
+        asleep: list[Callable[[], None]] = []
+        try:
+            for child in children:
+                asleep.append(partial(child.send, signal.SIGCONT))
+                child.send(signal.SIGSTOP)
+            for server in servers:
+                asleep.append(server.thaw)
+                server.freeze()
+            pids = [child.pid for child in children] + [server.pid for server in servers]
+            time.sleep(seconds)
+            stopped = [pid for pid in pids if psutil.Process(pid).status() == psutil.STATUS_STOPPED]
+        finally:
+            chance.shuffle(asleep)
+            for wake in asleep:
+                wake()
+    if len(stopped) < len(pids):
+        raise VoidRunError(f"{len(pids) - len(stopped)} of {len(pids)} processes were awake")
+    for kept in field.lane.processes():
+        field.wait_ready(kept)
+    return {"processes": len(stopped), "seconds": seconds}
+
+
+def _clock_back(service: str, name: str) -> Act:
+    points = tuple(str(point) for point in POINTS if point.service == service and point.way is Way.LOAD)
+
+    def act(field: Field, chance: random.Random) -> Evidence:
+        fired = field.fire(Arm(point=chance.choice(points), action=Action.JUMP, seconds=-BACK_SECONDS))
+        time.sleep(AT_WORK_SECONDS)
+        for kept in field.unspared(name):
+            stopped = field.stop_in_order(kept)
+            field.wait_ready(kept)
+        return {**told(fired), "seconds": -BACK_SECONDS, "stopped": (round(stopped.seconds, 2), stopped.code)}
+
+    return act
+
+
+FAULTS = (
+    Fault("everything frozen", Hurts.MACHINE, freeze_all, alone=True),
+    Fault("worker's clock set back", Hurts.WORKERS, _clock_back("inventory", "inventory")),
+    Fault("API's clock set back", Hurts.API, _clock_back("order", "order-api")),
+    Fault("notification's clock set back", Hurts.NOTIFICATION, _clock_back("notification", "notification")),
+    Fault("metrics' clock set back", Hurts.METRICS, _clock_back("metrics", "metrics")),
+)

@@ -1,0 +1,183 @@
+"""What operators do on an ordinary day: restock, look at rows in psql, use up connections, keep topics short, scale."""
+
+import random
+import time
+from contextlib import ExitStack
+
+import sqlalchemy as sa
+
+from chaos.checker.cluster import Cluster
+from chaos.checker.tables import TableReader
+from chaos.checker.terms import Offsets, Spot
+from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
+from chaos.faults.servers import ROLES, end_sessions_of, waiting_workers
+from chaos.heads import trim
+from chaos.lane import VoidRunError
+from chaos.scene import Balance
+from common.errors import PipelineError
+from common.topics import (
+    INVENTORY,
+    INVENTORY_FAILED,
+    INVENTORY_RESERVED,
+    METRICS,
+    NOTIFICATION,
+    NOTIFICATION_SENT,
+    ORDERS_CREATED,
+)
+
+CHANGES = 40
+CHANGE_UNITS_MAX = 9
+SHELF_UNITS = 3_000
+HELD_ROWS = 5
+LOOK_SECONDS = 0.1
+EXHAUSTED_SECONDS = 3.0
+SESSIONS_MAX = 400
+TRIM_ROUNDS = 3
+TRIM_EVERY_SECONDS = 1.0
+READ_SECONDS = 10.0
+GUEST = 7
+
+_CUT = (NOTIFICATION_SENT, INVENTORY_RESERVED, INVENTORY_FAILED, ORDERS_CREATED)
+_COMMITTING = (INVENTORY, NOTIFICATION, METRICS)
+
+
+def restock(field: Field, chance: random.Random) -> Evidence:
+    """Set and add stock of a SKU that orders want, again and again, until orders took of it meanwhile.
+
+    What is on hand changes by nobody else, so it must be what the change before left.
+    """
+    shelves, sku = field.lane.site.shelves, field.restocked_sku
+    first = last = field.insist(lambda: shelves.set(sku, SHELF_UNITS), f"set the stock of {sku}")
+    deadline = time.monotonic() + FIRED_SECONDS_MAX
+    done = refused = 0
+    while done < CHANGES or last.reserved <= first.reserved:
+        if time.monotonic() > deadline:
+            raise VoidRunError(f"no order took of {sku} while its stock was changed")
+        more = chance.randint(-CHANGE_UNITS_MAX, CHANGE_UNITS_MAX)
+        try:
+            last = _change(field, last, more, by_setting=chance.random() < 0.5)  # noqa: PLR2004 - one half
+            done += 1
+        except PipelineError:  # a lock was held too long, or more is reserved than would be left
+            refused += 1
+            time.sleep(LOOK_SECONDS)
+            last = field.insist(lambda: shelves.add(sku, 0), f"look at the stock of {sku}")
+    return {"sku": sku, "changes": done, "refused": refused, "reserved_meanwhile": last.reserved - first.reserved}
+
+
+def _change(field: Field, last: Balance, more: int, *, by_setting: bool) -> Balance:
+    shelves, sku, wanted = field.lane.site.shelves, field.restocked_sku, last.on_hand + more
+    balance = shelves.set(sku, wanted) if by_setting else shelves.add(sku, more)
+    if balance.on_hand != wanted:
+        field.complaints.append(f"S6: {sku} has {balance.on_hand} on hand after a change to {wanted}")
+    return balance
+
+
+def hold_rows(field: Field, _chance: random.Random) -> Evidence:
+    """Look at stock rows FOR UPDATE in a session that then stays idle in its transaction, as psql does over lunch."""
+    seconds = field.pace.held_seconds
+    with field.lane.site.session() as psql:
+        rows = psql("SELECT sku FROM inventory.stock ORDER BY sku LIMIT :rows FOR UPDATE", rows=HELD_ROWS)
+        deadline, waiting = time.monotonic() + seconds, 0
+        while time.monotonic() < deadline:
+            waiting = max(waiting, field.insist(lambda: waiting_workers(field), "look at who waits"))
+            time.sleep(LOOK_SECONDS)
+    if not waiting:
+        raise VoidRunError("nobody waited for the rows that a session held")
+    return {"rows": len(rows), "seconds": seconds, "waiting": waiting}
+
+
+def use_up_connections(field: Field, _chance: random.Random) -> Evidence:
+    """Open sessions until the server takes no more, end those of the services, and hold what is open for a while."""
+    site, refusal = field.lane.site, ""
+    with ExitStack() as opened:
+        first = opened.enter_context(site.session())
+        held = 1
+        while not refusal and held < SESSIONS_MAX:
+            try:
+                opened.enter_context(site.session())
+                held += 1
+            except sa.exc.OperationalError as error:
+                refusal = str(error.orig).strip().splitlines()[-1]
+        if not refusal:
+            raise VoidRunError(f"the server still took sessions after {held}")
+        ended = sum(end_sessions_of(first, role) for role in ROLES)
+        deadline = time.monotonic() + EXHAUSTED_SECONDS
+        while time.monotonic() < deadline:  # the slots that these had are taken as well
+            try:
+                opened.enter_context(site.session())
+                held += 1
+            except sa.exc.OperationalError:
+                time.sleep(LOOK_SECONDS)
+    return {"sessions": held, "refusal": refusal, "ended": ended, "seconds": EXHAUSTED_SECONDS}
+
+
+def trim_heads(field: Field, _chance: random.Random) -> Evidence:
+    """Delete what every group has behind it, a few times, while all of them go on."""
+    deleted = 0
+    for _ in range(TRIM_ROUNDS):
+        deleted += field.insist(lambda: _trim(field), "delete the heads")
+        time.sleep(TRIM_EVERY_SECONDS)
+    if not deleted:
+        raise VoidRunError("no group had anything behind it")
+    return {"records": deleted, "rounds": TRIM_ROUNDS}
+
+
+def trim_behind_a_stopped_group(field: Field, chance: random.Random) -> Evidence:
+    """Stop a service, delete what every group has behind it, so up to where the stopped one must go on; start it."""
+    stopping = chance.choice(field.unspared("notification", "order-projection", "metrics"))
+    with field.stopped(stopping):
+        deleted = field.insist(lambda: _trim(field), "delete the heads")
+    field.wait_ready(stopping)
+    return {"stopped": stopping.name, "records": deleted}
+
+
+def _trim(field: Field) -> int:
+    """Delete up to what every group has committed; return how many offsets that were."""
+    site = field.lane.site
+    cluster = Cluster(site.settings)
+    begins = cluster.begins(_CUT)
+    behind = _behind_all(cluster, TableReader(site.settings).projection(), begins)
+    heads = {spot: offset for spot, offset in behind.items() if offset > begins[spot]}
+    if heads:
+        field.read_ahead(heads)
+        trim(site.settings, heads)
+    return sum(offset - begins[spot] for spot, offset in heads.items())
+
+
+def _behind_all(cluster: Cluster, projection: Offsets, begins: Offsets) -> dict[Spot, int]:
+    """Return the offset below which no group reads any more, per partition."""
+    standing = [(group, cluster.committed(group)) for group in _COMMITTING]
+    behind = {}
+    for topic in _CUT:
+        for spot in cluster.spots(topic):
+            known = [offsets.get(spot, begins[spot]) for group, offsets in standing if group in topic.readers]
+            behind[spot] = min([projection.get(spot, begins[spot]), *known])
+    return behind
+
+
+def add_a_worker(field: Field, _chance: random.Random) -> Evidence:
+    """Scale up by one worker until it has worked, and down again in order."""
+    guest = field.lane.start("inventory", GUEST, **field.worker_options)
+    field.others.append(guest)
+    try:
+        field.wait_ready(guest)
+        field.lane.wait(
+            lambda: b"batch.committed" in guest.log.read_bytes(),
+            "a batch of one more worker",
+            seconds=FIRED_SECONDS_MAX,
+        )
+    finally:
+        began = time.monotonic()
+        code = field.lane.end(guest)
+        field.stops.append(Stopped(f"inventory {GUEST}", began, time.monotonic() - began, code))
+    return {"slot": GUEST, "seconds_to_stop": round(time.monotonic() - began, 2), "code": code}
+
+
+FAULTS = (
+    Fault("stock changed by hand", Hurts.DATABASE, restock),
+    Fault("rows held in psql", Hurts.DATABASE, hold_rows),
+    Fault("connections used up", Hurts.DATABASE, use_up_connections),
+    Fault("heads trimmed", Hurts.TOPIC, trim_heads),
+    Fault("heads trimmed behind a stopped group", Hurts.NOTIFICATION, trim_behind_a_stopped_group),
+    Fault("third worker", Hurts.WORKERS, add_a_worker),
+)

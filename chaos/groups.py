@@ -1,0 +1,28 @@
+"""Put a group's offsets somewhere by hand, as `kafka-consumer-groups.sh --reset-offsets` does."""
+
+from contextlib import closing
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from chaos.checker.terms import Offsets
+from common.config import KafkaSettings
+from common.errors import PipelineError
+from common.topics import Group
+
+
+class NotPutError(PipelineError):
+    """The broker does not take the offsets: the group has members, or the broker does not answer."""
+
+
+def put(settings: KafkaSettings, group: Group, offsets: Offsets) -> None:
+    """Commit offsets for a group that has no member. Raises NotPutError."""
+    options = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2, **settings.kafka_options}
+    prefix = f"{settings.namespace}." if settings.namespace else ""
+    points = [TopicPartition(prefix + at.topic, at.partition, offset) for at, offset in offsets.items()]
+    with closing(Consumer({**options, "group.id": group.within(settings.namespace)})) as consumer:
+        try:
+            found = consumer.commit(offsets=points, asynchronous=False) or []
+        except KafkaException as error:
+            raise NotPutError(f"{group.name} stays where it is: {error.args[0].str()}") from error
+    if refused := [each for each in found if each.error is not None]:
+        raise NotPutError(f"{group.name} stays where it is: {refused[0].error}")

@@ -13,7 +13,6 @@ from the committed offsets, which may lie far below.
 
 import gc
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -25,17 +24,15 @@ from common.errors import Busy, ContractError, FatalError, Poison
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
 from common.kafka.errors import ErrorKind, classify, is_fenced
-from common.kafka.loop_core import Accepted, Gap, Gaps, accept, complaint, generation
+from common.kafka.loop_core import Accepted, Gap, Gaps, UnsureEnds, accept, complaint, generation
 from common.kafka.producer import End, TransactionalProducer
 from common.kafka.records import InputRecord, Partition, Plan, Quarantine, Step
 from common.lifecycle import Stop
 from common.log import get_logger
 
 BACK_OFF_SECONDS = (0.1, 5.0)
-FENCES_MAX = 3
-FENCES_WITHIN_SECONDS = 60.0
-UNSURE_ENDS_MAX = 20
-"""Transactions in a row that did not end cleanly although a producer could be built: then the cause is ours."""
+TWIN_SECONDS = 4.0
+"""Polled for so long, a member learns of a twin in its slot: by its next heartbeat, 1.5 s, and some slack."""
 STABLE_OFFSETS_ALARM_SECONDS = 25.0
 """The default transaction time-out and 15 s: a pending transaction that old hangs."""
 
@@ -113,8 +110,7 @@ class _Loop:
         self._gaps = Gaps()
         self._sparse_topics = sparse_topics
         self._sought: dict[Partition, int] = {}
-        self._fences: deque[float] = deque(maxlen=FENCES_MAX + 1)
-        self._unsure_ends = 0
+        self._unsure_ends = UnsureEnds()
 
     def turn(self) -> None:
         """Take one batch through, or leave by `recover`."""
@@ -197,7 +193,9 @@ class _Loop:
         end = producer.publish(plan, group_metadata, stopping=self._stop)
         metrics.TRANSACTIONS.labels(end.name.lower()).inc()
         if end is not End.COMMITTED:
-            self._count_unsure_end(producer)
+            self._unsure_ends.count(fenced=producer.fenced)
+            if producer.fenced:
+                self._count_fence()
             self.recover("unsure end", rebuild=True)
             return False
         self._point("committed")
@@ -205,7 +203,7 @@ class _Loop:
         return True
 
     def _settle(self, plan: Plan) -> None:
-        self._unsure_ends = 0
+        self._unsure_ends.clean()
         self._committed_at.update({partition: point.offset for partition, point in plan.offsets.items()})
         self._step.settled(plan)
 
@@ -340,26 +338,21 @@ class _Loop:
         self.recover("assignment")
         return False
 
-    def _count_unsure_end(self, producer: TransactionalProducer) -> None:
-        self._unsure_ends += 1
-        if producer.fenced:
-            self._count_fence()
-        if self._unsure_ends > UNSURE_ENDS_MAX:
-            raise FatalError(
-                f"{self._unsure_ends} transactions in a row did not end cleanly",
-                cure="read transaction.unsure in the log",
-            )
-
     def _count_fence(self) -> None:
-        """End this process if it is fenced again and again: a twin lives in its slot, and both would go on for ever."""
+        """Ask the group about a twin once fences repeat.
+
+        A fence alone tells none: the broker's time-out, a packet that comes late and a program outside of the group
+        look the same, and going on is safe. Of two members in one slot the group refuses the former.
+        """
         metrics.FENCES.inc()
         now = time.monotonic()
-        self._fences.append(now)
-        if len(self._fences) > FENCES_MAX and now - self._fences[0] < FENCES_WITHIN_SECONDS:
-            raise FatalError(
-                f"fenced {len(self._fences)} times in {FENCES_WITHIN_SECONDS:.0f} s: another process uses this slot",
-                cure="give each process a slot number of its own (PIPELINE_SLOT)",
-            )
+        if fences := self._unsure_ends.fences_too_many(now):
+            log.error("slot.contested", fences=fences)
+            self._health.ready = False
+            self._consumer.pause()
+            while not self._stop() and time.monotonic() < now + TWIN_SECONDS:
+                self._health.beat()
+                self._consumer.take(1)  # raises FatalError if there is one; a rewind follows
 
     def _back_off(self, attempt: int) -> bool:
         """Wait 0.1 s, doubling to 5 s; return True if a stop was asked for."""

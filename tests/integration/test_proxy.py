@@ -216,6 +216,35 @@ def test_a_stale_end_txn_of_a_rebuilt_producer_is_fenced(pipeline: Pipeline, kaf
     assert visible(pipeline) == [b"one", b"two"]
 
 
+def test_known_limit__a_copy_of_an_end_txn_that_comes_late_ends_the_next_transaction_of_a_clean_producer(
+    pipeline: Pipeline, kafka: KafkaProxy
+) -> None:
+    """Protocol V1 has one epoch for all transactions of a producer: the broker cannot tell the copy from the next end.
+
+    Nothing shows on the producer's side: each of its requests was answered, in time, on a connection that stays. If
+    this test fails, the client has closed it (transaction protocol V2, KIP-890: an epoch per transaction): take the
+    entry "A network that repeats requests" out of "Not promised" in docs/guarantees.md, and assert that the copy is
+    refused.
+    """
+    producer = producer_of(pipeline, kafka)
+    ended = kafka.rule(END_TXN, direction=REQUEST, action=Action.PASS)
+    begin(pipeline, producer, b"one")
+    producer.commit_transaction(10)
+    begin(pipeline, producer, b"two")
+    assert producer.flush(10) == 0
+    assert visible(pipeline) == [b"one"]
+
+    answer = kafka.replay(ended.wait())
+
+    assert end_txn_error(answer) == KafkaError.NO_ERROR, "refused by now: see above"
+    wait_for(lambda: visible(pipeline) == [b"one", b"two"], what="a record whose transaction is still open")
+    del producer  # killed before it sent offsets: its successor answers the same input again
+    successor = producer_of(pipeline, kafka)
+    begin(pipeline, successor, b"two")
+    successor.commit_transaction(10)
+    assert visible(pipeline) == [b"one", b"two", b"two"], "the event stands twice: the limit"
+
+
 def test_nothing_passes_a_partition_until_it_heals(pipeline: Pipeline, kafka: KafkaProxy) -> None:
     producer = producer_of(pipeline, kafka)
     kafka.partition()

@@ -4,6 +4,7 @@ These are the points that no line of the worker can mark: the request is sent, t
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
@@ -34,6 +35,10 @@ def start(pipeline: Pipeline, **env: str) -> Process:
 def load(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": ORDERS // 2})
     write_orders(pipeline, [make_order(user_id=f"u{n}") for n in range(ORDERS)])
+
+
+def answered_or_ended(pipeline: Pipeline, worker: Process, orders: int) -> bool:
+    return outcomes(pipeline) >= orders or worker.exit_code is not None
 
 
 def outcomes(pipeline: Pipeline) -> int:
@@ -80,6 +85,25 @@ def test_a_worker_killed_while_it_takes_its_slot_leaves_it_to_the_next(pipeline:
 
     start(pipeline).wait_ready()
     assert_sound(pipeline, orders=ORDERS)
+
+
+def test_packets_that_take_the_slots_epoch_late_cost_no_process(pipeline: Pipeline, kafka: KafkaProxy) -> None:
+    """Aim: a fence is no proof of a twin. Fault: five times within a minute a copy of the worker's first InitProducerId
+    reaches the broker late, and fences it.
+
+    Must hold: the worker takes its slot back and answers each order once; it does not end as if it had a twin.
+    """
+    init = kafka.rule(INIT_PRODUCER_ID, direction=REQUEST, action=Action.PASS)
+    worker = start(pipeline, PIPELINE_KAFKA_BOOTSTRAP=kafka.address).wait_ready()
+    pipeline.set_stock({"tea": 10})
+    for answered in range(1, 6):
+        kafka.replay(init.wait())
+        write_orders(pipeline, [make_order()])
+        wait_for(partial(answered_or_ended, pipeline, worker, answered), what="an outcome")
+        assert worker.exit_code is None, worker.output()
+    assert worker.output().count('"producer.refused"') + worker.output().count('"transaction.unsure"') >= 5
+    assert "slot.contested" in worker.output()
+    assert_sound(pipeline, orders=5)
 
 
 @pytest.mark.parametrize("direction", [REQUEST, RESPONSE], ids=["before", "after"])

@@ -7,7 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.loop_core import Accepted, Gap, Gaps, accept, complaint, generation, next_offsets
+from common.errors import FatalError
+from common.kafka.loop_core import (
+    UNSURE_ENDS_MAX,
+    Accepted,
+    Gap,
+    Gaps,
+    UnsureEnds,
+    accept,
+    complaint,
+    generation,
+    next_offsets,
+)
 from common.kafka.records import CommitPoint, InputRecord, Partition
 
 A, B, C = (Partition("orders.created", number) for number in range(3))
@@ -190,6 +201,25 @@ def test_any_run_of_empty_offsets_is_learned_within_two_rewinds__in_whatever_ord
         gaps = gaps.accepted(committed).advanced(committed)
     assert sorted(read) == sorted((partition, offset) for partition in logs for offset in (*logs[partition], end))
     assert gaps == Gaps()
+
+
+# --- ends that are not clean ------------------------------------------------------------------------------------------
+
+
+def test_fences_are_too_many_from_the_fourth_within_a_minute_on() -> None:
+    ends = UnsureEnds()
+    assert [ends.fences_too_many(at) for at in (0.0, 10.0, 20.0, 59.0, 69.0, 70.0, 200.0)] == [0, 0, 0, 4, 4, 4, 0]
+
+
+def test_unsure_ends_are_counted_in_a_row__and_the_last_word_tells_how_many_were_fenced() -> None:
+    ends = UnsureEnds()
+    for _ in range(UNSURE_ENDS_MAX):
+        ends.count(fenced=True)
+    ends.clean()
+    for number in range(UNSURE_ENDS_MAX):
+        ends.count(fenced=number % 2 == 0)
+    with pytest.raises(FatalError, match="21 transactions in a row did not end cleanly, 10 of them because a newer"):
+        ends.count(fenced=False)
 
 
 # --- what a plan may commit -------------------------------------------------------------------------------------------

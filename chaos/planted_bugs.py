@@ -27,9 +27,7 @@ BUGS: Sequence[Bug] = (
             Edit(
                 _PRODUCER,
                 """
-                self._producer.send_offsets_to_transaction(
-                    topic_partitions(plan.offsets), group_metadata, SLICE_SECONDS
-                )
+                self._send_offsets(plan, group_metadata)
 """,
                 """
                 del group_metadata

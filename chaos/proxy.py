@@ -7,6 +7,7 @@ round it. Source of the formats: the Kafka protocol guide; PostgreSQL, "Frontend
 import asyncio
 import socket
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chaos.relay import Direction, Frame, Framing, Relay
@@ -37,10 +38,12 @@ class KafkaProxy(Relay):
     def __init__(self, upstream: str) -> None:
         host, _, port = upstream.rpartition(":")
         super().__init__((host, int(port)))
+        self.misdirected: dict[str, int] = {}
+        """Client id -> the port at which such clients are told that their group's coordinator is: a wrong answer."""
 
     def framing(self, connection: int) -> Framing:
         """Read api keys, and match answers to them by correlation id."""
-        return _KafkaFraming(connection, broker_port=self.upstream[1], own_port=self.port)
+        return _KafkaFraming(connection, broker_port=self.upstream[1], own_port=self.port, misdirected=self.misdirected)
 
     def replay(self, frame: Frame) -> bytes:
         """Send a request once more on a connection of its own, as a late packet; return the answer without its size."""
@@ -59,17 +62,18 @@ def end_txn_error(answer: bytes) -> int:
 class _Asked:
     api_key: int
     client: str
+    of_group: bool = False
 
 
 class _KafkaFraming:
     """One connection to a broker."""
 
-    def __init__(self, connection: int, *, broker_port: int, own_port: int) -> None:
+    def __init__(self, connection: int, *, broker_port: int, own_port: int, misdirected: Mapping[str, int]) -> None:
         self._connection = connection
+        self._misdirected = misdirected
         self._asked: dict[int, _Asked] = {}
-        self._addresses = [
-            (host + struct.pack(">i", broker_port), host + struct.pack(">i", own_port)) for host in _HOSTS
-        ]
+        self._broker_port = broker_port
+        self._own_port = own_port
 
     async def greet(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         """Settle nothing: Kafka begins with a request."""
@@ -79,7 +83,8 @@ class _KafkaFraming:
         data = await _sized(client)
         api_key, version, correlation, length = struct.unpack_from(">hhih", data, 4)
         name = data[14 : 14 + max(length, 0)].decode()
-        self._asked[correlation] = _Asked(api_key, name)
+        of_group = api_key == FIND_COORDINATOR and data[-1] == 0  # the last byte up to version 2: group or transaction
+        self._asked[correlation] = _Asked(api_key, name, of_group)
         detail = ""
         if api_key == END_TXN:
             detail = "commit" if data[-2 if version >= _END_TXN_FLEXIBLE else -1] else "abort"
@@ -90,8 +95,9 @@ class _KafkaFraming:
         data = await _sized(server)
         asked = self._asked.pop(struct.unpack_from(">i", data, 4)[0], _Asked(-1, ""))
         if asked.api_key in _TELL_ADDRESSES:
-            for broker, proxy in self._addresses:
-                data = data.replace(broker, proxy)  # only the port differs, so no length does
+            port = self._misdirected.get(asked.client, self._own_port) if asked.of_group else self._own_port
+            for host in _HOSTS:  # only the port differs, so no length does
+                data = data.replace(host + struct.pack(">i", self._broker_port), host + struct.pack(">i", port))
         return Frame(self._connection, Direction.RESPONSE, asked.api_key, "", asked.client, data)
 
 

@@ -48,6 +48,7 @@ class Stage:
                 "metrics": meters,
                 "threading": self._threads,
                 "confluent_kafka": self._client(),
+                "Caller": _CallsItself,
             },
             consumer: {"time": clock, "log": silent, "confluent_kafka": self._client()},
             lag: {"log": silent, "metrics": meters},  # a killed worker's gauges would outlive it
@@ -104,6 +105,17 @@ class _AtOnce:
 
     def start(self) -> None:
         self._target()
+
+
+class _CallsItself:
+    """Stands for the thread that makes a producer's calls: the scheduler runs one thread per worker."""
+
+    def call(self, _seconds: float, work: Any) -> None:
+        """Make the call here."""
+        work()
+
+    def close(self) -> None:
+        """Do nothing: there is no thread."""
 
 
 class _Silent:

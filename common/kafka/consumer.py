@@ -16,6 +16,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
 from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
+from common.kafka.coordinator import CoordinatorWatch
 from common.kafka.coverage import CoverageWatch
 from common.kafka.first_offsets import FirstOffsets, Untouched, store_knows_nothing
 from common.kafka.lag import LagGauges
@@ -64,8 +65,9 @@ class GroupConsumer:
         self._paused: set[Partition] = set()  # the client remembers that of a partition, through assignments too
         self._lag = LagGauges(self.service, namespace=str(options["group.id"]).removesuffix(self.service))
         self._asked_for_ends = 0.0
+        self._coordinator = CoordinatorWatch()
         self._consumer = confluent_kafka.Consumer(
-            {**options, "error_cb": self._on_error, "stats_cb": self._lag.learn}, logger=_ClientLog()
+            {**options, "error_cb": self._on_error, "stats_cb": self._learn}, logger=_ClientLog()
         )
         self._topics = list(topics)
         self._coverage = coverage
@@ -80,7 +82,8 @@ class GroupConsumer:
     def take(self, limit: int) -> list[InputRecord]:
         """Return up to `limit` records as soon as there is one, or none after 0.2 s.
 
-        Raises FatalError if this member was fenced, or if a partition's committed offset is gone.
+        Raises FatalError if this member was fenced, if a partition's committed offset is gone, or if the client has
+        lost the group's coordinator.
         """
         if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
             os._exit(ExitCode.SOFTWARE)
@@ -91,6 +94,11 @@ class GroupConsumer:
             self._ask_for_ends()
         if self.fatal is not None:
             raise _fenced(self.fatal)
+        if self._coordinator.lost:
+            raise FatalError(
+                f"the group's coordinator is sought at {self._coordinator.lost}, and its broker is elsewhere",
+                cure="let it be restarted: this client never asks for the address again, a new one does",
+            )
         if first is None:
             return []
         # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
@@ -261,6 +269,10 @@ class GroupConsumer:
         self.owned = frozenset()
         self.moved, self.joined = True, False
         failpoints.point(f"{self.service}:revoked")
+
+    def _learn(self, statistics: str) -> None:
+        self._lag.learn(statistics)
+        self._coordinator.learn(statistics)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():

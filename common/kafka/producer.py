@@ -17,6 +17,7 @@ import confluent_kafka
 from confluent_kafka import KafkaException
 
 from common import failpoints, metrics
+from common.kafka.bounded_call import Caller
 from common.kafka.consumer import topic_partitions
 from common.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
 from common.kafka.records import OutputRecord, Plan
@@ -24,6 +25,8 @@ from common.log import get_logger
 
 SLICE_SECONDS = 2.0
 """One blocking call: a signal waits so long at most."""
+RETURN_SECONDS = 5.0
+"""By then a call that takes a slice at most has forgotten it: half of a transaction's time."""
 
 log = get_logger()
 
@@ -66,6 +69,7 @@ class TransactionalProducer:
         self._taint = Taint()
         self._slow_seconds = options["socket.timeout.ms"] / 2 / 1000
         self._commit_seconds = options["transaction.timeout.ms"] * 0.8 / 1000
+        self._caller = Caller()
         self._producer = confluent_kafka.Producer({**options, "debug": "broker"}, logger=self._taint)
 
     def initialise(self) -> None:
@@ -82,10 +86,12 @@ class TransactionalProducer:
 
         Never closed: close() takes no time-out, and with an open transaction and the broker away it does not return.
         Releasing the last reference ends it within milliseconds, but for a rare hang inside librdkafka; so that happens
-        on a thread of its own. What it may still have under way is fenced by the slot's next producer.
+        on a thread of its own. What it may still have under way is fenced by the slot's next producer. A call that
+        never returned keeps the client.
         """
         held = [self._producer]
         del self._producer
+        self._caller.close()
         threading.Thread(target=held.clear, name="dropped-producer", daemon=True).start()
 
     def tainted(self) -> str:
@@ -113,9 +119,7 @@ class TransactionalProducer:
             self._point("produced")
             self._point("flushed")
             with self._slow_means_taint("send_offsets"):
-                self._producer.send_offsets_to_transaction(
-                    topic_partitions(plan.offsets), group_metadata, SLICE_SECONDS
-                )
+                self._send_offsets(plan, group_metadata)
             if plan.closes_windows:
                 self._point("window.offsets")
             self._point("offsets_sent")
@@ -123,6 +127,12 @@ class TransactionalProducer:
         except Exception as error:  # noqa: BLE001 - whatever it was: a callback's error, say, can mask a commit that worked
             self._note("publish", error)
             return End.UNKNOWN
+
+    def _send_offsets(self, plan: Plan, group_metadata: Any) -> None:
+        producer, offsets = self._producer, topic_partitions(plan.offsets)
+        self._caller.call(
+            RETURN_SECONDS, lambda: producer.send_offsets_to_transaction(offsets, group_metadata, SLICE_SECONDS)
+        )
 
     def _write(self, records: Sequence[OutputRecord]) -> None:
         half = len(records) // 2

@@ -1,0 +1,206 @@
+"""What the loop does when the broker names a wrong address for a coordinator: it recovers, long before the watchdog.
+
+Client and loop are real; the broker is librdkafka's mock cluster behind a proxy that gives the wrong answer.
+"""
+
+import socket
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Self
+
+import confluent_kafka
+import pytest
+import structlog
+from confluent_kafka import TopicPartition
+
+from chaos.proxy import FIND_COORDINATOR, KafkaProxy
+from chaos.relay import Direction
+from common.config import KafkaSettings
+from common.errors import FatalError
+from common.health import Health
+from common.kafka import bounded_call, producer, transactional_loop
+from common.kafka.consumer import GroupConsumer
+from common.kafka.loop_core import next_offsets
+from common.kafka.options import consumer_options, transactional_producer_options
+from common.kafka.producer import RETURN_SECONDS, TransactionalProducer
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.lifecycle import Stop
+from common.topics import INVENTORY
+from tests.mock_cluster import MockCluster
+from tests.records import wait_for
+
+RECORDS = 10
+PRODUCER, CONSUMER = "producer", "consumer"
+
+
+class Repeat:
+    """A step that answers each record with itself, and counts what is committed."""
+
+    limit = RECORDS
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+        records = [OutputRecord("out", record.key, record.value) for record in batch]
+        return Plan(records=records, offsets=next_offsets(batch))
+
+    def pending(self) -> bool:
+        return False
+
+    def settled(self, plan: Plan) -> None:
+        self.done += len(plan.records)
+
+    def narrow(self) -> None: ...
+
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None: ...
+
+    def ready(self) -> bool:
+        return True
+
+
+class Beats(Health):
+    """Remembers the longest time between two moves of the loop."""
+
+    longest_seconds = 0.0
+
+    def beat(self) -> None:
+        self.longest_seconds = max(self.longest_seconds, self.idle_seconds())
+        super().beat()
+
+
+class Loop:
+    """The loop in a thread of its own, its clients told apart by their ids."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        consuming = {**consumer_options(settings, group=INVENTORY, slot=0), "client.id": CONSUMER}
+        producing = {**transactional_producer_options(settings, service="inventory", slot=0), "client.id": PRODUCER}
+        self.step, self.health, self.stop = Repeat(), Beats(), Stop()
+        self.failed: BaseException | None = None
+        self._consumer = GroupConsumer(consuming, ["in"])
+        self._build = partial(TransactionalProducer, producing, service="inventory")
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive(), "the loop does not stop"
+
+    def _run(self) -> None:
+        try:
+            transactional_loop.run(
+                self.step,
+                consumer=self._consumer,
+                build_producer=self._build,
+                stop=self.stop,
+                health=self.health,
+                service="inventory",
+            )
+        except FatalError as error:
+            self.failed = error
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> MockCluster:
+    """Return a cluster that is never closed: calls that never return hold clients of it."""
+    monkeypatch.setattr(transactional_loop, "_spare_the_collector", lambda: None)  # this process is not the loop's own
+    monkeypatch.setattr(bounded_call, "_stuck", [])
+    made = MockCluster()
+    group = INVENTORY.within("wrong")
+    operator = confluent_kafka.Consumer({"bootstrap.servers": made.bootstrap, "group.id": group})
+    operator.commit(offsets=[TopicPartition("in", 0, 0)], asynchronous=False)
+    operator.close()
+    load(made)
+    return made
+
+
+def load(cluster: MockCluster) -> None:
+    writer = confluent_kafka.Producer({"bootstrap.servers": cluster.bootstrap})
+    for number in range(RECORDS):
+        writer.produce("in", str(number))
+    assert writer.flush(10) == 0
+
+
+@pytest.fixture
+def proxy(cluster: MockCluster) -> Iterator[KafkaProxy]:
+    with KafkaProxy(cluster.bootstrap) as proxy:
+        yield proxy
+        proxy.cut()
+
+
+@pytest.fixture
+def settings(proxy: KafkaProxy) -> KafkaSettings:
+    return KafkaSettings(kafka_bootstrap=proxy.address, registry_url="http://127.0.0.1:1", namespace="wrong")
+
+
+@pytest.fixture
+def nowhere() -> Iterator[socket.socket]:
+    """Return a socket that holds a port; until it listens, connections are refused, and then nobody answers."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held
+
+
+@pytest.mark.parametrize("listens", [False, True], ids=["refused", "unanswered"])
+def test_call_that_forgot_its_time_out_costs_a_producer_and_no_process(
+    proxy: KafkaProxy, settings: KafkaSettings, nowhere: socket.socket, *, listens: bool
+) -> None:
+    """Fault: the producer is told once that the group's coordinator is where nobody is.
+
+    `send_offsets_to_transaction` then waits for ever, also when the broker answers well again: only the watchdog ended
+    that, after 80 s. Must hold: the loop lets go of the producer within seconds, and the next one commits.
+    """
+    if listens:
+        nowhere.listen()
+    proxy.misdirected[PRODUCER] = nowhere.getsockname()[1]
+    with structlog.testing.capture_logs() as logs, Loop(settings) as loop:
+        wait_for(lambda: any(line["event"] == "transaction.unsure" for line in logs), what="a call that is given up")
+        proxy.misdirected.clear()
+        wait_for(lambda: loop.step.done >= RECORDS, what="the records committed")
+    assert loop.failed is None
+    assert {line["error"] for line in logs if line["event"] == "transaction.unsure"} == {"Unanswered"}
+    assert loop.health.longest_seconds < 2 * RETURN_SECONDS
+
+
+def test_calls_that_never_return_end_the_process_before_they_are_many(
+    proxy: KafkaProxy, settings: KafkaSettings, nowhere: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each keeps a thread and a client. Must hold: a new process takes up without them, and the reason is told."""
+    monkeypatch.setattr(producer, "RETURN_SECONDS", 2.5)
+    proxy.misdirected[PRODUCER] = nowhere.getsockname()[1]
+    with Loop(settings) as loop:
+        wait_for(lambda: loop.failed is not None, seconds=40, what="the end of the loop")
+    assert isinstance(loop.failed, FatalError)
+    assert f"{bounded_call.STUCK_MAX + 1} calls of the Kafka client have not returned" in loop.failed.message
+
+
+def test_member_that_seeks_its_coordinator_where_it_is_not_ends_and_a_new_one_reads_on(
+    cluster: MockCluster, proxy: KafkaProxy, settings: KafkaSettings, nowhere: socket.socket
+) -> None:
+    """Fault: the consumer is told a wrong address, once; all later answers are right, and the client heeds none.
+
+    It stood outside of its group for good, moving and not ready. Must hold: it ends and says why; a new one goes on.
+    """
+    with Loop(settings) as loop:
+        wait_for(lambda: loop.step.done >= RECORDS, what="the records committed")
+        asked = proxy.kinds(Direction.RESPONSE, client=CONSUMER).count(FIND_COORDINATOR)
+        proxy.misdirected[CONSUMER] = nowhere.getsockname()[1]
+        proxy.cut()
+        wait_for(
+            lambda: proxy.kinds(Direction.RESPONSE, client=CONSUMER).count(FIND_COORDINATOR) > asked,
+            what="the wrong answer",
+        )
+        proxy.misdirected.clear()
+        load(cluster)
+        wait_for(
+            lambda: loop.failed is not None or loop.step.done >= 2 * RECORDS, seconds=40, what="the end of the loop"
+        )
+    assert isinstance(loop.failed, FatalError)
+    assert f"is sought at 127.0.0.1:{nowhere.getsockname()[1]}" in loop.failed.message
+    with Loop(settings) as again:
+        wait_for(lambda: again.step.done >= RECORDS, what="the rest")

@@ -1,0 +1,45 @@
+"""Calls that end for their caller, whether they return or not."""
+
+import threading
+
+import pytest
+
+from common.errors import FatalError
+from common.kafka import bounded_call
+from common.kafka.bounded_call import STUCK_MAX, Caller, Unanswered
+
+
+def test_call_is_made_on_one_other_thread_and_its_error_is_raised_here() -> None:
+    caller, threads = Caller(), list[threading.Thread]()
+
+    def fail() -> None:
+        raise ValueError("the client's own")
+
+    for _ in range(2):
+        caller.call(5, lambda: threads.append(threading.current_thread()))
+    with pytest.raises(ValueError, match="the client's own"):
+        caller.call(5, fail)
+    assert len(set(threads)) == 1
+    assert threads[0] is not threading.current_thread()
+    caller.close()
+    threads[0].join(5)
+    assert not threads[0].is_alive()
+
+
+def test_call_that_does_not_return_is_left_behind__and_too_many_of_them_end_the_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(bounded_call, "_stuck", [])
+    returned = threading.Event()
+    for _ in range(STUCK_MAX + 1):
+        caller = Caller()
+        with pytest.raises(Unanswered):
+            caller.call(0.01, returned.wait)
+        caller.close()
+    with pytest.raises(FatalError, match="4 calls of the Kafka client have not returned"):
+        Caller()
+    stuck = list(bounded_call._stuck)
+    returned.set()
+    for thread in stuck:
+        thread.join(5)
+    Caller()  # they have returned: nothing is left of them

@@ -102,7 +102,8 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        for reason, orders in self._tally.items():
+        self._note_progress(plan)
+        self._count()
 """,
                 """
         def record(connection):
@@ -110,7 +111,8 @@ ON CONFLICT DO NOTHING
                 pass
 
         rerun(record, self._connection)
-        for reason, orders in self._tally.items():
+        self._note_progress(plan)
+        self._count()
 """,
             ),
         ),

@@ -86,7 +86,7 @@ PROJECTION_SKIPPED = Counter(
 # inventory_service
 INVENTORY_DECISIONS = Counter(
     "inventory_decisions_total",
-    "Orders decided for the first time, committed in PostgreSQL and in Kafka.",
+    "Orders whose outcome this process made visible, committed in PostgreSQL and in Kafka.",
     ["verdict", "reason"],
 )
 INVENTORY_REPLAYS = Counter("inventory_replays_total", "Records answered from a stored decision.")
@@ -167,6 +167,9 @@ GROUP_UNSET = Measure(
 )
 
 # The exporter: what the tables tell
+DECIDED_ORDERS = Measure(
+    "inventory_decided_orders", "Orders that have a decision, since the beginning.", ("verdict", "reason")
+)
 STOCK_UNITS = Measure("inventory_stock_units", "Units over all SKUs: on_hand, available, reserved.", ("state",))
 STOCK_IMBALANCE = Measure(
     "inventory_stock_imbalance_units", "Sum over SKUs of |on hand - available - reserved by decisions|: 0."

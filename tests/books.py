@@ -107,7 +107,7 @@ def new_decision(
 ) -> NewDecision:
     made = Decision(
         order_id=order_id or some_id(),
-        reserved=reason is None,
+        reason=reason,
         event_id=some_id(),
         event=b"\x00\x00\x00\x00\x02 stored bytes",
         owner=Coordinate(Partition("orders.created", 3), 41),
@@ -115,7 +115,6 @@ def new_decision(
     )
     return NewDecision(
         decision=made._replace(**changes),
-        reason=reason,
         lines=tuple(OrderLine(sku, quantity) for sku, quantity in (lines or {"tea": 1}).items()),
     )
 

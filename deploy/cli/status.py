@@ -22,7 +22,7 @@ app = typer.Typer(**TYPER_OPTIONS)
     **example("wait in a script until the stack is up", "until pipeline status --json > stack.json; do sleep 1; done")
 )
 def status(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
-    """Show each process with its state, pid, memory and restarts; then orders and lag.
+    """Show each process with its state, pid, memory and restarts; then the orders decided in all, and the lag.
 
     The exit code is 0 while the whole stack is ready, 75 otherwise.
     """
@@ -30,7 +30,7 @@ def status(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
     stack = state.current(place)
     if stack is None:
         raise ConfigError(f"no stack in {place.root}", cure="start one: pipeline up, or name its folder: --home DIR")
-    taken = readings.Reader().take(stack.processes)
+    taken = readings.take(place, stack.processes)
     if as_json:
         typer.echo(json.dumps(_as_fields(stack, taken), indent=2))
     else:
@@ -42,7 +42,7 @@ def status(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
 def _print(stack: StackState, taken: Readings) -> None:
     console = Console()
     console.print(process_table(stack, taken))
-    console.print(figures_line(taken.counters, None), highlight=False)
+    console.print(figures_line(taken, None), highlight=False)
     console.print(f"stack {stack.phase}", highlight=False)
     for line in (line for lines in _said_by_parts(stack).values() for line in lines):
         console.print(line, highlight=False, markup=False, soft_wrap=True)
@@ -59,8 +59,8 @@ def _as_fields(stack: StackState, taken: Readings) -> dict[str, object]:
         }
         for process in stack.processes
     ]
-    counters = asdict(taken.counters)
-    return {**asdict(stack), "processes": processes, "counters": counters, "parts": _said_by_parts(stack)}
+    figures = {"totals": asdict(taken.totals), "lag_records": taken.lag_records}
+    return {**asdict(stack), "processes": processes, **figures, "parts": _said_by_parts(stack)}
 
 
 def _said_by_parts(stack: StackState) -> dict[str, list[str]]:

@@ -66,6 +66,7 @@ def _of_groups(look: Look) -> Iterator[Metric]:
 
 
 def _of_books(books: Books) -> Iterator[Metric]:
+    yield metrics.DECIDED_ORDERS.family(books.decided)
     units = {"on_hand": books.on_hand, "available": books.available, "reserved": books.reserved}
     yield metrics.STOCK_UNITS.family({(state,): count for state, count in units.items()})
     yield metrics.STOCK_IMBALANCE.family({(): books.imbalance})

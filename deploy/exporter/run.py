@@ -24,7 +24,15 @@ from deploy.exporter.board import Board
 from deploy.exporter.config import ExporterSettings
 from deploy.exporter.tables import read_books, read_positions
 
-SHOWN = ("kafka_cluster_", "kafka_partition_", "kafka_group_", "inventory_stock_", "notification_ledger_", "exporter_")
+SHOWN = (
+    "kafka_cluster_",
+    "kafka_partition_",
+    "kafka_group_",
+    "inventory_decided_",
+    "inventory_stock_",
+    "notification_ledger_",
+    "exporter_",
+)
 BUSY_SHARE = 0.01
 """So much of the time the database may spend on us."""
 POSITIONS_STALE_LOOKS = 4

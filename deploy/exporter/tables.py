@@ -1,10 +1,11 @@
-"""What the tables tell Prometheus: the balance of the stock, the ledger, the positions of the projection.
+"""What the tables tell Prometheus: orders decided, the balance of the stock, the ledger, the projection's positions.
 
 Read by the role `reader`. The balance adds up all decisions, since a sum that the worker kept would repeat its mistakes
 and cost it time; one statement is one snapshot, so a balance is never torn by a commit in between.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
@@ -23,6 +24,12 @@ _STOCK = sa.text(
     ) balance
     """
 )
+_DECIDED = sa.text(
+    """
+    SELECT CASE verdict WHEN 1 THEN 'reserved' ELSE 'failed' END AS verdict, reason, sum(orders)::bigint AS orders
+    FROM inventory.decision_total GROUP BY 1, 2
+    """
+)
 _LEDGER = sa.text(
     """
     SELECT count(*) FILTER (WHERE state = 'sent') AS sent, count(*) FILTER (WHERE state = 'claimed') AS claimed,
@@ -35,7 +42,7 @@ _POSITIONS = sa.text("SELECT topic, partition, next_offset FROM orders.projectio
 
 @dataclass(frozen=True, slots=True)
 class Books:
-    """Sums over the tables: units of stock, rows of the ledger."""
+    """Sums over the tables: units of stock, rows of the ledger, orders by verdict and reason."""
 
     on_hand: int
     available: int
@@ -44,6 +51,7 @@ class Books:
     claimed: int
     sent: int
     oldest_claim_seconds: float
+    decided: Mapping[tuple[str, ...], int] = field(default_factory=dict)
 
 
 def read_books(engine: sa.Engine) -> Books:
@@ -51,6 +59,9 @@ def read_books(engine: sa.Engine) -> Books:
     with outage_is_busy(), engine.connect() as connection:
         stock = connection.execute(_STOCK).one()
         ledger = connection.execute(_LEDGER).one()
+        decided: dict[tuple[str, ...], int] = {
+            (row.verdict, row.reason): row.orders for row in connection.execute(_DECIDED)
+        }
     return Books(
         on_hand=int(stock.on_hand),
         available=int(stock.available),
@@ -59,6 +70,7 @@ def read_books(engine: sa.Engine) -> Books:
         claimed=ledger.claimed,
         sent=ledger.sent,
         oldest_claim_seconds=float(ledger.oldest_seconds),
+        decided=decided,
     )
 
 

@@ -1,4 +1,4 @@
-"""Read what the running processes say about themselves: memory, readiness, Prometheus counters.
+"""Read what the running processes say about themselves (memory, readiness, lag), and the totals of the tables.
 
 A thread does it once a second, since a frozen process answers late; whoever shows the numbers never waits for them.
 """
@@ -6,40 +6,19 @@ A thread does it once a second, since a frozen process answers late; whoever sho
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from deploy.local.home import Home
 from deploy.local.loopback import get
 from deploy.local.state import ProcessState
+from deploy.local.totals import Totals, totals_of
 
 PERIOD_SECONDS = 1.0
 _TIMEOUT_SECONDS = 0.5
-_ACCEPTED, _DECISIONS, _LAG = "order_requests_accepted_total", "inventory_decisions_total", "kafka_consumer_lag_records"
-
-
-@dataclass(frozen=True, slots=True)
-class Counters:
-    """Sums over all workers. None: nobody has said anything yet."""
-
-    accepted: float | None = None
-    reserved: float | None = None
-    failed: float | None = None
-    lag_records: float | None = None
-
-    def __add__(self, other: "Counters") -> "Counters":
-        return Counters(
-            _sum(self.accepted, other.accepted),
-            _sum(self.reserved, other.reserved),
-            _sum(self.failed, other.failed),
-            _sum(self.lag_records, other.lag_records),
-        )
-
-    def fell_behind(self, before: "Counters") -> bool:
-        """Tell whether a count is lower than it was: its process began anew."""
-        pairs = ((self.accepted, before.accepted), (self.reserved, before.reserved), (self.failed, before.failed))
-        return any(now is not None and earlier is not None and now < earlier for now, earlier in pairs)
+_LAG = "kafka_consumer_lag_records"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,64 +32,48 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """All processes by label, and the counters of all workers together."""
+    """All processes by label; what the tables say in all; the lag of live workers, None if none says one."""
 
     processes: Mapping[str, Reading] = field(default_factory=dict)
-    counters: Counters = field(default_factory=Counters)
+    totals: Totals = field(default_factory=Totals)
+    lag_records: float | None = None
 
 
-def parse(text: str) -> Counters:
-    """Return what a /metrics page says; names that are absent stay None."""
+def lag_on(page: str) -> float | None:
+    """Return the lag of `inventory` that a /metrics page says, or None."""
     with suppress(ValueError):
-        samples = [each for family in text_string_to_metric_families(text) for each in family.samples]
-
-        def total(name: str, **labels: str) -> float | None:
-            return _total(each.value for each in samples if each.name == name and labels.items() <= each.labels.items())
-
-        return Counters(
-            accepted=total(_ACCEPTED),
-            reserved=total(_DECISIONS, verdict="reserved"),
-            failed=total(_DECISIONS, verdict="failed"),
-            lag_records=total(_LAG, group="inventory"),
-        )
-    return Counters()
+        lags = [
+            sample.value
+            for family in text_string_to_metric_families(page)
+            for sample in family.samples
+            if sample.name == _LAG and sample.labels.get("group") == "inventory"
+        ]
+        return sum(lags) if lags else None
+    return None
 
 
-class Reader:
-    """Asks the processes, and goes on counting where a restarted one begins at zero again."""
-
-    def __init__(self) -> None:
-        self._latest: dict[str, Counters] = {}
-        self._ended = Counters()
-
-    def take(self, processes: Iterable[ProcessState]) -> Readings:
-        """Ask every process once."""
-        asked = list(processes)
-        memory = memory_bytes(process.pid for process in asked if process.pid)
-        readings = {}
-        for process in asked:
-            readings[process.label] = _reading(process, memory.get(process.pid, 0))
-            if process.port is not None and process.pid:
-                page = get(process.port, "/metrics", timeout_seconds=_TIMEOUT_SECONDS)
-                self._count(process.label, parse(page or ""))
-        return Readings(readings, sum(self._latest.values(), self._ended))
-
-    def _count(self, label: str, now: Counters) -> None:
-        before = self._latest.get(label, Counters())
-        if now.fell_behind(before):
-            self._ended += replace(before, lag_records=None)  # lag is not a count: it dies with its worker
-        if now != Counters():
-            self._latest[label] = now
+def take(home: Home, processes: Iterable[ProcessState]) -> Readings:
+    """Ask every process once, and the database."""
+    asked = list(processes)
+    memory = memory_bytes(process.pid for process in asked if process.pid)
+    readings, lags = {}, []
+    for process in asked:
+        readings[process.label] = _reading(process, memory.get(process.pid, 0))
+        if process.port is not None and process.pid:
+            page = get(process.port, "/metrics", timeout_seconds=_TIMEOUT_SECONDS)
+            lags.append(lag_on(page or ""))
+    known = [lag for lag in lags if lag is not None]
+    return Readings(readings, totals_of(home), sum(known) if known else None)
 
 
 @contextmanager
-def taken_regularly(processes: Callable[[], Iterable[ProcessState]]) -> Iterator[Callable[[], Readings]]:
+def taken_regularly(home: Home, processes: Callable[[], Iterable[ProcessState]]) -> Iterator[Callable[[], Readings]]:
     """Yield a function that returns the latest readings at once."""
-    reader, latest, ended = Reader(), [Readings()], threading.Event()
+    latest, ended = [Readings()], threading.Event()
 
     def keep_taking() -> None:
         while not ended.wait(PERIOD_SECONDS):
-            latest[0] = reader.take(processes())
+            latest[0] = take(home, processes())
 
     thread = threading.Thread(target=keep_taking, name="readings", daemon=True)
     thread.start()
@@ -153,12 +116,3 @@ def _frozen(pid: int) -> bool:
     with suppress(psutil.NoSuchProcess):
         return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
     return False
-
-
-def _total(values: Iterable[float]) -> float | None:
-    found = list(values)
-    return sum(found) if found else None
-
-
-def _sum(left: float | None, right: float | None) -> float | None:
-    return _total(each for each in (left, right) if each is not None)

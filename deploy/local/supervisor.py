@@ -171,7 +171,7 @@ class _Supervisor:
 
     def run(self, wish: Wish) -> None:
         """Tick until the wish to stop; take everything down in any case."""
-        with readings.taken_regularly(self._processes) as latest:
+        with readings.taken_regularly(self._plan.home, self._processes) as latest:
             try:
                 while not wish():
                     self._tick(latest())

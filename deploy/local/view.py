@@ -16,9 +16,10 @@ from deploy.local import jars
 from deploy.local.hints import home_option, paste_lines, pipeline_command
 from deploy.local.home import Home
 from deploy.local.ports import Moved
-from deploy.local.readings import Counters, Reading, Readings
+from deploy.local.readings import Reading, Readings
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
+from deploy.local.totals import Totals
 
 FETCHING = "Fetching Kafka and the schema registry (once per user)"
 RATE_SECONDS = 5.0
@@ -116,7 +117,7 @@ class LiveView:
     def show(self, stack: StackState, readings: Readings, /) -> None:
         """Draw it anew."""
         parts: list[RenderableType] = [process_table(stack, readings)]
-        parts.append(Text(figures_line(readings.counters, self._rate.of(readings.counters)), style="bold"))
+        parts.append(Text(figures_line(readings, self._rate.of(readings.totals)), style="bold"))
         if stack.phase is Phase.READY:
             lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
             parts += [Text("\nIn another terminal:"), Padding(Text(lines, style="cyan", no_wrap=True), (0, 0, 1, 2))]
@@ -148,15 +149,16 @@ def open_view(home: Home) -> Iterator[View]:
 
 
 class Rate:
-    """Orders per second, over the last few seconds."""
+    """Orders decided per second, over the last few seconds."""
 
     def __init__(self) -> None:
-        self._seen: deque[tuple[float, float]] = deque()
+        self._seen: deque[tuple[float, int]] = deque()
 
-    def of(self, counters: Counters, *, now: float | None = None) -> float | None:
-        """Take the counters as they are now; return the rate, None before there is anything to compare."""
-        if (orders := _orders(counters)) is None:
+    def of(self, totals: Totals, *, now: float | None = None) -> float | None:
+        """Take the totals as they are now; return the rate, None while there is nothing to compare."""
+        if totals.reserved is None or totals.failed is None:
             return None
+        orders = totals.reserved + totals.failed
         moment = time.monotonic() if now is None else now
         self._seen.append((moment, orders))
         while len(self._seen) > 2 and moment - self._seen[0][0] > RATE_SECONDS:  # noqa: PLR2004 - two make a rate
@@ -223,13 +225,13 @@ def process_table(stack: StackState, readings: Readings) -> Table:
     return table
 
 
-def figures_line(counters: Counters, rate: float | None) -> str:
-    """Return the figures in a line; a dash where nobody has said anything yet."""
+def figures_line(readings: Readings, rate: float | None) -> str:
+    """Return the figures in a line. A total that cannot be had is never replaced by a smaller number."""
     shown = {
         **({} if rate is None else {"orders/s": f"{rate:.1f}"}),
-        "reserved": _count(counters.reserved),
-        "failed": _count(counters.failed),
-        "lag": _count(counters.lag_records),
+        "reserved": _count(readings.totals.reserved),
+        "failed": _count(readings.totals.failed),
+        "lag": _count(readings.lag_records),
     }
     return "   ".join(f"{name} {value}" for name, value in shown.items())
 
@@ -239,14 +241,5 @@ def megabytes(size_bytes: int) -> str:
     return f"{size_bytes / 1e6:.0f} MB" if size_bytes else ""
 
 
-def _orders(counters: Counters) -> float | None:
-    """Return the orders so far: accepted ones where the API counts them, else decided ones."""
-    if counters.accepted is not None:
-        return counters.accepted
-    if counters.reserved is None and counters.failed is None:
-        return None
-    return (counters.reserved or 0.0) + (counters.failed or 0.0)
-
-
 def _count(value: float | None) -> str:
-    return "-" if value is None else f"{value:,.0f}"
+    return "unknown" if value is None else f"{value:,.0f}"

@@ -19,7 +19,7 @@ class Noted(NamedTuple):
 
 
 def noted(connection: sa.Connection, topic: str) -> Noted:
-    """Return what stands there of one topic, named as on the cluster. Reads all decisions: 0.2 s a million."""
+    """Return what stands there of one topic, named as on the cluster. Reads all decisions: 0.6 s a million."""
     progress = connection.execute(_NOTED, {"topic": topic})
     decided = connection.execute(_DECIDED, {"topic": topic})
     return Noted({row.partition: row.offset for row in progress}, {row.partition: row.offset for row in decided})

@@ -28,14 +28,22 @@ class Arrival(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """A decision row: the event's bytes as they were first encoded, and the coordinate that owns them."""
+    """A decision row: the event's bytes as they were first encoded, and the coordinate that owns them.
+
+    `reason` says why there is no reservation; None: there is one.
+    """
 
     order_id: str
-    reserved: bool
+    reason: str | None
     event_id: str
     event: bytes
     owner: Coordinate
     decided_at_ms: int
+
+    @property
+    def reserved(self) -> bool:
+        """Return True if stock is reserved for the order."""
+        return self.reason is None
 
 
 def undecided(arrivals: Iterable[Arrival], known: Mapping[str, Decision]) -> list[Arrival]:

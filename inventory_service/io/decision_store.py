@@ -26,10 +26,9 @@ GUARDS = frozenset({"decision_pkey", "stock_available_ge_0", DIVISION_BY_ZERO})
 
 
 class NewDecision(NamedTuple):
-    """A decision to record, with what its row holds beyond `Decision`. `reason` is None for a reservation."""
+    """A decision to record, with what its row holds beyond `Decision`."""
 
     decision: Decision
-    reason: str | None
     lines: Sequence[OrderLine]
 
 
@@ -46,7 +45,7 @@ class Snapshot:
 # separator (0x1E) those of one order: `unnest` would flatten nested arrays.
 _AVAILABLE = r"SELECT sku, available FROM inventory.stock WHERE sku = ANY(string_to_array(%b, E'\x1f'))"
 _KNOWN = """
-SELECT order_id::text, verdict = 1, event_id::text, event, topic, partition, "offset",
+SELECT order_id::text, reason, event_id::text, event, topic, partition, "offset",
     round(extract(epoch FROM decided_at) * 1000)::bigint
 FROM inventory.decision WHERE order_id = ANY(string_to_array(%b, ',')::uuid[])
 """
@@ -131,7 +130,7 @@ def recording(
 
 def _decision(
     order_id: str,
-    reserved: bool,  # noqa: FBT001 - a column
+    reason: str | None,
     event_id: str,
     event: bytes,
     topic: str,
@@ -140,13 +139,13 @@ def _decision(
     decided_at_ms: int,
 ) -> Decision:
     owner = Coordinate(Partition(topic, partition), offset)
-    return Decision(order_id, reserved, event_id, event, owner, decided_at_ms)
+    return Decision(order_id, reason, event_id, event, owner, decided_at_ms)
 
 
 def _columns(new: Sequence[NewDecision]) -> list[object]:
     """Return the rows as one parameter per column, in the order of `_RECORD`."""
-    decisions, reasons, lines = zip(*new, strict=True)
-    order_ids, _, event_ids, events, owners, times = zip(*decisions, strict=True)
+    decisions, lines = zip(*new, strict=True)
+    order_ids, reasons, event_ids, events, owners, times = zip(*decisions, strict=True)
     return [
         ",".join(order_ids),
         ",".join([reason or "" for reason in reasons]),

@@ -7,6 +7,7 @@ what was recorded is found and its stored bytes go out; what was not is decided 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import psycopg
 import uuid_utils
@@ -34,7 +35,24 @@ from inventory_service.io.proof import ProgressProof
 STARTS_TO_NARROW = 3
 STARTS_TO_QUARANTINE = 6
 
+Answer = tuple[OutputRecord, str | None]
+"""An event, and why it brings no reservation."""
+
 log = get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Unsettled:
+    """What the plan that was made last will have made visible, once its transaction is committed."""
+
+    offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
+    reasons: Mapping[str | None, int] = field(default_factory=dict)
+    letters: int = 0
+
+    def is_covered_by(self, stable: Mapping[Partition, CommitPoint]) -> bool:
+        """Tell whether the group stands where the plan would have put it, as far as its partitions are still ours."""
+        known = self.offsets.keys() & stable.keys()
+        return bool(known) and all(stable[at].offset >= self.offsets[at].offset for at in known)
 
 
 class InventoryStep:
@@ -57,7 +75,7 @@ class InventoryStep:
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
         self._begun: set[Partition] = set()
         self._proof = ProgressProof(connection=connection, input_log=input_log, codec=codec)
-        self._tally: Counter[str | None] = Counter()  # orders decided now, by reason
+        self._unsettled = Unsettled()
 
     @property
     def limit(self) -> int:
@@ -75,7 +93,9 @@ class InventoryStep:
             records = {Coordinate(record.partition, record.offset): record for record in batch}
             letters += [self._letter(records[at], Undecodable("database", str(poison))) for at, poison in rejected]
         self._point("db.committed")
-        return Plan(records=events, offsets=next_offsets(batch), dead_letters=letters)
+        plan = Plan(records=[event for event, _ in events], offsets=next_offsets(batch), dead_letters=letters)
+        self._unsettled = Unsettled(plan.offsets, Counter(reason for _, reason in events), len(letters))
+        return plan
 
     def pending(self) -> bool:
         """Return False: orders alone lead to events."""
@@ -84,12 +104,7 @@ class InventoryStep:
     def settled(self, plan: Plan) -> None:
         """Note and count what is now visible; take more again."""
         self._note_progress(plan)
-        for reason, orders in self._tally.items():
-            verdict, told = ("reserved", metrics.NO_REASON) if reason is None else ("failed", reason)
-            metrics.INVENTORY_DECISIONS.labels(verdict, told).inc(orders)
-        self._tally.clear()
-        for _ in plan.dead_letters:
-            metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc()
+        self._count()
         self._limit = min(2 * self._limit, self._limit_max)
 
     def narrow(self) -> None:
@@ -97,8 +112,13 @@ class InventoryStep:
         self._limit = max(1, self._limit // 2)
 
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
-        """Forget the batch in hand; before the next one is decided, these offsets are to be proven."""
-        self._tally.clear()
+        """Forget the batch in hand; before the next one is decided, these offsets are to be proven.
+
+        If they are those of the batch, its transaction was committed after all, and nobody else will count it.
+        """
+        if self._unsettled.is_covered_by(stable):
+            self._count()
+        self._unsettled = Unsettled()
         self._proof.demand(stable)
 
     def ready(self) -> bool:
@@ -116,6 +136,14 @@ class InventoryStep:
                 start_store.take_start_back(self._connection.get(), partition)
         except psycopg.Error as error:
             log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
+
+    def _count(self) -> None:
+        """Count what the last plan made visible."""
+        for reason, orders in self._unsettled.reasons.items():
+            verdict, label = ("reserved", metrics.NO_REASON) if reason is None else ("failed", reason)
+            metrics.INVENTORY_DECISIONS.labels(verdict, label).inc(orders)
+        metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc(self._unsettled.letters)
+        self._unsettled = Unsettled()
 
     def _note_progress(self, plan: Plan) -> None:
         try:
@@ -154,7 +182,7 @@ class InventoryStep:
                 arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
         return arrivals, letters
 
-    def _answer(self, arrivals: Sequence[Arrival]) -> tuple[list[OutputRecord], list[tuple[Coordinate, Poison]]]:
+    def _answer(self, arrivals: Sequence[Arrival]) -> tuple[list[Answer], list[tuple[Coordinate, Poison]]]:
         """Return the events of these orders, and which ones the database rejects, each alone and twice.
 
         A part that is rejected is halved and tried again at once, in transactions of their own, so that the good halves
@@ -176,12 +204,12 @@ class InventoryStep:
         parts = [self._answer(part) for part in (arrivals[:half], arrivals[half:])]
         return [event for events, _ in parts for event in events], [each for _, rejected in parts for each in rejected]
 
-    def _decided(self, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
+    def _decided(self, arrivals: Sequence[Arrival]) -> list[Answer]:
         return rerun(
             lambda connection: self._decide(connection, arrivals), self._connection, guards=decision_store.GUARDS
         )
 
-    def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
+    def _decide(self, connection: psycopg.Connection, arrivals: Sequence[Arrival]) -> list[Answer]:
         """Return the events of the batch; the decisions that they tell are committed."""
         self._proof.insist()
         snapshot = decision_store.read(
@@ -197,8 +225,7 @@ class InventoryStep:
         self._point("db.decided")
         decisions = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
         with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
-            events = [self._event(arrival, decision) for arrival, decision in owners(arrivals, decisions)]
-        self._tally.update(row.reason for row in new)
+            events = [(self._event(arrival, each), each.reason) for arrival, each in owners(arrivals, decisions)]
         metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
         return events
 
@@ -207,13 +234,12 @@ class InventoryStep:
         return NewDecision(
             decision=Decision(
                 order_id=arrival.order.order_id,
-                reserved=isinstance(outcome, Reserved),
+                reason=None if isinstance(outcome, Reserved) else outcome.reason,
                 event_id=event_id,
                 event=self._event_bytes(arrival, outcome, event_id, now_ms),
                 owner=arrival.coordinate,
                 decided_at_ms=now_ms,
             ),
-            reason=None if isinstance(outcome, Reserved) else outcome.reason,
             lines=arrival.order.lines,
         )
 

@@ -45,6 +45,16 @@ decision = sa.Table(
     sa.CheckConstraint("replays >= 0", name="decision_replays_ge_0"),
 )
 
+decision_total = sa.Table(
+    "decision_total",
+    metadata,
+    # Counted by a trigger, which alone may write here. Only the sum over all shards means anything.
+    sa.Column("shard", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("verdict", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("reason", sa.Text, primary_key=True),  # 'none' of a reservation
+    sa.Column("orders", sa.BigInteger, nullable=False),
+)
+
 start = sa.Table(
     "start",
     metadata,

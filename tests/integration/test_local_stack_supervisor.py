@@ -196,8 +196,7 @@ def test_frozen_process_is_shown_and_goes_on_when_thawed(home: Home, supervise: 
     for sent, shown in (("STOP", "frozen"), ("CONT", "ready")):
         assert pipeline(home, "kill", "inventory-0", "--signal", sent).returncode == 0
         assert wait_until(lambda shown=shown: states(status(home))["inventory-0"] == shown)  # type: ignore[misc]
-    # Three stand-ins that claim five each; one that takes more than half a second to answer is not counted this time.
-    assert wait_until(lambda: status(home)["counters"]["reserved"] == 15)
+    assert status(home)["totals"] == {"reserved": None, "failed": None}, "what stand-ins count is no total"
 
 
 def test_second_stack_in_the_same_folder_is_refused(home: Home, supervise: Callable[..., Supervised]) -> None:

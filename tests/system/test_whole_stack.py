@@ -276,6 +276,27 @@ def test_outcomes_are_copied_and_every_connector_runs(story: Story) -> None:
     assert states == [(f"postgres-{name}", "RUNNING") for name in ("failed", "reserved", "volume")]
 
 
+def test_totals_of_status_stand_through_kills_and_are_unknown_without_the_database(story: Story) -> None:
+    """What each worker counts begins at zero again; what `status` shows is no sum of that."""
+    stack = story.again
+
+    def totals() -> dict[str, int | None]:
+        return dict(json.loads(pipeline(stack.home, "status", "--json"))["totals"])
+
+    def reserved() -> int:
+        return totals()["reserved"] or 0
+
+    goal = reserved() + 42
+    stack.post(42)
+    wait_for(lambda: reserved() == goal, totals)
+    for slot in ("0", "1"):
+        pipeline(stack.home, "kill", "inventory", "--slot", slot)
+        assert reserved() == goal
+    with frozen(stack, "postgres"):
+        assert totals() == {"reserved": None, "failed": None}
+    wait_for(lambda: reserved() == goal, totals)
+
+
 def test_every_target_is_up_and_status_says_so(watched: Running) -> None:
     port = watched.state().ports["prometheus"]
 

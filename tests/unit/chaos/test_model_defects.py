@@ -57,7 +57,7 @@ def event_rebuilt_on_replay() -> AbstractContextManager[Any]:
 
     def rebuilt(row: Decision) -> Decision:
         event_id = f"{row.event_id}, again"
-        return Decision(row.order_id, row.reserved, event_id, row.event, row.owner, row.decided_at_ms)
+        return Decision(row.order_id, row.reason, event_id, row.event, row.owner, row.decided_at_ms)
 
     return patch.object(ModelConnection, "read", read_and_rebuild)
 

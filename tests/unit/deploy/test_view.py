@@ -5,9 +5,10 @@ from rich.console import Console
 
 from deploy.local.home import Home
 from deploy.local.ports import Moved
-from deploy.local.readings import Counters, Reading, Readings
+from deploy.local.readings import Reading, Readings
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
+from deploy.local.totals import Totals
 from deploy.local.view import PlainView, Rate, changed_line, figures_line, moved_line, state_word
 
 
@@ -34,23 +35,25 @@ def test_line_of_a_restart_tells_how_many_there_were() -> None:
     assert line == "inventory-0       restarting  port 8091  restarts 2"
 
 
-def test_figures_that_nobody_told_are_dashes() -> None:
-    assert figures_line(Counters(), None) == "reserved -   failed -   lag -"
-    assert figures_line(Counters(None, 1234, 5, 0), 17.25) == "orders/s 17.2   reserved 1,234   failed 5   lag 0"
+def test_figures_that_cannot_be_had_are_unknown_and_no_smaller_number() -> None:
+    assert figures_line(Readings(), None) == "reserved unknown   failed unknown   lag unknown"
+    known = Readings(totals=Totals(1234, 5), lag_records=0)
+    assert figures_line(known, 17.25) == "orders/s 17.2   reserved 1,234   failed 5   lag 0"
 
 
 def test_rate_is_of_the_last_seconds_alone() -> None:
     rate = Rate()
-    assert rate.of(Counters(accepted=0), now=0.0) is None
-    assert rate.of(Counters(accepted=100), now=1.0) == 100
-    assert rate.of(Counters(accepted=100), now=5.0) == 20
-    assert rate.of(Counters(accepted=100), now=20.0) == 0
+    assert rate.of(Totals(0, 0), now=0.0) is None
+    assert rate.of(Totals(90, 10), now=1.0) == 100
+    assert rate.of(Totals(90, 10), now=5.0) == 20
+    assert rate.of(Totals(90, 10), now=20.0) == 0
 
 
-def test_rate_takes_decisions_where_the_api_counts_nothing() -> None:
+def test_rate_is_unknown_while_the_totals_are() -> None:
     rate = Rate()
-    rate.of(Counters(reserved=1), now=0.0)
-    assert rate.of(Counters(reserved=4, failed=1), now=2.0) == 2
+    rate.of(Totals(1, 0), now=0.0)
+    assert rate.of(Totals(), now=1.0) is None
+    assert rate.of(Totals(4, 1), now=2.0) == 2
 
 
 def test_moved_port_is_named_with_what_listens_on_it() -> None:

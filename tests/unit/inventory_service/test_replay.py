@@ -17,7 +17,7 @@ def arrival(order: str, offset: int, *, partition: int = 0) -> Arrival:
 
 
 def decision(order: str, owner: Coordinate) -> Decision:
-    return Decision(order, reserved=True, event_id=f"event of {order}", event=b"bytes", owner=owner, decided_at_ms=1)
+    return Decision(order, reason=None, event_id=f"event of {order}", event=b"bytes", owner=owner, decided_at_ms=1)
 
 
 def decided_by(arrivals: list[Arrival]) -> dict[str, Decision]:

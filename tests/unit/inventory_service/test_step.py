@@ -13,7 +13,7 @@ from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partiti
 from common.postgres.connection import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
 from inventory_service.core.replay import Arrival
-from inventory_service.io.step import InventoryStep
+from inventory_service.io.step import Answer, InventoryStep
 from tests.factories import make_codec, make_order
 
 INPUT = Partition("blue.orders.created", 3)
@@ -66,12 +66,14 @@ class Rejecting(InventoryStep):
     bad: frozenset[str] = frozenset()
     failures = 1_000
 
-    def _decided(self, arrivals: Sequence[Arrival]) -> list[OutputRecord]:
+    reason: str | None = None
+
+    def _decided(self, arrivals: Sequence[Arrival]) -> list[Answer]:
         self.tried = [*getattr(self, "tried", []), len(arrivals)]
         if self.failures and any(arrival.order.order_id in self.bad for arrival in arrivals):
             self.failures -= 1
             raise POISON
-        return [OutputRecord("blue.inventory.reserved", b"ada", arrival.value, ()) for arrival in arrivals]
+        return [(OutputRecord("blue.inventory.reserved", b"ada", a.value, ()), self.reason) for a in arrivals]
 
 
 @pytest.fixture
@@ -124,12 +126,38 @@ def test_undecodable_records_are_letters_and_the_rest_are_arrivals_in_order(step
     assert [letter.value for letter in letters] == [b"garbage", None]
 
 
-def test_dead_letters_are_counted_once_their_transaction_is_committed(step: InventoryStep) -> None:
-    def counted() -> float:
-        return REGISTRY.get_sample_value("kafka_dead_letters_total", {"topic": "orders.created"}) or 0.0
+def counted(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
 
-    before = counted()
-    _, letters = step._decode(records(b"garbage", b"more"))
-    assert counted() == before
-    step.settled(committed(letters))
-    assert counted() == before + 2
+
+def answered() -> list[float]:
+    return [
+        counted("inventory_decisions_total", verdict="reserved", reason="none"),
+        counted("inventory_decisions_total", verdict="failed", reason="unknown_sku"),
+        counted("kafka_dead_letters_total", topic="orders.created"),
+    ]
+
+
+def test_orders_and_dead_letters_are_counted_once_their_transaction_is_committed(rejecting: Rejecting) -> None:
+    codec = make_codec()
+    before = answered()
+    plan = rejecting.decide(records(codec.encode(make_order()), b"garbage", codec.encode(make_order())))
+    assert answered() == before
+    rejecting.settled(plan)
+    rejecting.reason = "unknown_sku"
+    rejecting.settled(rejecting.decide(records(codec.encode(make_order()), first=10)))
+    assert [now - then for now, then in zip(answered(), before, strict=True)] == [2, 1, 1]
+
+
+@pytest.mark.parametrize(("stable", "counts"), [(9, 2), (8, 0), (7, 0)])
+def test_orders_of_an_unsure_end_are_counted_if_the_group_stands_behind_them(
+    rejecting: Rejecting, stable: int, counts: int
+) -> None:
+    """Their decisions stand either way. Not committed, they come again, and are counted then."""
+    codec = make_codec()
+    values = [codec.encode(make_order()) for _ in range(2)]
+    before = answered()[0]
+    rejecting.decide(records(*values))
+    rejecting.reset({INPUT: CommitPoint(stable)})
+    rejecting.reset({INPUT: CommitPoint(stable)})
+    assert answered()[0] - before == counts

@@ -1,6 +1,6 @@
 """Totals of the tables: those of the rows, whatever is killed; written by nobody but the trigger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from chaos.plan import Action, Arm
 from common.postgres.connection import hot_connection
+from common.postgres.engine import create_engine
 from deploy.exporter.tables import read_books
 from deploy.local.totals import Totals, read_totals
 from tests.books import new_decision, record
@@ -33,7 +34,14 @@ def totals(pipeline: Pipeline) -> Totals:
     return read_totals(settings.postgres_url.replace("@", f":{password}@", 1))
 
 
-def test_totals_are_those_of_the_rows_by_verdict_and_reason(pipeline: Pipeline) -> None:
+@pytest.fixture
+def engine(pipeline: Pipeline) -> Iterator[sa.Engine]:
+    engine = create_engine(pipeline.postgres("reader"), application="test", pool_size=1, target="any")
+    yield engine
+    engine.dispose()
+
+
+def test_totals_are_those_of_the_rows_by_verdict_and_reason(pipeline: Pipeline, engine: sa.Engine) -> None:
     assert totals(pipeline) == Totals(0, 0)
     for _ in range(3):  # each session counts in a shard of its own
         with hot_connection(pipeline.postgres("inventory_rw"), application="test") as hot:
@@ -44,9 +52,7 @@ def test_totals_are_those_of_the_rows_by_verdict_and_reason(pipeline: Pipeline) 
             with pytest.raises(psycopg.errors.UniqueViolation):
                 record(hot.get(), [new_decision(), reserved[0]])
     assert totals(pipeline) == Totals(12, 6)
-    with pipeline.connect("reader") as connection:
-        books = read_books(connection.engine)
-    assert books.decided == {
+    assert read_books(engine).decided == {
         ("reserved", "none"): 12,
         ("failed", "unknown_sku"): 3,
         ("failed", "insufficient_stock"): 3,

@@ -1,7 +1,11 @@
-"""`python -m metrics_service windows` counts per partition, `python -m metrics_service totals` adds up. Wiring only."""
+"""`python -m metrics_service windows` counts per partition, `... totals` adds up. Wiring only.
+
+`... repair` sets the offsets of both groups to where counting goes on, while none of their processes runs.
+"""
 
 import sys
 import time
+from collections.abc import Mapping
 from functools import partial
 
 from common import health, log, metrics
@@ -12,6 +16,7 @@ from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
 from common.kafka.consumer import GroupConsumer
 from common.kafka.coverage import CoverageWatch
+from common.kafka.looking_back import earliest
 from common.kafka.options import admin_options, consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
@@ -22,10 +27,12 @@ from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLU
 from metrics_service.config import MetricsSettings
 from metrics_service.core.windows import Patience
 from metrics_service.io.newest import newest
+from metrics_service.io.repair import Repair
+from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import SOURCES, WindowsStep
 
-USAGE = "usage: python -m metrics_service windows | totals\n"
+USAGE = "usage: python -m metrics_service windows | totals | repair\n"
 
 
 def windows() -> None:
@@ -34,14 +41,16 @@ def windows() -> None:
     log.configure(settings, service=METRICS.name, slot=settings.slot)
     codec = open_codec(settings, (*SOURCES, METRICS_PARTIALS))
     topic = METRICS_PARTIALS.within(settings.namespace)
+    topic_ids = Admin(settings).topic_ids(SOURCES)
     step = WindowsStep(
         codec=codec,
         namespace=settings.namespace,
         patience=Patience(settings.lateness_ms, settings.idle_ms),
         now_ms=now_ms,
         newest_partials=partial(newest, admin_options(settings), topic, codec, VolumePartial),
+        guard=guarding(settings, topic_ids, group=METRICS),
     )
-    work(settings, step, group=METRICS, sources=SOURCES)
+    work(settings, step, group=METRICS, sources=SOURCES, topic_ids=topic_ids)
 
 
 def totals() -> None:
@@ -50,6 +59,7 @@ def totals() -> None:
     log.configure(settings, service=METRICS_TOTALS.name, slot=settings.slot)
     codec = open_codec(settings, (METRICS_PARTIALS, MINUTE_VOLUMES))
     topic = MINUTE_VOLUMES.within(settings.namespace)
+    topic_ids = Admin(settings).topic_ids([METRICS_PARTIALS])
     step = TotalsStep(
         codec=codec,
         namespace=settings.namespace,
@@ -58,17 +68,36 @@ def totals() -> None:
         horizon_ms=settings.horizon_ms,
         now_ms=now_ms,
         newest_totals=partial(newest, admin_options(settings), topic, codec, MinuteVolume),
+        guard=guarding(settings, topic_ids, group=METRICS_TOTALS),
     )
-    work(settings, step, group=METRICS_TOTALS, sources=(METRICS_PARTIALS,))
+    work(settings, step, group=METRICS_TOTALS, sources=(METRICS_PARTIALS,), topic_ids=topic_ids)
+
+
+def repair() -> None:
+    """Set the offsets of both groups from what is published. Nothing is deleted, nothing counted twice."""
+    settings = load(MetricsSettings)
+    log.configure(settings, service=METRICS.name, slot=settings.slot)
+    repairing = Repair(settings, open_codec(settings, (METRICS_PARTIALS, MINUTE_VOLUMES)))
+    repairing.windows()
+    repairing.totals()
+
+
+def guarding(settings: MetricsSettings, topic_ids: Mapping[str, str], *, group: Group) -> StartGuard:
+    """Return what looks at the group's offsets before anything is counted."""
+    return StartGuard(group=group.name, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings)))
 
 
 def work(
-    settings: MetricsSettings, step: WindowsStep | TotalsStep, *, group: Group, sources: tuple[Topic, ...]
+    settings: MetricsSettings,
+    step: WindowsStep | TotalsStep,
+    *,
+    group: Group,
+    sources: tuple[Topic, ...],
+    topic_ids: Mapping[str, str],
 ) -> None:
     """Run the loop with this step; all that it reads is written in transactions."""
     consuming = consumer_options(settings, group=group, slot=settings.slot)
     producing = transactional_producer_options(settings, service=group.name, slot=settings.slot)
-    names = [topic.within(settings.namespace) for topic in sources]
     state = health.Health()
     shown = metrics.of_worker("metrics_")
     with stop_signal() as stop, health.serve(state, host=settings.health_host, port=settings.health_port, shown=shown):
@@ -76,7 +105,7 @@ def work(
             step,
             consumer=GroupConsumer(
                 consuming,
-                names,
+                list(topic_ids),
                 coverage=CoverageWatch(settings, group=group, topics=sources),
                 untouched=step.untouched,
             ),
@@ -84,8 +113,8 @@ def work(
             stop=stop,
             health=state,
             service=group.name,
-            watch=TopicWatch(settings, Admin(settings).topic_ids(sources)),
-            sparse_topics=frozenset(names),
+            watch=TopicWatch(settings, topic_ids),
+            sparse_topics=frozenset(topic_ids),
         )
 
 
@@ -95,7 +124,7 @@ def now_ms() -> int:
 
 
 if __name__ == "__main__":
-    commands = {"windows": windows, "totals": totals}
+    commands = {"windows": windows, "totals": totals, "repair": repair}
     if len(sys.argv) != 2 or sys.argv[1] not in commands:  # noqa: PLR2004 - the program and one word
         sys.stderr.write(USAGE)
         sys.exit(ExitCode.USAGE)

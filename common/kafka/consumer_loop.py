@@ -140,9 +140,10 @@ class OffsetsWithData:
         refuse_other_topics(known, self._topic_ids)
         starts = {partition: point.offset for partition, point in known.items()}
         if fresh := owned - known.keys():
-            first, group = self._earliest(fresh), self._consumer.committed()
+            group = {partition: point.offset for partition, point in self._consumer.committed().items()}
+            first = self._earliest([partition for partition in fresh if group[partition]])
             # Retention overtook what lies below the earliest: the group's own offset stays, so that it is named.
-            starts |= {partition: min(first[partition], group[partition].offset) for partition in fresh}
+            starts |= {partition: min(first.get(partition, 0), group[partition]) for partition in fresh}
         return starts
 
     def settle(self, batch: Sequence[InputRecord]) -> None:

@@ -1,6 +1,6 @@
-"""Read what a group has committed, from outside: nobody joins, nothing moves.
+"""Read and set what a group has committed, from outside: nobody joins.
 
-By a consumer that subscribes to nothing. The admin client's call for the same, ListConsumerGroupOffsets, takes the
+Read by a consumer that subscribes to nothing. The admin client's call for the same, ListConsumerGroupOffsets, takes the
 whole process down when the group's coordinator is loading or has moved (librdkafka issue 5040).
 """
 
@@ -9,11 +9,15 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient
 
+from common.errors import FatalError, PipelineError
 from common.kafka.consumer import topic_partitions
 from common.kafka.records import CommitPoint, Partition
 
+SET_SECONDS = 10.0
+_MEMBERS = frozenset({KafkaError.UNKNOWN_MEMBER_ID, KafkaError.NON_EMPTY_GROUP})
 SLICE_SECONDS = 1.0
 """One blocking call: a signal waits so long at most."""
 
@@ -45,6 +49,24 @@ def group_offsets(
                     raise
             else:
                 return _points(found)
+
+
+def set_group_offsets(options: Mapping[str, Any], *, group_id: str, points: Mapping[Partition, CommitPoint]) -> None:
+    """Set these offsets with their metadata. Raises PipelineError if the group has live members."""
+    client = AdminClient(dict(options))
+    request = ConsumerGroupTopicPartitions(group_id, topic_partitions(points))
+    try:
+        answer = client.alter_consumer_group_offsets([request], request_timeout=SET_SECONDS)[group_id].result()
+        errors = [each.error for each in answer.topic_partitions if each.error]
+    except KafkaException as error:
+        errors = [error.args[0]]
+    if any(error.code() in _MEMBERS for error in errors):
+        raise PipelineError(
+            f"group {group_id} has live members",
+            cure="stop its processes, wait until their sessions have ended (6 s), then run this again",
+        )
+    if errors:
+        raise FatalError(f"offsets of {group_id} cannot be set: {errors[0].str()}", cure="see: pipeline status")
 
 
 def _points(found: Sequence[Any]) -> dict[Partition, CommitPoint]:

@@ -25,9 +25,8 @@ def marked_id(point: CommitPoint) -> str | None:
 
 def of_other_topics(points: Mapping[Partition, CommitPoint], ids: Mapping[str, str]) -> dict[str, str]:
     """Return the topics, each with the id that is remembered, whose offsets were committed for another topic."""
-    remembered = {at.topic: marked_id(point) for at, point in points.items()}
     return {
-        topic: found
-        for topic in sorted(remembered)
-        if (found := remembered[topic]) is not None and found != ids.get(topic)
+        at.topic: found
+        for at, point in sorted(points.items())
+        if (found := marked_id(point)) is not None and found != ids.get(at.topic)
     }

@@ -5,13 +5,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from common.topics import INVENTORY
+from common.topics import INVENTORY, NOTIFICATION, ORDER_STATUS
 from deploy.cli.access import connected, kafka_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from deploy.offsets.earliest import EarliestOffsets, Standing
 from deploy.offsets.plan import Facts
 from deploy.offsets.repair import InventoryOffsets, Repair
 
@@ -25,6 +27,8 @@ class GroupName(StrEnum):
     """The groups whose offsets can be worked out."""
 
     INVENTORY = INVENTORY.name
+    NOTIFICATION = NOTIFICATION.name
+    ORDER_STATUS = ORDER_STATUS.name
 
 
 @app.callback()
@@ -34,7 +38,7 @@ def _root() -> None:
 
 @app.command("repair", **example("see what it would do, then do it", "pipeline offsets repair inventory --dry-run"))
 def repair(
-    group: Annotated[GroupName, typer.Argument(help="The group whose workers are all stopped.")],  # noqa: ARG001 - one so far
+    group: Annotated[GroupName, typer.Argument(help="The group whose workers are all stopped.")],
     home: HomeOption = DEFAULT,
     *,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show where it stands and belongs; set nothing.")] = False,
@@ -46,12 +50,17 @@ def repair(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the group's offsets behind the last order that a visible event or a dead letter answers.
+    """Set the group's offsets to where topics and tables prove that it belongs.
 
-    For a group that lost its offsets, or whose offsets were set by hand, are old, or hung in a transaction. It reads
-    all outcomes (read_committed) and the tables. Refused while the group has members or an open transaction, and where
-    PostgreSQL lacks a decision whose event is visible. Run twice, it changes nothing the second time.
+    For a group that lost its offsets, or whose offsets were set by hand, are old, or hung in a transaction. Those of
+    `inventory` go behind the last order that a visible event or a dead letter answers: it reads all outcomes
+    (read_committed) and the tables, and is refused where PostgreSQL lacks a decision whose event is visible. Those of
+    `notification` and `order-status` go to the earliest record wherever they cannot be believed: nobody is notified
+    twice, no status goes back. Refused while the group has members. Run twice, it changes nothing the second time.
     """
+    if group is not GroupName.INVENTORY:
+        _repair_to_earliest(home, group, dry_run=dry_run, as_json=as_json)
+        return
     offsets = InventoryOffsets(kafka_settings(home))
     with connected(home, ROLE, target="any") as connection:
         found = offsets.look(connection, skip_removed=skip_removed, report=_report if sys.stderr.isatty() else _silent)
@@ -63,6 +72,27 @@ def repair(
     for what, cure in found.hindrances:
         _say(f"refused as long as: {what}\n  way out: {cure}", as_json=as_json)
     _say("nothing was set: --dry-run", as_json=as_json)
+
+
+def _repair_to_earliest(home: Path, group: GroupName, *, dry_run: bool, as_json: bool) -> None:
+    named = NOTIFICATION if group is GroupName.NOTIFICATION else ORDER_STATUS
+    offsets = EarliestOffsets(kafka_settings(home), named)
+    opened = connected(home, ROLE, target="any") if named == NOTIFICATION else connected(home, "order_rw")
+    with opened as connection:
+        found = offsets.look(connection)
+        count = 0 if dry_run else offsets.set(connection, found)
+    if as_json:
+        rows = [{**each.at._asdict(), "stood": each.stood, "first": each.first, "wrong": each.wrong} for each in found]
+        typer.echo(json.dumps({"group": offsets.group_id, "partitions": rows}, indent=2))
+        return
+    for each in found:
+        typer.echo(_standing_line(each))
+    typer.echo("nothing was set: --dry-run" if dry_run else f"set on {count} partitions" if count else "nothing to set")
+
+
+def _standing_line(each: Standing) -> str:
+    stood = "none" if each.stood is None else str(each.stood)
+    return f"{each.at.topic}[{each.at.number}] {stood}: " + (f"{each.wrong} -> {each.first}" if each.wrong else "right")
 
 
 def _show(found: Repair, *, as_json: bool) -> None:

@@ -43,7 +43,7 @@ CAUSES = (
     _cause(
         r"database files are incompatible|incompatible with (this )?(server|version)|unsupported metadata.?version"
         r"|Meta\.properties|cluster\.?id .*doesn't match|InconsistentClusterId",
-        "the data is another version's: `pipeline down --volumes` removes it, an older checkout still reads it",
+        "the data is another version's: go on with the checkout that wrote it, or start another stack: --home DIR",
     ),
     _cause(
         r"OutOfMemoryError|could not reserve enough space|insufficient memory|cannot allocate memory"
@@ -64,11 +64,11 @@ CAUSES = (
     ),
     _cause(
         r"password authentication failed",
-        "the password in the stack's secrets folder is not the database's: restore it, or `pipeline down --volumes`",
+        "the password in the stack's secrets folder is not the database's: put the former file back",
     ),
     _cause(
         r"invalid checkpoint record|could not locate a valid checkpoint|CorruptRecordException|invalid page",
-        "the data is damaged: `pipeline down --volumes` starts afresh",
+        "the data is damaged: copy its folder before anything else, then restore a backup; until then: --home DIR",
     ),
     _cause(
         r"ModuleNotFoundError|No module named",

@@ -86,7 +86,7 @@ class Kafka:
         if former not in {None, cluster}:
             raise StartError(
                 f"the data in {self.node.data} are of another cluster than those in {self.controller.node.data}",
-                cure="`pipeline down --volumes` removes both; if an older checkout wrote them, it still reads them",
+                cure="go on with the checkout that wrote them, or start an empty stack elsewhere: --home DIR",
             )
         was_killed = former is not None and not (self.node.data / _CLEAN_STOP).exists()
         yield from self.node.prepare(_SETTINGS.format(host=LOOPBACK, port=self.port), cluster_id=cluster)

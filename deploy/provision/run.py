@@ -119,7 +119,7 @@ def _refuse_forgotten_counts(admin: Admin, settings: ProvisionSettings) -> None:
             raise PipelineError(
                 f"group {group.within(settings.namespace)} has no offset on {missing} partitions, "
                 f"but {result.within(settings.namespace)} holds what it counted",
-                cure="see docs/runbook.md, counting minutes anew",
+                cure="stop the metrics, then: python -m metrics_service repair (docs/runbook.md)",
             )
 
 

@@ -6,6 +6,7 @@ Whoever went on from there would publish those minutes again. A commit without p
 nothing of it was published, and its records count the same once more.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
@@ -45,3 +46,20 @@ def behind(stable: Mapping[Partition, CommitPoint], found: Mapping[Partition, Pu
         elif progress.closed_to_ms < known.closed_to_ms:
             told[partition] = f"closed to {progress.closed_to_ms} of {known.closed_to_ms}"
     return told
+
+
+def ahead(stable: Mapping[Partition, CommitPoint], earliest: Mapping[Partition, int]) -> dict[Partition, str]:
+    """Return the partitions whose offset no process of ours committed although it lies above the earliest record.
+
+    Whoever counts commits metadata always; provisioning writes none, and begins at the earliest.
+    """
+    return {
+        partition: f"at {point.offset}, the earliest is {earliest[partition]}"
+        for partition, point in stable.items()
+        if not point.metadata and point.offset > earliest[partition]
+    }
+
+
+def topic_id(point: CommitPoint) -> str:
+    """Return the id of the topic for which this was committed; empty if an older version did, or nobody."""
+    return str(json.loads(point.metadata).get("t", "")) if point.metadata else ""

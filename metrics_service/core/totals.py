@@ -28,11 +28,10 @@ class Progress(NamedTuple):
     kept_from_ms: int = 0
     empty_to_ms: int = 0
 
-    def to_metadata(self) -> str:
-        """Return the text to commit."""
-        return json.dumps(
-            {"v": VERSION, "p": self.read_to, "h": self.kept_from_ms, "z": self.empty_to_ms}, separators=(",", ":")
-        )
+    def to_metadata(self, topic_id: str = "") -> str:
+        """Return the text to commit, with the id of the topic if known."""
+        told = {"v": VERSION, "p": self.read_to, "h": self.kept_from_ms, "z": self.empty_to_ms}
+        return json.dumps(told | ({"t": topic_id} if topic_id else {}), separators=(",", ":"))
 
 
 def restored(point: CommitPoint) -> Progress:
@@ -79,9 +78,10 @@ class Minute:
 
 
 class Totals:
-    """The totals of the minutes within the horizon."""
+    """The totals of the minutes within the horizon. `topic_id`: of the partials."""
 
-    def __init__(self, point: CommitPoint, *, horizon_ms: int) -> None:
+    def __init__(self, point: CommitPoint, *, horizon_ms: int, topic_id: str = "") -> None:
+        self._topic_id = topic_id
         progress = restored(point)
         self._committed = point
         self._horizon_ms = horizon_ms
@@ -160,7 +160,7 @@ class Totals:
             return None
         first = min((minute.first_offset for minute in self._minutes.values()), default=self._position)
         progress = Progress(self._position, self._kept_from_ms, self._empty_to_ms)
-        point = CommitPoint(first, progress.to_metadata())
+        point = CommitPoint(first, progress.to_metadata(self._topic_id))
         return None if point == self._committed else point
 
     def settled(self, point: CommitPoint) -> None:

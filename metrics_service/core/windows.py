@@ -48,11 +48,10 @@ class Progress(NamedTuple):
     watermark_ms: int = 0
     closed_to_ms: int = 0
 
-    def to_metadata(self) -> str:
-        """Return the text to commit; some 70 bytes of the 4096 that a broker takes."""
-        return json.dumps(
-            {"v": VERSION, "p": self.read_to, "w": self.watermark_ms, "e": self.closed_to_ms}, separators=(",", ":")
-        )
+    def to_metadata(self, topic_id: str = "") -> str:
+        """Return the text to commit, with the id of the topic if known; some 100 bytes of the 4096 that fit."""
+        told = {"v": VERSION, "p": self.read_to, "w": self.watermark_ms, "e": self.closed_to_ms}
+        return json.dumps(told | ({"t": topic_id} if topic_id else {}), separators=(",", ":"))
 
 
 def restored(point: CommitPoint) -> Progress:
@@ -87,10 +86,13 @@ class Tally:
 
 
 class Windows:
-    """The windows of one partition. `now_ms`: the wall clock, milliseconds since the epoch."""
+    """The windows of one partition. `now_ms`: the wall clock, milliseconds since the epoch. `topic_id`: its topic's."""
 
-    def __init__(self, partition: Partition, point: CommitPoint, patience: Patience, now_ms: int) -> None:
+    def __init__(
+        self, partition: Partition, point: CommitPoint, patience: Patience, now_ms: int, topic_id: str = ""
+    ) -> None:
         self._partition = partition
+        self._topic_id = topic_id
         self._patience = patience
         self._committed = point
         progress = restored(point)
@@ -155,7 +157,7 @@ class Windows:
             return None
         first = min((tally.first_offset for tally in self._open.values()), default=self._position)
         progress = Progress(self._position, self._watermark_ms, self._closed_to_ms)
-        point = CommitPoint(first, progress.to_metadata())
+        point = CommitPoint(first, progress.to_metadata(self._topic_id))
         return None if point == self._committed else point
 
     def settled(self, point: CommitPoint) -> None:

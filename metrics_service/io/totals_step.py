@@ -17,11 +17,14 @@ from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partiti
 from common.log import get_logger
 from common.topics import METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, dead_letter_topic
 from metrics_service.core.totals import Totals
+from metrics_service.io.start_guard import StartGuard
 
 BATCH_RECORDS_MAX = 1000
 FORGET_EVERY_MS = 3_600_000
 """So long a process keeps even what lies behind the horizon: one that begins with weeks of history gets it partition by
 partition, the old minutes of one after the new minutes of another."""
+
+UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Counting minutes anew`"
 
 log = get_logger()
 
@@ -45,6 +48,7 @@ class TotalsStep:
         horizon_ms: int,
         now_ms: Callable[[], int],
         newest_totals: Callable[[], Iterable[MinuteVolume]],
+        guard: StartGuard,
     ) -> None:
         self._codec = codec
         self._settle_ms = settle_ms
@@ -52,6 +56,7 @@ class TotalsStep:
         self._horizon_ms = horizon_ms
         self._now_ms = now_ms
         self._newest_totals = newest_totals
+        self._guard = guard
         self._published: Mapping[int, int] | None = None
         self._totals_topic = MINUTE_VOLUMES.within(namespace)
         self._letter_topic = dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS).within(namespace)
@@ -64,6 +69,7 @@ class TotalsStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return the totals that are due and dead letters, with the offset that covers them, or an empty plan."""
+        self._guard.give()
         now_ms = self._now_ms()
         self._merge(batch)
         if len(batch) >= self.limit:
@@ -108,7 +114,7 @@ class TotalsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all minutes; those within the horizon are filled again from the committed offset on.
 
-        Raises FatalError for offset metadata that another version wrote.
+        Raises PipelineError for offset metadata that another version wrote, or for another topic.
         """
         assert len(stable) <= 1, "partials have one partition, or minutes would be split"  # noqa: S101 - a broken programmer
         self._letters.clear()
@@ -118,9 +124,11 @@ class TotalsStep:
         self._partition = next(iter(stable), None)
         point = CommitPoint(0) if self._partition is None else stable[self._partition]
         try:
-            self._totals = Totals(point, horizon_ms=self._horizon_ms)
+            topic_id = "" if self._partition is None else self._guard.id_of(self._partition)
+            self._totals = Totals(point, horizon_ms=self._horizon_ms, topic_id=topic_id)
         except (ValueError, KeyError, TypeError) as error:
-            raise FatalError(f"group metrics-totals: {error}", cure="see docs/runbook.md, counting anew") from error
+            raise FatalError(f"group metrics-totals: {error}", cure=UNKNOWN_CURE) from error
+        self._guard.demand(stable)
 
     def ready(self) -> bool:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""

@@ -20,6 +20,7 @@ from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, dead_letter_topic
 from metrics_service.core import proof
 from metrics_service.core.windows import Order, Patience, Windows
+from metrics_service.io.start_guard import StartGuard
 
 SOURCES = (INVENTORY_RESERVED, INVENTORY_FAILED)
 BATCH_RECORDS_MAX = 1000
@@ -27,6 +28,8 @@ AHEAD_MS_MAX = 3_600_000
 """How far clocks may differ: an order that was decided earlier than this before it was placed holds no time to count
 by. It would keep its window, and with it the committed offset, open until that time comes."""
 _YEAR_9999_MS = 253_402_300_800_000
+
+UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Counting minutes anew`"
 
 log = get_logger()
 
@@ -47,15 +50,17 @@ class WindowsStep:
         patience: Patience,
         now_ms: Callable[[], int],
         newest_partials: Callable[[], Iterable[VolumePartial]],
+        guard: StartGuard,
     ) -> None:
         self._codec = codec
         self._patience = patience
         self._now_ms = now_ms
         self._newest_partials = newest_partials
+        self._guard = guard
         self._proof = OffsetProof(
             done="published",
-            cure="restart the group's broker: its log has the right ones; or see docs/runbook.md,"
-            " counting minutes anew",
+            cure="restart the group's broker: its log has the right ones; or stop the metrics, then:"
+            " python -m metrics_service repair",
         )
         self._published: Mapping[Partition, proof.Published] = {}
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
@@ -69,6 +74,7 @@ class WindowsStep:
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
         """Return partials and dead letters with the offsets that cover them, or an empty plan if there are none."""
+        self._guard.give()
         self._proof.give(self._behind)
         now_ms = self._now_ms()
         refilling = [windows for windows in self._windows.values() if windows.refilling]
@@ -114,17 +120,19 @@ class WindowsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all windows; those that were open are filled again from the committed offsets on.
 
-        Raises FatalError for offset metadata that another version wrote.
+        Raises PipelineError for offset metadata that another version wrote, or for another topic.
         """
         now_ms = self._now_ms()
         self._letters.clear()
         self._proof.demand(stable)
         try:
             self._windows = {
-                partition: Windows(partition, point, self._patience, now_ms) for partition, point in stable.items()
+                partition: Windows(partition, point, self._patience, now_ms, self._guard.id_of(partition))
+                for partition, point in stable.items()
             }
         except (ValueError, KeyError, TypeError) as error:
-            raise FatalError(f"group metrics: {error}", cure="see docs/runbook.md, counting anew") from error
+            raise FatalError(f"group metrics: {error}", cure=UNKNOWN_CURE) from error
+        self._guard.demand(stable)
 
     def ready(self) -> bool:
         """Return True: only a schema was missing, and asking again is the way to see whether it is there."""

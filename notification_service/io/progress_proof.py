@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from common.errors import FatalError, Undecodable
+from common.errors import Busy, FatalError, Undecodable
 from common.events.codec import Codec
 from common.kafka.follower import following
 from common.kafka.looking_back import Looker, looking
@@ -54,8 +54,8 @@ class ProgressProof:
             )
             raise FatalError(
                 f"the group's offsets were set ahead of its work: {told}",
-                cure="set them back, as far as you like: the ledger lets nobody be notified twice; see docs/runbook.md,"
-                " `Offsets were set by hand`",
+                cure="stop the workers, then: pipeline offsets repair notification (docs/runbook.md);"
+                " nobody is notified twice by it",
             )
 
     def _untold(self, looker: Looker, partition: Partition, offset: int) -> InputRecord | None:
@@ -71,8 +71,12 @@ class ProgressProof:
     def _told(self, record: InputRecord, outcome: Outcome) -> bool:
         with ledger_store.connected(self._engine) as connection:
             states = ledger_store.states(connection, Key.of(outcome))
-        if "claimed" in states and "sent" not in states:  # about to be sent; refused for good if there is a letter
-            with following(self._options, self._letters[record.partition.topic]) as letters:
+        if "sent" in states:
+            return True
+        topic = self._letters[record.partition.topic]
+        try:
+            with following(self._options, topic) as letters:
                 letters.begin(back=LETTERS_BACK)
-                return record.value in letters.standing()
-        return "sent" in states
+                return record.value in letters.standing()  # refused by the mail server, or by the database
+        except FatalError as error:
+            raise Busy(f"dead letters of {topic}: {error.message}") from error

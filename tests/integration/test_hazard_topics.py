@@ -8,12 +8,15 @@ from confluent_kafka.admin import AdminClient
 
 from common.errors import ExitCode
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
+from tests.commands import blocks
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import read, wait_for, write_orders
 
 ORDERS = 20
+(KEEP_DECISIONS,) = blocks("docs/runbook.md", "A topic was made anew")
+UNITS = make_order().lines[0].quantity
 
 
 @pytest.fixture
@@ -52,7 +55,8 @@ def test_topic_made_anew_ends_the_worker_before_it_skips_what_nobody_notices(pip
     """H42: the new topic has as many records as the old one, so the worker's offset fits and all of them lie below it.
 
     Fault: the input topic is deleted and made anew under an idle worker, and filled again. Must hold: the worker ends
-    saying so, and so does every restart; no record of the new topic counts as a copy of an old one.
+    saying so, and so does every restart; no record of the new topic counts as a copy of an old one. What the runbook
+    says then keeps the old decisions and has the new orders answered.
     """
     worker = start_worker(pipeline).wait_ready()
     load(pipeline)
@@ -65,6 +69,16 @@ def test_topic_made_anew_ends_the_worker_before_it_skips_what_nobody_notices(pip
     for ended in (worker, again):
         assert "A topic was made anew" in ended.output().splitlines()[-1]
     assert outcomes(pipeline) == ORDERS
+
+    with pipeline.administer() as connection:
+        connection.exec_driver_sql(KEEP_DECISIONS.replace("orders.created", ORDERS_CREATED.within(pipeline.namespace)))
+    pipeline.admin.write_first_offsets(pipeline.topics)
+    start_worker(pipeline)
+    wait_for(lambda: outcomes(pipeline) == 2 * ORDERS, what="the outcomes of the new topic's orders")
+    assert pipeline.available() == {"tea": 1000 - 2 * ORDERS * UNITS}
+    with pipeline.administer() as connection:
+        decided = connection.exec_driver_sql("SELECT count(*) FROM inventory.decision").scalar_one()
+    assert decided == 2 * ORDERS
 
 
 def test_worker_overtaken_by_retention_ends_and_does_not_jump(pipeline: Pipeline) -> None:

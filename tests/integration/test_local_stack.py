@@ -118,7 +118,7 @@ def test_data_of_another_version_end_the_start_with_line_and_cure(tmp_path: Path
     (home / "postgres" / "PG_VERSION").write_text("12\n", encoding="utf-8")
     with pytest.raises(StartError, match="incompatible") as failed, servers.start(home, only={servers.POSTGRES}):
         pass
-    assert "pipeline down --volumes" in failed.value.cure
+    assert "the checkout that wrote it" in failed.value.cure
     assert str(home / "logs" / "postgres.log") in failed.value.cure
 
 

@@ -1,12 +1,17 @@
 """An operator's hand on offsets and topics of the group `notification`: no customer is passed over or told twice."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from common.errors import ExitCode
+from common.events.inventory import InventoryReserved
 from common.kafka.records import CommitPoint, Partition
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION
+from tests.commands import Shell, blocks
+from tests.mail import MailServer, serving
 from tests.notifications import by_mail, ledger, make_reserved, start_worker, wait_published, write_outcomes, written
 from tests.operators import delete_records, ends, make_anew, set_group
 from tests.pipeline import Pipeline
@@ -14,6 +19,25 @@ from tests.processes import Process
 from tests.records import wait_for, write
 
 FIRST = 0
+REPAIR = blocks("docs/runbook.md", "Setting the offsets of the other groups")[0]
+WHO_HEARD_NOTHING = blocks("docs/runbook.md", "Retention overtook a group")[0]
+
+
+@pytest.fixture
+def shell(pipeline: Pipeline, tmp_path: Path) -> Shell:
+    return Shell(pipeline, tmp_path)
+
+
+def decide(pipeline: Pipeline, *outcomes: InventoryReserved) -> None:
+    """Have the decisions that these outcomes tell in the table."""
+    with pipeline.administer() as connection:
+        connection.execute(
+            sa.text(
+                'INSERT INTO inventory.decision (order_id, verdict, event_id, event, topic, partition, "offset", skus,'
+                " qtys, decided_at) VALUES (:order_id, 1, :event_id, '', 'orders.created', 0, :at, '{}', '{}', now())"
+            ),
+            [{"order_id": o.order_id, "event_id": o.event_id, "at": n} for n, o in enumerate(outcomes)],
+        )
 
 
 @pytest.fixture
@@ -47,7 +71,9 @@ def refused(pipeline: Pipeline, code: ExitCode, *words: str) -> None:
     assert all(word in last for word in words), last
 
 
-def test_offsets_set_ahead_of_the_work_are_refused__set_back_nobody_is_told_twice(pipeline: Pipeline) -> None:
+def test_offsets_set_ahead_of_the_work_are_refused__set_back_nobody_is_told_twice(
+    pipeline: Pipeline, shell: Shell
+) -> None:
     """Fault: `--to-latest` while outcomes wait. Must hold: the worker ends and says so, the way out that it names
     notifies all that wait, and nobody a second time."""
     stopped_after(pipeline, 5)
@@ -57,7 +83,8 @@ def test_offsets_set_ahead_of_the_work_are_refused__set_back_nobody_is_told_twic
     refused(pipeline, ExitCode.UNAVAILABLE, "set ahead of its work", "nobody was notified of 9", "runbook")
     assert len(ledger(pipeline)) == 5
 
-    set_group(pipeline, NOTIFICATION, {at(pipeline): 2})
+    assert "[0] 10: set by hand" in shell.run(REPAIR)
+    assert "nothing to set" in shell.run(REPAIR)
     worker = start_worker(pipeline)
     wait_published(pipeline, *waiting)
     wait_for(lambda: stands(pipeline).offset == 10, what="the commit")
@@ -89,7 +116,7 @@ def test_claimed_is_not_told__an_offset_behind_a_claim_alone_is_refused(pipeline
     refused(pipeline, ExitCode.UNAVAILABLE, "nobody was notified of 1")
 
 
-def test_topic_made_anew_ends_a_running_worker_and_every_restart(pipeline: Pipeline) -> None:
+def test_topic_made_anew_ends_a_running_worker_and_every_restart(pipeline: Pipeline, shell: Shell) -> None:
     """Fault: the new topic is as long as the old one, so the worker's offset fits and lies behind what waits."""
     written_before = [make_reserved(f"old {number}") for number in range(3)]
     worker = start_worker(pipeline).wait_ready()
@@ -107,12 +134,12 @@ def test_topic_made_anew_ends_a_running_worker_and_every_restart(pipeline: Pipel
     set_group(pipeline, NOTIFICATION, {at(pipeline): point})  # a commit in the last moment leaves it behind
     refused(pipeline, ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
 
-    set_group(pipeline, NOTIFICATION, {at(pipeline): 0})
+    assert "made anew -> 0" in shell.run(REPAIR)
     start_worker(pipeline)
     wait_published(pipeline, *waiting)
 
 
-def test_retention_that_overtook_the_group_is_named_with_what_is_lost(pipeline: Pipeline) -> None:
+def test_retention_that_overtook_the_group_is_named_with_what_is_lost(pipeline: Pipeline, shell: Shell) -> None:
     stopped_after(pipeline, 5)
     lost, left = [make_reserved("lost") for _ in range(3)], make_reserved("left")
     write_outcomes(pipeline, *lost, left)
@@ -125,6 +152,28 @@ def test_retention_that_overtook_the_group_is_named_with_what_is_lost(pipeline: 
         "Retention overtook",
     )
 
-    set_group(pipeline, NOTIFICATION, {at(pipeline): 8})
+    assert "up to 3 records are lost -> 8" in shell.run(REPAIR)
     start_worker(pipeline)
     wait_published(pipeline, left)
+    decide(pipeline, *lost, left)
+    unheard = shell.run(WHO_HEARD_NOTHING)
+    assert all(outcome.order_id in unheard for outcome in lost)
+    assert left.order_id not in unheard
+
+
+def test_recipient_who_was_refused_is_not_forgotten__the_offset_behind_the_dead_letter_is_believed(
+    pipeline: Pipeline,
+) -> None:
+    """An older version's offset, unmarked; its newest outcome is claimed for ever, since the mail server refuses it."""
+    port, server = pipeline.processes.free_port(), MailServer()
+    server.replies["eve@customers.example"] = "550 5.1.1 no such mailbox"
+    with serving(server, port):
+        write_outcomes(pipeline, make_reserved("eve"), partition=FIRST)
+        worker = start_worker(pipeline, env=by_mail(port))
+        wait_for(lambda: stands(pipeline).offset == 1, what="the commit")
+        assert worker.stop() == 0
+        set_group(pipeline, NOTIFICATION, {at(pipeline): 1})
+        later = make_reserved("ada")
+        start_worker(pipeline, env=by_mail(port)).wait_ready()
+        write_outcomes(pipeline, later)
+        wait_published(pipeline, later)

@@ -1,6 +1,7 @@
 """An operator's hand on the offsets and topics of the group `order-status`, whose progress is in the database."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -11,10 +12,25 @@ from common.topics import ORDER_STATUS, ORDERS_CREATED
 from order_service.io.projection import TOPICS
 from order_service.io.status_store import StatusStore
 from tests.api import start_projection
+from tests.commands import Shell, blocks
 from tests.factories import make_order
 from tests.operators import delete_records, ends, make_anew, set_group
 from tests.pipeline import Pipeline
 from tests.records import wait_for, write_orders
+
+_, ENVIRONMENT_AND_REPAIR = blocks("docs/runbook.md", "Setting the offsets of the other groups")
+REPAIR = ENVIRONMENT_AND_REPAIR.splitlines()[-1]
+"""Outside of a local stack the variables come from elsewhere; here, from the test."""
+UNKNOWN = blocks("docs/runbook.md", "Retention overtook a group")[1]
+
+
+@pytest.fixture
+def shell(pipeline: Pipeline, tmp_path: Path) -> Shell:
+    return Shell(pipeline, tmp_path)
+
+
+def repair(pipeline: Pipeline, shell: Shell) -> str:
+    return shell.run(REPAIR, check=True, **pipeline.env("order_rw"))
 
 
 @pytest.fixture
@@ -56,16 +72,22 @@ def test_group_that_is_set_to_the_end_passes_over_nothing(pipeline: Pipeline, st
         projection.kill()
 
 
-def test_topic_made_anew_ends_a_running_projection_and_every_restart(pipeline: Pipeline, store: StatusStore) -> None:
+def test_topic_made_anew_ends_a_running_projection_and_every_restart(
+    pipeline: Pipeline, store: StatusStore, shell: Shell
+) -> None:
     projection = start_projection(pipeline).wait_ready()
     wait_known(store, place(pipeline, 3))
     make_anew(pipeline, ORDERS_CREATED)
     # The id is seen to differ, or the new topic to be shorter, whichever comes first; both name the same entry.
     assert projection.wait(timeout_seconds=20) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, projection.output()
     assert "A topic was made anew" in projection.output().splitlines()[-1]
-    place(pipeline, 3)
+    waiting = place(pipeline, 3)
     pipeline.admin.write_first_offsets(pipeline.topics)
     refused(pipeline, ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
+
+    assert "made anew -> 0" in repair(pipeline, shell)
+    start_projection(pipeline)
+    wait_known(store, waiting)
 
 
 def test_topic_made_anew_while_nobody_ran_is_found_by_the_next_start(pipeline: Pipeline, store: StatusStore) -> None:
@@ -91,11 +113,17 @@ def test_position_of_an_older_version_is_believed_and_marked(pipeline: Pipeline,
 
 
 def test_retention_that_overtook_the_projection_is_named_with_what_is_lost(
-    pipeline: Pipeline, store: StatusStore
+    pipeline: Pipeline, store: StatusStore, shell: Shell
 ) -> None:
     projection = start_projection(pipeline).wait_ready()
     wait_known(store, place(pipeline, 3))
     assert projection.stop() == 0
-    place(pipeline, 4)
+    waiting = place(pipeline, 4)
     delete_records(pipeline, ORDERS_CREATED, below={0: 5})
     refused(pipeline, ExitCode.UNAVAILABLE, "the committed offset is gone", "up to 2 records, from 3 to 4")
+
+    assert "up to 2 records are lost -> 5" in repair(pipeline, shell)
+    start_projection(pipeline)
+    wait_known(store, waiting[2:])
+    assert [store.find(order_id) for order_id in waiting[:2]] == [None, None]
+    assert "(0 rows)" in shell.run(UNKNOWN), "the two were never decided either"

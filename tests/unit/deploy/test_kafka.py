@@ -59,4 +59,4 @@ def test_data_of_another_cluster_are_refused_with_the_way_out(home: Home) -> Non
     format_data(home.data("kafka"), "another")
     with pytest.raises(StartError, match="another cluster") as refused:
         commands(broker(home))
-    assert "pipeline down --volumes" in refused.value.cure
+    assert "the checkout that wrote them" in refused.value.cure

@@ -19,6 +19,7 @@ from common.events.orders import OrderLine
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial, minute_of
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Step
 from metrics_service.core.windows import Patience
+from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import AHEAD_MS_MAX, WindowsStep
 from tests.factories import make_codec
@@ -114,8 +115,12 @@ def windows_loop(logs: Mapping[Partition, Sequence[InputRecord]], clock: Clock) 
         patience=PATIENCE,
         now_ms=clock,
         newest_partials=lambda: volumes(broker.written),
+        guard=GUARD,
     )
     return Loop(broker, step)
+
+
+GUARD = StartGuard(group="metrics", topic_ids={}, earliest=lambda partitions: dict.fromkeys(partitions, 0))
 
 
 def totals_loop(partials: Sequence[OutputRecord], clock: Clock, *, empty_minute_ms: int = 0) -> Loop:
@@ -129,6 +134,7 @@ def totals_loop(partials: Sequence[OutputRecord], clock: Clock, *, empty_minute_
         horizon_ms=60 * MINUTE_MS,
         now_ms=clock,
         newest_totals=lambda: minutes(broker.written),
+        guard=GUARD,
     )
     return Loop(broker, step)
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import Busy, FatalError
+from common.errors import Busy, FatalError, PipelineError
 from common.events.volume import MINUTE_MS, VolumePartial
 from common.kafka import offset_proof
 from common.kafka.records import CommitPoint, Partition
-from metrics_service.core.proof import behind, published
-from metrics_service.core.windows import Patience, Progress
+from metrics_service.core.proof import behind, published, topic_id
+from metrics_service.core.windows import Patience, Progress, Windows, restored
+from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.windows_step import WindowsStep
 from tests.unit.metrics_service.test_counting import CODEC
 
@@ -37,9 +38,22 @@ class Topic:
         return self.partials
 
 
+def guard(**earliest: int) -> StartGuard:
+    return StartGuard(
+        group="metrics",
+        topic_ids={AT.topic: "an id"},
+        earliest=lambda partitions: {partition: earliest.get("earliest", 0) for partition in partitions},
+    )
+
+
 def step(topic: Topic) -> WindowsStep:
     return WindowsStep(
-        codec=CODEC, namespace="", patience=Patience(3000, 2000), now_ms=lambda: ONE, newest_partials=topic
+        codec=CODEC,
+        namespace="",
+        patience=Patience(3000, 2000),
+        now_ms=lambda: ONE,
+        newest_partials=topic,
+        guard=guard(),
     )
 
 
@@ -82,4 +96,30 @@ def test_offsets_that_stay_behind_end_the_process(monkeypatch: pytest.MonkeyPatc
     counting.reset({AT: CommitPoint(0)})
     with pytest.raises(FatalError, match="before what is published") as refused:
         counting.decide(())
-    assert "counting minutes anew" in refused.value.cure
+    assert "python -m metrics_service repair" in refused.value.cure
+
+
+def test_offset_without_metadata_is_lawful_at_the_earliest_record_alone() -> None:
+    looked = guard(earliest=50)
+    looked.demand({AT: CommitPoint(50), OTHER: RIGHT})
+    looked.give()
+    looked.demand({AT: CommitPoint(51)})
+    with pytest.raises(FatalError, match=r"set by hand, ahead of what is counted: inventory.reserved\[3\] at 51"):
+        looked.give()
+
+
+def test_offset_of_a_topic_that_was_made_anew_is_refused_and_one_of_an_older_version_is_not() -> None:
+    looked = guard()
+    looked.demand({AT: RIGHT})
+    looked.demand({AT: CommitPoint(7, Progress(7).to_metadata("an id"))})
+    with pytest.raises(PipelineError, match="was made anew"):
+        looked.demand({AT: CommitPoint(7, Progress(7).to_metadata("another"))})
+
+
+def test_who_counts_commits_the_id_of_the_topic() -> None:
+    windows = Windows(AT, CommitPoint(0), Patience(3000, 2000), 0, "an id")
+    windows.skip(0)
+    point = windows.point()
+    assert point is not None
+    assert topic_id(point) == "an id"
+    assert restored(point) == Progress(1)

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from uuid import UUID, uuid5
 
 
 class Kind(StrEnum):
@@ -23,3 +24,13 @@ class NotificationSent:
     kind: Kind
     channel: str
     sent_at_ms: int
+
+
+def message_id(event_id: str, *, channel: str, domain: str) -> str:
+    """Return the RFC 5322 Message-ID of the message that tells this event through this channel."""
+    return f"<{event_id}.{channel}@{domain}>"
+
+
+def sent_event_id(event_id: str, *, channel: str) -> str:
+    """Return the id of the `NotificationSent` for this event and channel: the same for each repetition."""
+    return str(uuid5(UUID(event_id), channel))

@@ -31,6 +31,7 @@ COMMANDS = MappingProxyType(
         "env": "Print the variables that lead a shell to the running stack.",
         "provision": "Make roles, tables, topics, schemas and demo stock.",
         "topics": "List topics, or give them more partitions.",
+        "rebuild": "Bring a restored database up to what the topics say.",
         "schemas": "List, check, compare, publish and register event schemas.",
         "offsets": "Set a group's offsets from what topics and tables prove.",
         "stock": "List, set or add stock.",

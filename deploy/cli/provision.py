@@ -33,12 +33,13 @@ def provision(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> Non
     PIPELINE_REGISTRY_URL and PIPELINE_ROLE_SECRETS_DIR; where these are not set, from the stack in --home.
     """
     reported: list[Done] = []
-    provision_all(_settings(home), reported.append if as_json else _tell)
+    provision_all(provision_settings(home), reported.append if as_json else _tell)
     if as_json:
         typer.echo(json.dumps([asdict(done) for done in reported], indent=2))
 
 
-def _settings(home: Path) -> ProvisionSettings:
+def provision_settings(home: Path) -> ProvisionSettings:
+    """Return where to change things with an administrator's rights: the environment, or the stack in `home`."""
     try:
         return load(ProvisionSettings)
     except ConfigError as unset:

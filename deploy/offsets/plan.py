@@ -54,7 +54,7 @@ def refusals(topic: str, partitions: Iterable[Facts], *, skip_removed: bool) -> 
         if each.event is not None and each.event > (each.decided or 0):
             yield (
                 f"{name}: events are visible up to {each.event - 1}, decisions end before {each.decided or 0}",
-                "PostgreSQL is older than the topics: bring the decisions back first, see docs/runbook.md",
+                "PostgreSQL is older than the topics: bring the decisions back first, by `pipeline rebuild`",
             )
         if each.target > each.end:
             yield (

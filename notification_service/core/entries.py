@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
-from common.events.notifications import Kind, NotificationSent
-from notification_service.core.messages import kind, message_id, sent_event_id
+from common.events.notifications import Kind, NotificationSent, message_id, sent_event_id
+from notification_service.core.messages import kind
 from notification_service.core.outcomes import Outcome
 
 

@@ -7,7 +7,6 @@ recognised by its Message-ID, a repeated `NotificationSent` by its event id.
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import assert_never
-from uuid import UUID, uuid5
 
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind
@@ -46,16 +45,6 @@ def message(outcome: Outcome) -> Message:
             return _out_of_stock(outcome)
         case _ as never:
             assert_never(never)
-
-
-def message_id(event_id: str, *, channel: str, domain: str) -> str:
-    """Return the RFC 5322 Message-ID of the message that tells this event through this channel."""
-    return f"<{event_id}.{channel}@{domain}>"
-
-
-def sent_event_id(event_id: str, *, channel: str) -> str:
-    """Return the id of the `NotificationSent` for this event and channel: the same for each repetition."""
-    return str(uuid5(UUID(event_id), channel))
 
 
 def _order_confirmed(outcome: InventoryReserved) -> Message:

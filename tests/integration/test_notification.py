@@ -13,14 +13,13 @@ import sqlalchemy as sa
 
 from chaos.plan import Action, Arm, read_evidence
 from common.events.inventory import InventoryReserved
-from common.events.notifications import Kind, NotificationSent
+from common.events.notifications import Kind, NotificationSent, sent_event_id
 from common.topics import (
     INVENTORY_RESERVED,
     NOTIFICATION,
     NOTIFICATION_SENT,
     dead_letter_topic,
 )
-from notification_service.core.messages import sent_event_id
 from tests.mail import MailServer, serving
 from tests.notifications import (
     armed,

@@ -5,9 +5,9 @@ import uuid
 import pytest
 
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
-from common.events.notifications import Kind
+from common.events.notifications import Kind, message_id, sent_event_id
 from common.events.orders import OrderLine
-from notification_service.core.messages import message, message_id, sent_event_id
+from notification_service.core.messages import message
 
 EVENT_ID = "01963c1e-7b44-7000-8000-00000000000a"
 ORDER_ID = "01963c1e-7b44-7000-8000-0000000000ff"

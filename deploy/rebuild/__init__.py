@@ -1,0 +1,1 @@
+"""Bring a database that was restored from a backup up to what the topics say."""

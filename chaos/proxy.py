@@ -7,7 +7,7 @@ round it. Source of the formats: the Kafka protocol guide; PostgreSQL, "Frontend
 import asyncio
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from chaos.relay import Direction, Frame, Framing, Relay
@@ -40,10 +40,18 @@ class KafkaProxy(Relay):
         super().__init__((host, int(port)))
         self.misdirected: dict[str, int] = {}
         """Client id -> the port at which such clients are told that their group's coordinator is: a wrong answer."""
+        self.elsewhere: list[int] = []
+        """The port at which all clients are told that the broker is, if there is one: a wrong answer too."""
 
     def framing(self, connection: int) -> Framing:
         """Read api keys, and match answers to them by correlation id."""
-        return _KafkaFraming(connection, broker_port=self.upstream[1], own_port=self.port, misdirected=self.misdirected)
+        return _KafkaFraming(
+            connection,
+            broker_port=self.upstream[1],
+            own_port=self.port,
+            misdirected=self.misdirected,
+            elsewhere=self.elsewhere,
+        )
 
     def replay(self, frame: Frame) -> bytes:
         """Send a request once more on a connection of its own, as a late packet; return the answer without its size."""
@@ -68,9 +76,18 @@ class _Asked:
 class _KafkaFraming:
     """One connection to a broker."""
 
-    def __init__(self, connection: int, *, broker_port: int, own_port: int, misdirected: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        connection: int,
+        *,
+        broker_port: int,
+        own_port: int,
+        misdirected: Mapping[str, int],
+        elsewhere: Sequence[int],
+    ) -> None:
         self._connection = connection
         self._misdirected = misdirected
+        self._elsewhere = elsewhere
         self._asked: dict[int, _Asked] = {}
         self._broker_port = broker_port
         self._own_port = own_port
@@ -96,6 +113,8 @@ class _KafkaFraming:
         asked = self._asked.pop(struct.unpack_from(">i", data, 4)[0], _Asked(-1, ""))
         if asked.api_key in _TELL_ADDRESSES:
             port = self._misdirected.get(asked.client, self._own_port) if asked.of_group else self._own_port
+            if asked.api_key == METADATA and self._elsewhere:
+                port = self._elsewhere[0]
             for host in _HOSTS:  # only the port differs, so no length does
                 data = data.replace(host + struct.pack(">i", self._broker_port), host + struct.pack(">i", port))
         return Frame(self._connection, Direction.RESPONSE, asked.api_key, "", asked.client, data)

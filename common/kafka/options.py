@@ -18,6 +18,9 @@ Options = dict[str, Any]
 DEAD_LETTER_BYTES_MAX = max(topic.message_bytes_max for topic in DEAD_LETTER_TOPICS)
 """A copy must fit whose original just fitted, or the record behind it is never reached."""
 
+REBOOTSTRAP_MS = 10_000
+"""A client that reaches no broker where it was told they are asks the first address again; the default is 5 minutes."""
+
 SWEEP_SECONDS = 15
 """A broker ends a timed-out transaction at its next sweep: by default every 10 s, and some slack."""
 
@@ -48,6 +51,7 @@ def consumer_options(settings: KafkaSettings, *, group: Group, slot: int) -> Opt
         "fetch.wait.max.ms": 50,
         "statistics.interval.ms": 1000,  # where the topics end, for the lag
         "reconnect.backoff.max.ms": 1000,  # the default of 10 s spoils a broker's restart
+        "metadata.recovery.rebootstrap.trigger.ms": REBOOTSTRAP_MS,
         "socket.keepalive.enable": True,
         **settings.kafka_options,
         **settings.kafka_consumer_options,
@@ -120,6 +124,7 @@ def _producer_options(settings: KafkaSettings, *, client_id: str) -> Options:
         "partitioner": "murmur2_random",  # the Java clients' choice: other languages meet the same key on one partition
         "topic.metadata.refresh.interval.ms": 10_000,  # until then it does not know of partitions that were added
         "reconnect.backoff.max.ms": 1000,
+        "metadata.recovery.rebootstrap.trigger.ms": REBOOTSTRAP_MS,
         "socket.keepalive.enable": True,
     }
 

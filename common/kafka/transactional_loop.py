@@ -31,6 +31,8 @@ from common.lifecycle import Stop
 from common.log import get_logger
 
 BACK_OFF_SECONDS = (0.1, 5.0)
+INITIALISE_SECONDS = 10.0
+"""Then another producer tries: one that learned a wrong address of its coordinator may never ask for it again."""
 TWIN_SECONDS = 4.0
 """Polled for so long, a member learns of a twin in its slot: by its next heartbeat, 1.5 s, and some slack."""
 STABLE_OFFSETS_ALARM_SECONDS = 25.0
@@ -245,7 +247,8 @@ class _Loop:
         """Return a producer that owns the slot; None if a stop came first. A broker that is away is waited for."""
         for attempt in count():
             producer = self._build_producer()
-            while not self._stop():
+            given_up_at = time.monotonic() + INITIALISE_SECONDS
+            while not self._stop() and time.monotonic() < given_up_at:
                 self._health.beat()
                 try:
                     producer.initialise()

@@ -3,13 +3,14 @@
 These are the points that no line of the worker can mark: the request is sent, the answer is on its way.
 """
 
+import socket
 from collections.abc import Callable, Iterator
 from functools import partial
 from urllib.parse import urlsplit
 
 import pytest
 
-from chaos.proxy import COMMIT, END_TXN, INIT_PRODUCER_ID, KafkaProxy, PostgresProxy
+from chaos.proxy import COMMIT, END_TXN, INIT_PRODUCER_ID, METADATA, KafkaProxy, PostgresProxy
 from chaos.relay import Action, Direction, Frame
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
@@ -85,6 +86,27 @@ def test_a_worker_killed_while_it_takes_its_slot_leaves_it_to_the_next(pipeline:
 
     start(pipeline).wait_ready()
     assert_sound(pipeline, orders=ORDERS)
+
+
+def test_a_worker_that_was_told_a_wrong_address_of_the_broker_comes_back(pipeline: Pipeline, kafka: KafkaProxy) -> None:
+    """Aim: recovery by itself. Fault: connections are cut, and all metadata name a port where nobody is, for a while.
+
+    Must hold: once the answers are right, the worker goes on within seconds; clients used to look there for minutes.
+    """
+    worker = start(pipeline, PIPELINE_KAFKA_BOOTSTRAP=kafka.address).wait_ready()
+    load(pipeline)
+    wait_for(lambda: outcomes(pipeline) == ORDERS, what="the first outcomes")
+    with socket.socket() as nowhere:
+        nowhere.bind(("127.0.0.1", 0))
+        kafka.elsewhere.append(nowhere.getsockname()[1])
+        kafka.cut()
+        asked = kafka.kinds(RESPONSE).count(METADATA)
+        wait_for(lambda: kafka.kinds(RESPONSE).count(METADATA) > asked + 5, what="wrong answers")
+        kafka.elsewhere.clear()
+    write_orders(pipeline, [make_order()])
+    wait_for(lambda: outcomes(pipeline) > ORDERS, seconds=40, what="an outcome after that")
+    assert worker.exit_code is None
+    assert_sound(pipeline, orders=ORDERS + 1)
 
 
 def test_packets_that_take_the_slots_epoch_late_cost_no_process(pipeline: Pipeline, kafka: KafkaProxy) -> None:

@@ -24,6 +24,7 @@ from chaos.checker.snapshots import StockSampler
 from chaos.checker.testimony import Kind, Request
 from chaos.checker.written import read_written
 from chaos.faults import FAULTS, QUICK, Evidence, Field, Hurts, Pace
+from chaos.faults.repairs import RECOUNT
 from chaos.faults.topic import have_marked_orders_refused
 from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.load import DirectLoad, HttpLoad, Mix
@@ -125,6 +126,7 @@ def open_battle(
                 restocked_sku=skus[RESTOCKED_SKU],
                 worker_options=WORKER_OPTIONS,
                 read_ahead=partial(auditor.read_ahead, seconds=READ_AHEAD_SECONDS),
+                forget_minutes=auditor.forget_minutes,
                 pace=pace,
             ),
             auditor,
@@ -150,6 +152,7 @@ class Battle:
     ) -> dict[str, int]:
         """Let the load run and the faults fall until both are over; return what the requests ended with."""
         self._began = time.monotonic()
+        self.field.recount_ahead = any(planned.kind == RECOUNT for planned in plan)
         http_orders = round(min(HTTP_RATE * seconds, HTTP_SHARE_MAX * orders))
         mix = Mix(
             seed=self._seed,
@@ -317,6 +320,7 @@ class Battle:
             reread=reread,
             heads=self.field.lane.site.heads,
             restocked=(self.field.restocked_sku,),
+            grown=self.field.grown,
         )
 
     def _everyone(self) -> list[Kept]:

@@ -103,6 +103,8 @@ class Site:
     session: Callable[[], AbstractContextManager[Administrator]]
     """Open a session of the superuser whose statements are one transaction; the end of the block rolls it back."""
     shelves: Shelves
+    backup: Callable[[], Callable[[], None]]
+    """Copy the database as it is now; return what puts that copy in its place. All sessions end, each time."""
     pipeline: Callable[..., str]
     """Run `pipeline` with these arguments on this site; return what it prints. Raises PipelineError if it refuses."""
     heads: Offsets

@@ -8,7 +8,7 @@ from typing import NamedTuple
 WINDOW_SECONDS = 15.0
 CALM = 0.25
 """The last part of each window, in which no fault begins."""
-FAULTS_PER_WINDOW = 7
+FAULTS_PER_WINDOW = 8
 
 
 class Planned(NamedTuple):

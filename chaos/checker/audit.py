@@ -4,6 +4,7 @@ What was accepted when the audit began is waited for; what comes in meanwhile is
 """
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ class Auditor:
     def __init__(self, settings: CheckerSettings) -> None:
         self._settings = settings
         self._scene: Scene | None = None
+        self._ahead = threading.Lock()
 
     def __enter__(self) -> Self:
         return self
@@ -114,9 +116,15 @@ class Auditor:
 
         Raises StoreDownError if a partition does not get there within so many seconds.
         """
-        with _uncollected():
+        with self._ahead, _uncollected():
             if stalls := self._opened(counting=True).topics.read_to(offsets, seconds=seconds):
                 raise StoreDownError(f"cannot read up to {stalls[0].end} of {stalls[0].at.spot}")
+
+    def forget_minutes(self) -> None:
+        """Have the next audit read anew what is counted anew."""
+        with self._ahead:
+            if self._scene is not None:
+                self._scene.forget_minutes()
 
     def _opened(self, *, counting: bool) -> "Scene":
         """Return what is looked at; from the beginning, if each record is to be counted and was not so far."""

@@ -22,7 +22,7 @@ class Evidence:
     stock; `logs`: of services, in which none of the `secrets` may stand. `complete=False` says that others put orders
     in as well. `reread=True` has another process read all topics a second time: dear, and for a pipeline at rest.
     `heads`: below these offsets nothing was lost when retention took it. `restocked`: the SKUs whose stock was changed
-    by hand.
+    by hand. `grown`: from when to when keys moved to partitions that were added, by the machine's monotonic clock.
     """
 
     history: Paths = ()
@@ -34,6 +34,7 @@ class Evidence:
     reread: bool = False
     heads: Offsets = field(default_factory=dict)
     restocked: Collection[str] = ()
+    grown: Sequence[tuple[float, float]] = ()
 
     def testimony(self) -> Testimony:
         """Return what the files say. Raises OSError if one is missing."""
@@ -47,6 +48,7 @@ class Evidence:
             leaks=leaks,
             heads=self.heads,
             restocked=frozenset(self.restocked),
+            grown=tuple(sorted(self.grown)),
         )
 
 

@@ -91,12 +91,18 @@ def one_order_per_key(books: Books) -> Iterator[Violation]:
 
 
 def topic_order_is_acceptance_order(books: Books) -> Iterator[Violation]:
-    """S10: of two orders of a user, the one that was accepted before the other was sent stands before it."""
-    by_user: dict[str, dict[str, Request]] = {}
+    """S10: of two orders of a user, the one that was accepted before the other was sent stands before it.
+
+    Where partitions were added, that holds among those placed before, and among those placed after (docs/adr/0037).
+    """
+    by_user: dict[tuple[str, int], dict[str, Request]] = {}
+    began = _began(books)
     for request in _ended(books, End.OK):
         # Any confirmation will do, since a later one asks for less; when the order was first sent, `_began` tells.
-        by_user.setdefault(request.user, {}).setdefault(request.order_id, request)
-    began = _began(books)
+        first = began[request.order_id]
+        era = books.testimony.era(first, request.ended or first) if books.testimony else 0
+        if era is not None:
+            by_user.setdefault((request.user, era), {}).setdefault(request.order_id, request)
     for orders in by_user.values():
         yield from _out_of_order(list(orders.values()), began, books)
 

@@ -11,6 +11,7 @@ from chaos.checker.second_reading import Census, count_in
 from chaos.checker.tables import TableReader
 from chaos.checker.terms import Coordinate, Offsets
 from chaos.checker.topics import DOWNSTREAM_FIRST, TopicReader
+from common.topics import METRICS_PARTIALS, MINUTE_VOLUMES
 
 TURN_SECONDS = 0.25
 
@@ -44,6 +45,14 @@ class Scene:
             if not behind or time.monotonic() > deadline:
                 return tuple(Stall(Coordinate(*spot, stable[spot]), ends[spot]) for spot in behind)
             time.sleep(TURN_SECONDS)
+
+    def forget_minutes(self) -> None:
+        """Forget what was read of the topics that counts stand on: they are counted anew."""
+        names = (METRICS_PARTIALS.name, MINUTE_VOLUMES.name)
+        self.topics.begin_anew(*names)
+        self.found.partials.clear()
+        self.found.totals.clear()
+        self.census = {at: found for at, found in self.census.items() if at.topic not in names}
 
     def _count(self, record: Record) -> None:
         count_in(self.census, record)

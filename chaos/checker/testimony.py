@@ -105,6 +105,7 @@ class Testimony:
 
     `log_lines` counts what was searched. `rereading` is None if nobody read a second time. `heads`: where history began
     on partitions that held no order before. `restocked`: the SKUs whose stock was changed by hand.
+    `grown`: from when to when keys moved to other partitions, in turn.
     """
 
     requests: tuple[Request, ...] = ()
@@ -116,3 +117,10 @@ class Testimony:
     rereading: Rereading | None = None
     heads: Offsets = field(default_factory=dict)
     restocked: frozenset[str] = frozenset()
+    grown: tuple[tuple[float, float], ...] = ()
+
+    def era(self, began: float, ended: float) -> int | None:
+        """Return between which growths this lies, counted from 0; None if it met one."""
+        if any(began < until and since < ended for since, until in self.grown):
+            return None
+        return sum(until <= began for _, until in self.grown)

@@ -92,6 +92,14 @@ class TopicReader:
             self._cluster.ends([ORDERS_CREATED])  # the broker answers, so it is a transaction
         return tuple(Stall(Coordinate(*spot, self._position[spot]), ends[spot]) for spot in behind)
 
+    def begin_anew(self, *topics: str) -> None:
+        """Forget how far these were read: they were deleted, and others have their names now."""
+        forgotten = [spot for spot in self._position if spot.topic in topics]
+        for spot in forgotten:
+            self._cluster.leave_out(self._consumer, spot)
+            del self._position[spot], self.begins[spot]
+            self.last.pop(spot, None)
+
     def _take_up(self, begins: Offsets) -> None:
         self._cluster.assign_more(self._consumer, begins)
         self._position |= begins

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 
-from chaos.faults import edges, machine, operators, servers, topic, wire, workers
+from chaos.faults import edges, leader, machine, offsets, operators, repairs, servers, topic, wire, workers
 from chaos.faults.field import QUICK, REAL, Evidence, Fault, Field, Hurts, Pace, Stopped
 
 __all__ = ["FAULTS", "QUICK", "REAL", "Evidence", "Fault", "Field", "Hurts", "Pace", "Stopped"]
 
 FAULTS: Mapping[str, Fault] = {
     fault.kind: fault
-    for module in (workers, wire, servers, topic, edges, operators, machine)
+    for module in (workers, wire, servers, topic, edges, operators, offsets, repairs, leader, machine)
     for fault in module.FAULTS
 }
 """By kind."""

@@ -89,7 +89,13 @@ class Field:
     """What the environment of each inventory worker has besides."""
     read_ahead: Callable[[Offsets], None]
     """Have the judge read up to these offsets. Raises StoreDownError."""
+    forget_minutes: Callable[[], None]
+    """Have the judge forget the counts that it has read."""
     pace: Pace = QUICK
+    recount_ahead: bool = False
+    """Minutes will be counted anew: no outcome may be deleted before."""
+    grown: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when keys moved to other partitions."""
     killed: set[int] = field(default_factory=set)
     """Processes that a fault ended from outside."""
     stops: list[Stopped] = field(default_factory=list)

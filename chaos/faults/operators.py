@@ -36,6 +36,8 @@ TRIM_ROUNDS = 3
 TRIM_EVERY_SECONDS = 1.0
 READ_SECONDS = 10.0
 GUEST = 7
+PRODUCERS_SECONDS = 15.0
+"""For so long producers may use the former partitions (docs/adr/0037)."""
 
 _CUT = (NOTIFICATION_SENT, INVENTORY_RESERVED, INVENTORY_FAILED, ORDERS_CREATED)
 _COMMITTING = (INVENTORY, NOTIFICATION, METRICS)
@@ -124,7 +126,7 @@ def trim_heads(field: Field, _chance: random.Random) -> Evidence:
 
 def trim_behind_a_stopped_group(field: Field, chance: random.Random) -> Evidence:
     """Stop a service, delete what every group has behind it, so up to where the stopped one must go on; start it."""
-    stopping = chance.choice(field.unspared("notification", "order-projection", "metrics"))
+    stopping = chance.choice(field.unspared("notification", "order-projection"))
     with field.stopped(stopping):
         deleted = field.insist(lambda: _trim(field), "delete the heads")
     field.wait_ready(stopping)
@@ -135,7 +137,7 @@ def _trim(field: Field) -> int:
     """Delete up to what every group has committed; return how many offsets that were."""
     site = field.lane.site
     cluster = Cluster(site.settings)
-    begins = cluster.begins(_CUT)
+    begins = cluster.begins((NOTIFICATION_SENT, ORDERS_CREATED) if field.recount_ahead else _CUT)
     behind = _behind_all(cluster, TableReader(site.settings).projection(), begins)
     heads = {spot: offset for spot, offset in behind.items() if offset > begins[spot]}
     if heads:
@@ -148,10 +150,10 @@ def _behind_all(cluster: Cluster, projection: Offsets, begins: Offsets) -> dict[
     """Return the offset below which no group reads any more, per partition."""
     standing = [(group, cluster.committed(group)) for group in _COMMITTING]
     behind = {}
-    for topic in _CUT:
-        for spot in cluster.spots(topic):
-            known = [offsets.get(spot, begins[spot]) for group, offsets in standing if group in topic.readers]
-            behind[spot] = min([projection.get(spot, begins[spot]), *known])
+    readers = {topic.name: topic.readers for topic in _CUT}
+    for spot, begin in begins.items():
+        known = [offsets.get(spot, begin) for group, offsets in standing if group in readers[spot.topic]]
+        behind[spot] = min([projection.get(spot, begin), *known])
     return behind
 
 
@@ -173,7 +175,22 @@ def add_a_worker(field: Field, _chance: random.Random) -> Evidence:
     return {"slot": GUEST, "seconds_to_stop": round(time.monotonic() - began, 2), "code": code}
 
 
+def grow(field: Field, _chance: random.Random) -> Evidence:
+    """Give the topics that are keyed by user half as many partitions more."""
+    site = field.lane.site
+    before = field.insist(lambda: len(Cluster(site.settings).spots(ORDERS_CREATED)), "count the partitions")
+    after = before * 3 // 2
+    argv = ("topics", "grow", ORDERS_CREATED.name, "--partitions", str(after))
+    since = time.monotonic()
+    try:
+        done = field.insist(lambda: site.pipeline(*argv), "grow the topics")
+    finally:
+        field.grown.append((since, time.monotonic() + PRODUCERS_SECONDS))
+    return {"partitions": (before, after), "said": done.splitlines()[-1]}
+
+
 FAULTS = (
+    Fault("partitions added", Hurts.TOPIC, grow, once=True),
     Fault("stock changed by hand", Hurts.DATABASE, restock),
     Fault("rows held in psql", Hurts.DATABASE, hold_rows),
     Fault("connections used up", Hurts.DATABASE, use_up_connections),

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
@@ -35,7 +36,7 @@ from deploy.local.launch import Launch
 from deploy.local.ports import Claims
 from deploy.local.process import Child, child_environment
 from deploy.local.runner import Runner, tick_until_settled
-from deploy.local.services import service_environment
+from deploy.local.services import provision_environment, service_environment
 from deploy.local.view import PlainView
 from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
@@ -46,6 +47,7 @@ PORTS = range(20_000, 32_000)
 SECOND_BROKER_ID = 3
 COMMAND_SECONDS_MAX = 60.0
 _TRIES = 100
+_SESSIONS_END_SECONDS = 0.05
 
 
 @contextmanager
@@ -159,7 +161,8 @@ class ProvingGround:
                 administer=administer,
                 session=session,
                 shelves=shelves,
-                pipeline=lambda *argv: _pipeline(argv, self._environment("reader", settings), folder),
+                pipeline=lambda *argv: _pipeline(argv, self._operator(settings), folder),
+                backup=lambda: self._back_up(settings),
                 heads=begins,
                 secrets=tuple(read_secret(settings.role_secrets_dir / role) for role in ROLES),
             )
@@ -179,6 +182,25 @@ class ProvingGround:
             url = self._servers.addresses.postgres_url(role, database=settings.database)
             environment["PIPELINE_POSTGRES_URL"] = url
         return environment
+
+    def _operator(self, settings: ProvisionSettings) -> dict[str, str]:
+        """Return what a person has set who may do everything."""
+        return {
+            **provision_environment(self._servers.addresses),
+            **self._environment("reader", settings),
+            "PIPELINE_DATABASE": settings.database,
+        }
+
+    def _back_up(self, settings: ProvisionSettings) -> Callable[[], None]:
+        backup = f"{settings.database}_backup"
+
+        def restore() -> None:
+            with database.admin_connection(settings, "postgres") as connection:
+                copy_database(connection, backup, settings.database)
+
+        with database.admin_connection(settings, "postgres") as connection:
+            copy_database(connection, settings.database, backup)
+        return restore
 
     def _checker_settings(self, settings: ProvisionSettings) -> CheckerSettings:
         return CheckerSettings(
@@ -204,7 +226,8 @@ class ProvingGround:
 
     def _drop(self, settings: ProvisionSettings) -> None:
         with suppress(sa.exc.OperationalError), database.admin_connection(settings, "postgres") as connection:
-            connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {settings.database} WITH (FORCE)")
+            for name in (settings.database, f"{settings.database}_backup"):
+                connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 class _Shelves:
@@ -247,6 +270,28 @@ def _pipeline(argv: Sequence[str], environment: Mapping[str, str], folder: Path)
     if done.returncode != 0:
         raise PipelineError(f"pipeline {' '.join(argv)}: exit code {done.returncode}: {done.stderr.strip()}")
     return done.stdout
+
+
+def copy_database(connection: sa.Connection, source: str, target: str) -> None:
+    """Make one database what another is at this moment; every session of either ends.
+
+    Raises PipelineError if sessions come faster than they are ended.
+    """
+    connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {target} WITH (FORCE)")
+    connection.exec_driver_sql(f"ALTER DATABASE {source} ALLOW_CONNECTIONS false")
+    try:
+        for _ in range(_TRIES):
+            sessions = connection.execute(
+                sa.text("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name"),
+                {"name": source},
+            )
+            if not sessions.all():
+                database.ensure_database(connection, target, source=source)
+                return
+            time.sleep(_SESSIONS_END_SECONDS)
+    finally:
+        connection.exec_driver_sql(f"ALTER DATABASE {source} ALLOW_CONNECTIONS true")
+    raise PipelineError(f"sessions of {source} do not end", cure="look who holds them: pipeline psql")
 
 
 def _run(connection: sa.Connection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:

@@ -21,6 +21,7 @@ from chaos.checker.books import (
 from chaos.checker.collector import fingerprint
 from chaos.checker.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
 from chaos.checker.judge import judge
+from chaos.checker.request_rules import topic_order_is_acceptance_order
 from chaos.checker.stock_rules import no_false_refusal
 from chaos.checker.terms import Coordinate, KeyHolder, Spot, Stock
 from chaos.checker.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
@@ -362,3 +363,20 @@ def test_a_refusal_of_a_restocked_sku_is_not_judged_and_every_other_is() -> None
     books = replace(books, decisions=refused, stock=stock, testimony=replace(SOUND, restocked=frozenset({"tea"})))
 
     assert [violation.order_id for violation in no_false_refusal(books)] == ["second"]
+
+
+def test_orders_keep_their_order_before_and_after_a_growth_and_not_across() -> None:
+    """`second` of ada moved to another partition: wrong where none was added, and where both came after it."""
+    at = {"second": (Created(7, 0, "second", b"B", fingerprint(MUG), "ada"),)}
+    books = replace(make_books(), created={**make_books().created, **at})
+    moved = "was sent after"
+
+    def told_of(*grown: tuple[float, float]) -> list[str]:
+        judged = replace(books, testimony=replace(SOUND, grown=grown))
+        return [found.what for found in topic_order_is_acceptance_order(judged) if moved in found.what]
+
+    assert told_of()
+    assert told_of((0.1, 0.5))
+    assert told_of((5.0, 6.0))
+    assert not told_of((2.1, 2.9))
+    assert not told_of((2.1, 3.5))

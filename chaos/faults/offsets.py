@@ -1,0 +1,169 @@
+"""Offsets that somebody sets by hand: the product refuses to go on from there, and the runbook's procedure mends it."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from chaos.checker.cluster import EARLIEST, LATEST, Cluster, at_time
+from chaos.checker.terms import Offsets, Spot
+from chaos.faults.field import FIRED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
+from chaos.groups import put
+from chaos.lane import Kept, VoidRunError
+from common.topics import (
+    INVENTORY,
+    INVENTORY_FAILED,
+    INVENTORY_RESERVED,
+    METRICS,
+    NOTIFICATION,
+    ORDERS_CREATED,
+    Group,
+    Topic,
+)
+
+AGO_SECONDS = 5.0
+REPAIR_SECONDS_MAX = 30.0
+READ_OF: Mapping[Group, tuple[Topic, ...]] = {
+    INVENTORY: (ORDERS_CREATED,),
+    NOTIFICATION: (INVENTORY_RESERVED, INVENTORY_FAILED),
+    METRICS: (INVENTORY_RESERVED, INVENTORY_FAILED),
+}
+REFUSALS = (
+    b"old committed offsets",
+    b"lie before what is",
+    b"beyond what is decided",
+    b"set ahead of its work",
+    b"set by hand",
+)
+"""What a worker says that does not go on from where its group stands."""
+
+Where = Callable[[Cluster, Sequence[Spot]], Offsets]
+
+
+def _earliest(cluster: Cluster, spots: Sequence[Spot]) -> Offsets:
+    return cluster.offsets(spots, EARLIEST)
+
+
+def _latest(cluster: Cluster, spots: Sequence[Spot]) -> Offsets:
+    return cluster.offsets(spots, LATEST)
+
+
+def _some_time_ago(cluster: Cluster, spots: Sequence[Spot]) -> Offsets:
+    """Return where each partition stood some seconds ago; where nothing came since, its end."""
+    ends = _latest(cluster, spots)
+    found = cluster.offsets(spots, at_time(time.time_ns() // 1_000_000 - round(1000 * AGO_SECONDS)))
+    return {spot: offset if offset >= 0 else ends[spot] for spot, offset in found.items()}
+
+
+def _mended(group: Group, where: Where, repair: Callable[[Field], object]) -> Act:
+    """Set the group; its processes refuse; stop them, repair the offsets by the runbook, start them."""
+
+    def act(field: Field, _chance: random.Random) -> Evidence:
+        workers = _processes(field, group)
+        with _foreseen(field, workers):
+            moved, marks = _set(field, group, workers, where)
+            try:
+                refusal = _wait_refused(field, marks)
+            finally:
+                with field.lane.parked(*workers):
+                    field.insist(lambda: repair(field), f"repair the offsets of {group.name}")
+        for kept in workers:
+            field.wait_ready(kept)
+        return {"partitions": moved, "refusal": refusal}
+
+    return act
+
+
+def _by_command(group: Group) -> Callable[[Field], object]:
+    return lambda field: field.lane.site.pipeline("offsets", "repair", group.name)
+
+
+def _repair_counts(field: Field) -> None:
+    site = field.lane.site
+    child = site.start(("metrics_service", "repair"), site.folder / "repair.log", site.environment(None))
+    if code := child.wait(REPAIR_SECONDS_MAX):
+        raise VoidRunError(f"the repair of the counts ended with {code}", cure=f"read {site.folder / 'repair.log'}")
+
+
+def set_notification_back(field: Field, _chance: random.Random) -> Evidence:
+    """Set the group to the earliest: nobody is notified twice."""
+    workers = _processes(field, NOTIFICATION)
+    with _foreseen(field, workers):
+        moved, _ = _set(field, NOTIFICATION, workers, _earliest)
+    for kept in workers:
+        field.wait_ready(kept)
+    return {"partitions": moved}
+
+
+def _processes(field: Field, group: Group) -> list[Kept]:
+    return [kept for kept in field.lane.processes() if kept.name == group.name]
+
+
+@contextmanager
+def _foreseen(field: Field, processes: Sequence[Kept]) -> Iterator[None]:
+    """Take the ends of these processes while the block runs for what the fault asks for: they refuse to go on."""
+    known = [(kept, len(kept.deaths)) for kept in processes]
+    try:
+        yield
+    finally:
+        field.killed |= {death.pid for kept, number in known for death in kept.deaths[number:]}
+
+
+def _set(field: Field, group: Group, workers: Sequence[Kept], where: Where) -> tuple[int, dict[Path, int]]:
+    """Stop all, set the group; return on how many partitions it stands elsewhere, and how long the logs were."""
+    with field.stopped(*workers):
+        moved = field.insist(lambda: _put(field, group, where), f"set the group {group.name}")
+        marks = {kept.log: kept.log.stat().st_size for kept in workers}
+    if not moved:
+        raise VoidRunError(f"{group.name} stood there already")
+    return moved, marks
+
+
+def _put(field: Field, group: Group, where: Where) -> int:
+    settings = field.lane.site.settings
+    cluster = Cluster(settings)
+    stood = cluster.committed(group)
+    target = where(cluster, [spot for topic in READ_OF[group] for spot in cluster.spots(topic)])
+    put(settings, group, target)
+    return sum(stood.get(spot) != offset for spot, offset in target.items())
+
+
+def _wait_refused(field: Field, marks: Mapping[Path, int]) -> str:
+    """Return what the workers said that do not go on from there."""
+
+    def said() -> list[bytes]:
+        return [word for log, mark in marks.items() for word in REFUSALS if word in log.read_bytes()[mark:]]
+
+    field.lane.wait(lambda: bool(said()), "a word of refusal", seconds=FIRED_SECONDS_MAX)
+    return said()[0].decode()
+
+
+_REPAIR_INVENTORY = _by_command(INVENTORY)
+FAULTS = (
+    Fault(
+        "inventory's offsets set to the earliest",
+        Hurts.WORKERS,
+        _mended(INVENTORY, _earliest, _REPAIR_INVENTORY),
+        ends_all=True,
+    ),
+    Fault(
+        "inventory's offsets set to the latest",
+        Hurts.WORKERS,
+        _mended(INVENTORY, _latest, _REPAIR_INVENTORY),
+        ends_all=True,
+    ),
+    Fault(
+        "inventory's offsets set to a time",
+        Hurts.WORKERS,
+        _mended(INVENTORY, _some_time_ago, _REPAIR_INVENTORY),
+        ends_all=True,
+    ),
+    Fault(
+        "notification's offsets set ahead",
+        Hurts.NOTIFICATION,
+        _mended(NOTIFICATION, _latest, _by_command(NOTIFICATION)),
+    ),
+    Fault("notification's offsets set back", Hurts.NOTIFICATION, set_notification_back),
+    Fault("metrics' offsets set ahead", Hurts.METRICS, _mended(METRICS, _latest, _repair_counts)),
+)

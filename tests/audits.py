@@ -1,7 +1,7 @@
 """Audit a test's pipeline, do to it what operators do, and plant faults in what it left behind."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 import confluent_kafka
 import sqlalchemy as sa
@@ -12,7 +12,7 @@ from chaos.checker.audit import audit
 from chaos.checker.config import CheckerSettings
 from chaos.checker.judge import Judgement
 from common.events.orders import OrderCreated
-from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, Topic
+from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, Group, Topic
 from tests.pipeline import Pipeline
 from tests.records import Seen, read, wait_for, write_orders
 
@@ -76,3 +76,22 @@ def trim(pipeline: Pipeline, topic: Topic, *, partition: int, to: int) -> None:
     admin = AdminClient({"bootstrap.servers": pipeline.kafka.kafka_bootstrap})
     at = TopicPartition(topic.within(pipeline.namespace), partition, to)
     assert admin.delete_records([at])[at].result(10).low_watermark == to
+
+
+def commit(pipeline: Pipeline, group: Group, topic: Topic, *, partition: int, offset: int) -> None:
+    """Commit an offset for a group in which nobody is."""
+    consumer = confluent_kafka.Consumer(
+        {"bootstrap.servers": pipeline.kafka.kafka_bootstrap, "group.id": group.within(pipeline.namespace)}
+    )
+    at = TopicPartition(topic.within(pipeline.namespace), partition, offset)
+    with closing(consumer):
+        wait_for(lambda: _committed(consumer, at), what="the commit")
+
+
+def _committed(consumer: confluent_kafka.Consumer, at: TopicPartition) -> bool:
+    """Return True once the group, from which a former member may yet have to go, takes the offset."""
+    try:
+        consumer.commit(offsets=[at], asynchronous=False)
+    except confluent_kafka.KafkaException:
+        return False
+    return True

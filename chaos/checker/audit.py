@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Self
 
-from chaos.checker.books import AcknowledgedKey, Books, Progress, Unfinished
+from chaos.checker.books import Books, Key, Notes, Progress, Unfinished
 from chaos.checker.config import CheckerSettings
 from chaos.checker.counting import LATEST_SECONDS, added_to, counted_to, overdue_at
 from chaos.checker.errors import StoreDownError
@@ -19,11 +19,11 @@ from chaos.checker.evidence import Evidence
 from chaos.checker.judge import Judgement, judge
 from chaos.checker.scene import Scene
 from chaos.checker.second_reading import reread
+from chaos.checker.tables import Tables
 from chaos.checker.terms import Offsets
-from chaos.checker.testimony import Testimony
 from chaos.checker.topics import DOWNSTREAM_FIRST
 from chaos.checker.waiting import Wait, Waiting
-from common.topics import INVENTORY, NOTIFICATION
+from common.topics import EVENT_TOPICS, INVENTORY, NOTIFICATION, ORDERS_CREATED
 
 STALL_SECONDS = 30.0
 """How long a partition may stand still below its end: more than a transaction time-out and the broker's sweep."""
@@ -91,16 +91,16 @@ class Auditor:
         missing; the next audit then reads everything anew.
         """
         try:
-            with _uncollected():
+            with uncollected():
                 scene = self._opened(counting=evidence is not None and evidence.reread)
                 # Both come first: whatever they tell was there before the topics are read.
                 testimony = evidence.testimony() if evidence is not None else None
-                keys = scene.tables.acknowledged_keys()
+                keys = scene.tables.keys()
                 unfinished = Wait(
                     scene, followers=followers, minutes=minutes, stall_seconds=STALL_SECONDS, report=report
                 ).run(wait_seconds)
-                books = _books(scene, keys, unfinished, testimony)
-                books = replace(books, minutes_over=minutes and testimony is not None)
+                books, _ = gather(scene, keys, unfinished, read=lambda _: scene.tables.read(keys=testimony is not None))
+                books = replace(books, testimony=testimony, minutes_over=minutes and testimony is not None)
                 if testimony is not None and scene.counting:
                     begins = scene.cluster.begins(DOWNSTREAM_FIRST)  # retention may have gone on meanwhile
                     begins = {spot: begin for spot, begin in begins.items() if spot in books.ends}
@@ -116,7 +116,7 @@ class Auditor:
 
         Raises StoreDownError if a partition does not get there within so many seconds.
         """
-        with self._ahead, _uncollected():
+        with self._ahead, uncollected():
             if stalls := self._opened(counting=True).topics.read_to(offsets, seconds=seconds):
                 raise StoreDownError(f"cannot read up to {stalls[0].end} of {stalls[0].at.spot}")
 
@@ -140,7 +140,7 @@ class Auditor:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """Keep the cycle collector out: it would walk millions of small tuples, which hold no cycles, again and again."""
     before = gc.isenabled()
     gc.disable()
@@ -151,13 +151,17 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _books(
+def gather(
     scene: Scene,
-    keys: tuple[AcknowledgedKey, ...],
+    keys: tuple[Key, ...],
     unfinished: tuple[Unfinished, ...],
-    testimony: Testimony | None,
-) -> Books:
-    """Read what is left to read: offsets, topics, offsets, tables. See `Books` for why in this order."""
+    *,
+    read: Callable[[Offsets], Tables],
+) -> tuple[Books, Tables]:
+    """Read what is left to read: offsets, topics, offsets, tables. See `Books` for why in this order.
+
+    `read` returns the rows; it is given the inventory's offsets of after the topics were read.
+    """
     added, counting = added_to(scene.cluster), counted_to(scene.cluster)
     overdue_ms = round((time.time() - LATEST_SECONDS) * 1000)
     inventory_before = scene.cluster.committed(INVENTORY)
@@ -166,8 +170,8 @@ def _books(
     # A pending offset hangs on a transaction that is a stall itself; whatever it covers is below the end.
     inventory_after = scene.cluster.committed_stable(INVENTORY, seconds=STALL_SECONDS) or ends
     stalls = stalls or scene.held_back(ends, seconds=STALL_SECONDS)
-    rows = scene.tables.read(keys=testimony is not None)
-    return Books(
+    rows = read(inventory_after)
+    books = Books(
         created=scene.found.created,
         poison=tuple(scene.found.poison),
         outcomes=scene.found.outcomes,
@@ -176,6 +180,8 @@ def _books(
         totals=tuple(scene.found.totals),
         dead_letters=tuple(scene.found.dead_letters),
         undecodable=tuple(scene.found.undecodable),
+        misfits=tuple(scene.found.misfits),
+        first_answers=dict(scene.found.first_answers),
         stalls=stalls,
         begins=dict(scene.topics.begins),
         ends=ends,
@@ -185,6 +191,7 @@ def _books(
         stock=rows.stock,
         statuses=rows.statuses,
         ledger=rows.ledger,
+        notes=_notes(scene, rows),
         counting=counting,
         added_to=added,
         overdue=overdue_at(scene.cluster, overdue_ms) if counting else {},
@@ -196,5 +203,17 @@ def _books(
             projection=rows.projection,
         ),
         unfinished=unfinished,
-        testimony=testimony,
+    )
+    return books, rows
+
+
+def _notes(scene: Scene, rows: Tables) -> Notes:
+    """Put what tables note of topics beside what bounds it: that is asked for after the tables, so it is no less."""
+    return Notes(
+        answered=rows.answered,
+        starts=rows.starts,
+        topic_ids=rows.topic_ids,
+        committed=scene.cluster.committed(INVENTORY),
+        ends=scene.cluster.ends(EVENT_TOPICS),
+        topic_ids_now=scene.cluster.topic_ids([ORDERS_CREATED]),
     )

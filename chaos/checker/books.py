@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Sums
 from chaos.checker.testimony import Testimony
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
 
@@ -22,7 +22,11 @@ class Verdict(Enum):
 
 
 class Created(NamedTuple):
-    """A record of `orders.created` that holds a possible order. `lines`: a fingerprint of SKUs and quantities."""
+    """A record of `orders.created` that holds a possible order. `lines`: a fingerprint of SKUs and quantities.
+
+    `request`: what stands for user and lines in the row of an Idempotency-Key. Times here and below: milliseconds since
+    the epoch.
+    """
 
     partition: int
     offset: int
@@ -30,6 +34,8 @@ class Created(NamedTuple):
     digest: bytes
     lines: int
     user: str = ""
+    placed_at: int = 0
+    request: bytes = b""
 
     @property
     def at(self) -> Coordinate:
@@ -43,12 +49,23 @@ class Poison(NamedTuple):
     at: Coordinate
     digest: bytes
     why: str
+    headers: bytes = b""
+
+
+class Lacking(NamedTuple):
+    """Why an order failed: the reason, and the first line that lacked stock."""
+
+    reason: str | None
+    sku: str | None
+    requested: int | None
+    available: int | None
 
 
 class Outcome(NamedTuple):
     """A record of an outcome topic. `source`: the coordinate in its headers; `header_id`: the event id there.
 
     `minute`: the first millisecond of the minute in which the order was placed; `units`: the sum over its lines.
+    `lacking` is None for a reservation.
     """
 
     verdict: Verdict
@@ -61,6 +78,11 @@ class Outcome(NamedTuple):
     source: Coordinate | None
     minute: int = 0
     units: int = 0
+    user: str = ""
+    lines: int = 0
+    placed_at: int = 0
+    decided_at: int = 0
+    lacking: Lacking | None = None
 
     @property
     def at(self) -> Coordinate:
@@ -78,6 +100,8 @@ class Sent(NamedTuple):
     kind: str
     channel: str
     source: Coordinate | None
+    user: str = ""
+    sent_at: int = 0
 
     @property
     def at(self) -> Coordinate:
@@ -121,13 +145,16 @@ class Counting(NamedTuple):
 class DeadLetter(NamedTuple):
     """A record of a dead letter topic. `source`: what its headers name, if they do; `missing`: headers it lacks.
 
-    `digest` is over key and value; None where the record was too large to be copied, and the headers say so.
+    `digest` is over key and value, `value` over the value alone, `headers` over those that the record brought; `digest`
+    is None where the record was too large to be copied, and the headers say so.
     """
 
     at: Coordinate
     source: Coordinate | None
     digest: bytes | None
     missing: tuple[str, ...]
+    value: bytes = b""
+    headers: bytes = b""
 
 
 class Undecodable(NamedTuple):
@@ -137,8 +164,19 @@ class Undecodable(NamedTuple):
     why: str
 
 
+class Misfit(NamedTuple):
+    """A record whose key or headers say something else than its value. `order_id` is empty where it has none."""
+
+    at: Coordinate
+    order_id: str
+    what: str
+
+
 class Decision(NamedTuple):
-    """A row of `inventory.decision`. `wanted` is kept for failed orders alone, `lines` is its fingerprint."""
+    """A row of `inventory.decision`. `wanted` is kept for failed orders alone, `lines` is its fingerprint.
+
+    `units` is the sum over its lines.
+    """
 
     verdict: Verdict
     event_id: str
@@ -147,13 +185,21 @@ class Decision(NamedTuple):
     lines: int
     wanted: Lines
     replays: int
+    reason: str | None = None
+    decided_at: int = 0
+    units: int = 0
 
 
 class Status(NamedTuple):
-    """A row of `orders.order_status`."""
+    """A row of `orders.order_status`. `lines` is a fingerprint, None where the row has none."""
 
     status: str
-    notified: bool
+    notified_at: int | None = None
+    user: str = ""
+    lines: int | None = 0
+    placed_at: int | None = 0
+    decided_at: int | None = 0
+    lacking: Lacking | None = None
 
 
 class LedgerRow(NamedTuple):
@@ -163,13 +209,22 @@ class LedgerRow(NamedTuple):
     channel: str
     event_id: str
     state: str
+    user: str = ""
+    message_id: str = ""
+    sent_at: int | None = None
 
 
-class AcknowledgedKey(NamedTuple):
-    """A row of `orders.idempotency_key` whose order the broker confirmed: the client was told "accepted"."""
+class Key(NamedTuple):
+    """A row of `orders.idempotency_key`. `digest` stands for the event, `request` for what was asked for.
+
+    `acknowledged`: the broker confirmed the order, so the client was told "accepted".
+    """
 
     order_id: str
     digest: bytes
+    user: str = ""
+    request: bytes = b""
+    acknowledged: bool = True
 
 
 class Stall(NamedTuple):
@@ -206,6 +261,21 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notes:
+    """What tables note of topics, of the snapshot of the tables; and what bounds it, asked for afterwards.
+
+    `answered`: `inventory.progress`; `starts`: `inventory.start`; `topic_ids`: `inventory.input_topic`, by topic.
+    """
+
+    answered: Offsets
+    starts: Offsets
+    topic_ids: Mapping[str, str]
+    committed: Offsets
+    ends: Offsets
+    topic_ids_now: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Books:
     """Everything that is judged. Mappings go by order id.
 
@@ -223,16 +293,20 @@ class Books:
     totals: tuple[Total, ...] = ()
     dead_letters: tuple[DeadLetter, ...] = ()
     undecodable: tuple[Undecodable, ...] = ()
+    misfits: tuple[Misfit, ...] = ()
+    first_answers: Mapping[tuple[Spot, Spot], int] = field(default_factory=dict)
+    """Per partition of outcomes and of orders: the lowest offset there that an event here answers."""
     stalls: tuple[Stall, ...] = ()
     begins: Offsets = field(default_factory=dict)
     ends: Offsets = field(default_factory=dict)
 
-    keys: tuple[AcknowledgedKey, ...] = ()
+    keys: tuple[Key, ...] = ()
     key_orders: Mapping[KeyHolder, str] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     stock: tuple[Stock, ...] = ()
     statuses: Mapping[str, Status] = field(default_factory=dict)
     ledger: Mapping[str, tuple[LedgerRow, ...]] = field(default_factory=dict)
+    notes: "Notes | None" = None
 
     counting: Mapping[Spot, Counting] = field(default_factory=dict)
     """How far the metrics have counted, as of before the topics were read; empty where nobody ever counted."""
@@ -244,14 +318,28 @@ class Books:
     overdue_ms: int = 0
     """Records of outcomes below these offsets, of minutes that ended by then, should be counted by now."""
 
+    recorded_to: Offsets = field(default_factory=dict)
+    """Below these offsets outcomes are remembered: they stand in the two sums that follow, whatever `outcomes` has."""
+    recorded: Mapping[tuple[Spot, int], Sums] = field(default_factory=dict)
+    waiting: Mapping[tuple[Spot, int], int] = field(default_factory=dict)
+
     progress: Progress = field(default_factory=Progress)
     unfinished: tuple[Unfinished, ...] = ()
     testimony: Testimony | None = None
+
+    def unread(self, *topics: str) -> bool:
+        """Return True if an open transaction hides records of these topics: what is missing may be behind it."""
+        return any(stall.at.topic in topics for stall in self.stalls)
 
     def trimmed(self, *topics: str) -> bool:
         """Return True if retention has taken records of these topics: what is missing may be gone, not lost.
 
         What stood below the heads that a run tells of was never part of its history.
         """
-        heads = self.testimony.heads if self.testimony else {}
-        return any(begin > heads.get(spot, 0) for spot, begin in self.begins.items() if spot.topic in topics)
+        return any(self.head(spot) for spot in self.begins if spot.topic in topics)
+
+    def head(self, spot: Spot) -> int:
+        """Return the offset below which retention has taken records of this partition's history; 0 if it has not."""
+        told = self.testimony.heads.get(spot, 0) if self.testimony else 0
+        begin = self.begins.get(spot, 0)
+        return begin if begin > told else 0

@@ -11,6 +11,7 @@ from confluent_kafka import (
     IsolationLevel,
     KafkaError,
     KafkaException,
+    TopicCollection,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
@@ -76,6 +77,22 @@ class Cluster:
         if found.error is not None:
             raise _refused(KafkaException(found.error))
         return tuple(Spot(topic.name, number) for number in sorted(found.partitions))
+
+    def identity(self) -> str:
+        """Return the id that the cluster was given when it was made."""
+        try:
+            return str(self._admin.list_topics(timeout=CALL_SECONDS).cluster_id)
+        except KafkaException as error:
+            raise _refused(error) from error
+
+    def topic_ids(self, topics: Iterable[Topic]) -> dict[str, str]:
+        """Return the id of each topic, which is another one once the topic was made anew."""
+        names = TopicCollection([self._prefix + topic.name for topic in topics])
+        try:
+            asked = self._admin.describe_topics(names, request_timeout=CALL_SECONDS)
+            return {self.short_name(name): str(each.result(CALL_SECONDS).topic_id) for name, each in asked.items()}
+        except KafkaException as error:
+            raise _refused(error) from error
 
     def begins(self, topics: Iterable[Topic]) -> Offsets:
         """Return the first offset of each partition."""

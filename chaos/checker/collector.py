@@ -4,12 +4,27 @@ Values are dropped as soon as they are digested, ids are shared texts, so that a
 """
 
 import hashlib
+import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
+from chaos.checker import misfits
 from chaos.checker.avro import UnreadableError, impossible
-from chaos.checker.books import Created, DeadLetter, Outcome, Partial, Poison, Sent, Total, Undecodable, Verdict
+from chaos.checker.books import (
+    Created,
+    DeadLetter,
+    Lacking,
+    Misfit,
+    Outcome,
+    Partial,
+    Poison,
+    Sent,
+    Total,
+    Undecodable,
+    Verdict,
+)
 from chaos.checker.terms import Coordinate, Spot
 from common.topics import (
     DEAD_LETTER_TOPICS,
@@ -76,6 +91,10 @@ class Collector:
         self.totals: list[Total] = []
         self.dead_letters: list[DeadLetter] = []
         self.undecodable: list[Undecodable] = []
+        self.misfits: list[Misfit] = []
+        self.fresh: list[Created | Outcome | Sent] = []
+        """What was taken of orders, in the order of taking."""
+        self.first_answers: dict[tuple[Spot, Spot], int] = {}
 
     def take(self, record: Record) -> None:
         """Keep what the books need of a record of any topic in the table."""
@@ -89,13 +108,24 @@ class Collector:
         else:
             why = impossible(order)
         if why:
-            self.poison.append(Poison(record.at, digest(record.key, record.value), why))
+            headers = digest_of_headers(record.headers())
+            self.poison.append(Poison(record.at, digest(record.key, record.value), why, headers))
             return
         order_id = sys.intern(order["order_id"])
-        lines = fingerprint([(line["sku"], line["quantity"]) for line in order["lines"]])
-        user = sys.intern(order["user_id"])
-        created = Created(record.at.partition, record.at.offset, order_id, digest(record.value), lines, user)
+        lines = [(line["sku"], line["quantity"]) for line in order["lines"]]
+        created = Created(
+            partition=record.at.partition,
+            offset=record.at.offset,
+            order_id=order_id,
+            digest=digest(record.value),
+            lines=fingerprint(lines),
+            user=sys.intern(order["user_id"]),
+            placed_at=order["placed_at"],
+            request=request_digest(order["user_id"], lines),
+        )
         self.created[order_id] = (*self.created.get(order_id, ()), created)
+        self.fresh.append(created)
+        self._note(record, order_id, misfits.of_order(record.key, order, texts(record.headers())))
 
     def _take_outcome(self, record: Record) -> None:
         verdict = Verdict(record.at.topic)
@@ -115,13 +145,24 @@ class Collector:
             source=self._coordinate(headers, "origin"),
             minute=event["placed_at"] // 60_000 * 60_000,
             units=sum(line["quantity"] for line in event["lines"]),
+            user=sys.intern(event["user_id"]),
+            lines=fingerprint([(line["sku"], line["quantity"]) for line in event["lines"]]),
+            placed_at=event["placed_at"],
+            decided_at=event["decided_at"],
+            lacking=None if verdict is Verdict.RESERVED else lacking(*(event[name] for name in Lacking._fields)),
         )
         self.outcomes[order_id] = (*self.outcomes.get(order_id, ()), outcome)
+        self.fresh.append(outcome)
+        if outcome.source is not None:
+            answers = outcome.at.spot, outcome.source.spot
+            self.first_answers[answers] = min(outcome.source.offset, self.first_answers.get(answers, sys.maxsize))
+        self._note(record, order_id, misfits.of_outcome(record.key, event, headers, verdict))
 
     def _take_sent(self, record: Record) -> None:
         event = self._event(record, "NotificationSent")
         if event is None:
             return
+        headers = texts(record.headers())
         order_id = sys.intern(event["order_id"])
         sent = Sent(
             partition=record.at.partition,
@@ -130,9 +171,13 @@ class Collector:
             event_id=event["event_id"],
             kind=sys.intern(event["kind"]),
             channel=sys.intern(event["channel"]),
-            source=self._coordinate(texts(record.headers()), "origin"),
+            source=self._coordinate(headers, "origin"),
+            user=sys.intern(event["user_id"]),
+            sent_at=event["sent_at"],
         )
         self.sent[order_id] = (*self.sent.get(order_id, ()), sent)
+        self.fresh.append(sent)
+        self._note(record, order_id, misfits.of_sent(record.key, event, headers))
 
     def _take_partial(self, record: Record) -> None:
         event = self._event(record, "VolumePartial")
@@ -140,12 +185,14 @@ class Collector:
             source = Spot(sys.intern(event["topic"].removeprefix(self._prefix)), event["partition"])
             counts = (event[name] for name in ("minute", "reserved", "failed", "units", "late", "until"))
             self.partials.append(Partial(record.at.offset, source, *counts))
+            self._note(record, "", misfits.of_partial(record.key, event, texts(record.headers())))
 
     def _take_total(self, record: Record) -> None:
         event = self._event(record, "MinuteVolume")
         if event is not None:
             counts = (event[name] for name in ("minute", "orders", "reserved", "failed", "units", "late", "revision"))
             self.totals.append(Total(record.at.offset, *counts))
+            self._note(record, "", misfits.of_total(record.key, event, texts(record.headers())))
 
     def _take_dead_letter(self, record: Record) -> None:
         headers = texts(record.headers())
@@ -155,8 +202,16 @@ class Collector:
                 source=self._coordinate(headers, "dlq"),
                 digest=None if _too_large(headers) else digest(record.key, record.value),
                 missing=tuple(name for name in DEAD_LETTER_HEADERS if name not in headers),
+                value=digest(record.value),
+                headers=digest_of_headers(
+                    (name, value) for name, value in record.headers() or () if name not in DEAD_LETTER_HEADERS
+                ),
             )
         )
+        self._note(record, "", misfits.of_dead_letter(headers))
+
+    def _note(self, record: Record, order_id: str, found: Iterable[str]) -> None:
+        self.misfits += [Misfit(record.at, order_id, what) for what in found]
 
     def _event(self, record: Record, expected: str) -> dict[str, Any] | None:
         try:
@@ -187,9 +242,31 @@ def digest(*parts: bytes | None) -> bytes:
     return hashlib.sha256(whole).digest()[:16]
 
 
+def digest_of_headers(headers: Iterable[tuple[str, bytes | None]] | None) -> bytes:
+    """Return what stands for these headers, in their order."""
+    return digest(repr([*(headers or ())]).encode())
+
+
+def request_digest(user: str, lines: Sequence[tuple[str, int]]) -> bytes:
+    """Return what stands for a request in the row of its Idempotency-Key, as the API documents it; 16 bytes of it."""
+    canonical = json.dumps({"lines": lines, "user_id": user}, ensure_ascii=False, separators=(",", ":"))
+    return digest(canonical.encode())
+
+
+@lru_cache(maxsize=65_536)  # most orders want what others want
+def _fingerprint(lines: tuple[tuple[str, int], ...]) -> int:
+    return int.from_bytes(hashlib.sha256(repr(lines).encode()).digest()[:7])
+
+
 def fingerprint(lines: Sequence[tuple[str, int]]) -> int:
-    """Return a number that stands for these lines, in any order, within this process."""
-    return hash(tuple(sorted(lines)))
+    """Return a number of 56 bits that stands for these lines, in any order, in every process."""
+    return _fingerprint(tuple(sorted(lines)))
+
+
+@lru_cache(maxsize=65_536)
+def lacking(reason: str | None, sku: str | None, requested: int | None, available: int | None) -> Lacking:
+    """Return these as one shared value: few orders fail in a way of their own."""
+    return Lacking(reason, sku, requested, available)
 
 
 def _too_large(headers: Mapping[str, str]) -> bool:

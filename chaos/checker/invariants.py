@@ -6,7 +6,7 @@ whether it is the right one S7, whether its record may have one S8. `judged` is 
 
 from collections.abc import Iterator, Mapping
 
-from chaos.checker import follower_rules, minute_rules, order_rules, request_rules, stock_rules
+from chaos.checker import follower_rules, minute_rules, order_rules, request_rules, status_rules, stock_rules
 from chaos.checker.books import Books, Verdict
 from chaos.checker.rule import Harm, Invariant, Violation
 
@@ -80,7 +80,7 @@ INVARIANTS = (
     Invariant(
         "S15", "every event decodes", lambda books: _size(books.outcomes) + _size(books.sent), order_rules.readable
     ),
-    Invariant("S17", "the status is the verdict", lambda books: len(books.statuses), follower_rules.status_is_verdict),
+    Invariant("S17", "the status is the verdict", lambda books: len(books.statuses), status_rules.status_is_verdict),
     Invariant(
         "L1",
         "every accepted order came through in time",

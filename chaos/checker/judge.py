@@ -85,9 +85,8 @@ def path(order_id: str, books: Books) -> tuple[str, ...]:
         for event in books.outcomes.get(order_id, ())
     ] or ["event      none"]
     status = books.statuses.get(order_id)
-    lines.append(
-        f"status     {status.status if status else 'none'}{', notified' if status and status.notified else ''}"
-    )
+    notified = ", notified" if status and status.notified_at is not None else ""
+    lines.append(f"status     {status.status if status else 'none'}{notified}")
     lines += [
         f"ledger     {row.kind} by {row.channel}: {row.state}, event {row.event_id}"
         for row in books.ledger.get(order_id, ())

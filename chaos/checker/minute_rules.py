@@ -12,8 +12,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 
 from chaos.checker.books import Books, Counting, Outcome, Partial, Total, Verdict
+from chaos.checker.order_rules import misfits
+from chaos.checker.retention import hidden
 from chaos.checker.rule import Harm, Violation
-from chaos.checker.terms import Coordinate, Spot, below
+from chaos.checker.terms import Coordinate, Spot, Sums, below
 from common.topics import (
     INVENTORY_FAILED,
     INVENTORY_RESERVED,
@@ -29,13 +31,11 @@ OUTCOMES = (INVENTORY_RESERVED, INVENTORY_FAILED)
 LETTERS = {topic.name: dead_letter_topic(topic, METRICS).name for topic in OUTCOMES}
 REFUSED = dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS).name
 
-Sums = tuple[int, int, int]
-"""Reserved orders, failed orders, units of the reserved."""
-
 
 def minutes_counted(books: Books) -> Iterator[Violation]:
     """S12: each closed minute is counted once per partition, to the order; its total is the sum of its partials."""
     yield from _told_once(books)
+    yield from misfits(books, METRICS_PARTIALS.name, MINUTE_VOLUMES.name)
     yield from _partials_are_the_records(books)
     yield from _totals_are_the_partials(books)
     yield from _totals_are_the_decisions(books)
@@ -64,17 +64,43 @@ def _told_once(books: Books) -> Iterator[Violation]:
 
 
 def _partials_are_the_records(books: Books) -> Iterator[Violation]:
-    """Compare, per partition and minute, what is published of the records below p with these records."""
-    if books.trimmed(*LETTERS):
-        return
+    """Compare, per partition and minute, what is published of the records below p with these records.
+
+    Where a partition has lost its head, more may have been counted than is left; over all such partitions no more than
+    the decisions whose events are gone.
+    """
     found, expected = _published(books), _recorded(books)
+    surplus: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
     for spot, minute in sorted(found.keys() | expected.keys()):
         told, there = found.get((spot, minute), (0, 0, 0)), expected.get((spot, minute), (0, 0, 0))
-        if told != there:
-            yield Violation(
-                f"{spot.topic} {spot.partition}, {name_of(minute)}: {_said(told)} counted, {_said(there)} on the topic",
-                harm=_harm(told, there),
-            )
+        if told == there:
+            continue
+        if books.head(spot) and all(more >= 0 for more in _minus(told, there)):
+            _add(surplus[minute], *_minus(told, there))
+            continue
+        yield Violation(
+            f"{spot.topic} {spot.partition}, {name_of(minute)}: {_said(told)} counted, {_said(there)} on the topic",
+            harm=_harm(told, there),
+        )
+    gone = _decided_of_trimmed(books)
+    for minute, more in sorted(surplus.items()):
+        if gone is not None and any(each < 0 for each in _minus(gone.get(minute, (0, 0, 0)), _sums(more))):
+            counted, decided = _said(_sums(more)), _said(gone.get(minute, (0, 0, 0)))
+            what = f"{name_of(minute)}: {counted} counted beyond what the topics still hold, {decided} decided of it"
+            yield Violation(what, harm=Harm.DOUBLED)
+
+
+def _decided_of_trimmed(books: Books) -> dict[int, Sums] | None:
+    """Return what was decided, per minute of placing, of orders whose event is gone; None where nobody knows when."""
+    sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
+    for order_id, decision in hidden(books):
+        status = books.statuses.get(order_id)
+        if status is None or not status.placed_at:
+            return None
+        reserved = decision.verdict is Verdict.RESERVED
+        units = decision.units if reserved else 0
+        _add(sums[status.placed_at // MINUTE_MS * MINUTE_MS], reserved, not reserved, units)
+    return {minute: _sums(each) for minute, each in sums.items()}
 
 
 def _published(books: Books) -> dict[tuple[Spot, int], Sums]:
@@ -83,17 +109,19 @@ def _published(books: Books) -> dict[tuple[Spot, int], Sums]:
         counted = books.counting.get(partial.source)
         if counted is not None and partial.until <= counted.read_to and partial.minute + MINUTE_MS <= counted.closed_to:
             _add(sums[partial.source, partial.minute], partial.reserved, partial.failed, partial.units)
-    return {key: (each[0], each[1], each[2]) for key, each in sums.items()}
+    return {key: _sums(each) for key, each in sums.items()}
 
 
 def _recorded(books: Books) -> dict[tuple[Spot, int], Sums]:
     sums: dict[tuple[Spot, int], list[int]] = defaultdict(lambda: [0, 0, 0])
+    for key, remembered in books.recorded.items():
+        _add(sums[key], *remembered)
     open_yet = {event.at for event in uncounted(_countable(books), books.counting)}
     for event in _countable(books):
-        if event.at not in open_yet:
+        if event.at not in open_yet and not below(event.at, books.recorded_to):
             reserved = event.verdict is Verdict.RESERVED
             _add(sums[event.at.spot, event.minute], reserved, not reserved, event.units if reserved else 0)
-    return {key: (each[0], each[1], each[2]) for key, each in sums.items()}
+    return {key: _sums(each) for key, each in sums.items() if any(each)}
 
 
 def _countable(books: Books) -> Iterator[Outcome]:
@@ -107,8 +135,7 @@ def _countable(books: Books) -> Iterator[Outcome]:
 
 def _totals_are_the_partials(books: Books) -> Iterator[Violation]:
     """Each total with revision k is the sum of the first k partials; what was read has its total."""
-    if books.trimmed(METRICS_PARTIALS.name):
-        return
+    trimmed = books.trimmed(METRICS_PARTIALS.name)
     refused = {letter.source for letter in books.dead_letters if letter.at.topic == REFUSED}
     parts: dict[int, list[Partial]] = defaultdict(list)
     for partial in books.partials:
@@ -119,7 +146,10 @@ def _totals_are_the_partials(books: Books) -> Iterator[Violation]:
         if total.minute in last and total.revision <= last[total.minute].revision:
             yield Violation(f"{name_of(total.minute)}: revision {total.revision} again", harm=Harm.DOUBLED)
         last[total.minute] = total
-        yield from _faults_of(total, parts[total.minute][: total.revision])
+    complete = {minute for minute, total in last.items() if not trimmed or total.revision == len(parts[minute])}
+    for total in books.totals:
+        if total.minute in complete:
+            yield from _faults_of(total, parts[total.minute][: total.revision])
     for minute, partials in parts.items():
         read = sum(partial.offset < books.added_to for partial in partials)
         if read > (last[minute].revision if minute in last else 0):
@@ -140,11 +170,13 @@ def _faults_of(total: Total, parts: list[Partial]) -> Iterator[Violation]:
 
 def _totals_are_the_decisions(books: Books) -> Iterator[Violation]:
     """Once all minutes are over, the last totals are what the decisions give, whatever the metrics say of it."""
-    if not books.minutes_over or books.trimmed(*LETTERS, METRICS_PARTIALS.name, MINUTE_VOLUMES.name):
+    if not books.minutes_over or (gone := _decided_of_trimmed(books)) is None:
         return
     last = {total.minute: (total.reserved, total.failed, total.units) for total in books.totals if total.revision}
     expected = _decided(books)
-    for minute in sorted(last.keys() | expected.keys()):
+    # What was counted of orders whose events are gone, and before the topic of totals lost its head, nobody can say.
+    minutes = (last.keys() if books.trimmed(MINUTE_VOLUMES.name) else last.keys() | expected.keys()) - gone.keys()
+    for minute in sorted(minutes):
         told, there = last.get(minute, (0, 0, 0)), expected.get(minute, (0, 0, 0))
         if told != there:
             yield Violation(
@@ -161,7 +193,7 @@ def _decided(books: Books) -> dict[int, Sums]:
         if event is not None:
             reserved = decision.verdict is Verdict.RESERVED
             _add(sums[event.minute], reserved, not reserved, event.units if reserved else 0)
-    return {minute: (each[0], each[1], each[2]) for minute, each in sums.items()}
+    return {minute: _sums(each) for minute, each in sums.items()}
 
 
 def _overdue(books: Books) -> Iterator[Violation]:
@@ -169,9 +201,12 @@ def _overdue(books: Books) -> Iterator[Violation]:
     due = (
         event
         for event in _countable(books)
-        if below(event.at, books.overdue) and event.minute + MINUTE_MS <= books.overdue_ms
+        if below(event.at, books.overdue)
+        and event.minute + MINUTE_MS <= books.overdue_ms
+        and not below(event.at, books.recorded_to)
     )
     waiting = Counter((event.at.spot, event.minute) for event in uncounted(due, books.counting))
+    waiting.update(books.waiting)
     for (spot, minute), count in sorted(waiting.items()):
         yield Violation(
             f"{spot.topic} {spot.partition}, {name_of(minute)}: {count} orders are not counted yet", harm=Harm.LOST
@@ -181,6 +216,14 @@ def _overdue(books: Books) -> Iterator[Violation]:
 def _add(sums: list[int], *more: int) -> None:
     for at, each in enumerate(more):
         sums[at] += each
+
+
+def _sums(each: list[int]) -> Sums:
+    return each[0], each[1], each[2]
+
+
+def _minus(more: Sums, less: Sums) -> Sums:
+    return more[0] - less[0], more[1] - less[1], more[2] - less[2]
 
 
 def _harm(told: Sums, there: Sums) -> Harm:

@@ -10,6 +10,7 @@ from itertools import chain
 
 from chaos.checker.books import Books, Created
 from chaos.checker.collector import fingerprint
+from chaos.checker.retention import order_is_trimmed
 from chaos.checker.rule import Harm, Violation
 from chaos.checker.terms import KeyHolder
 from chaos.checker.testimony import End, Kind, Request
@@ -30,7 +31,7 @@ def confirmed_is_there(books: Books) -> Iterator[Violation]:
     for request in _ended(books, End.OK):
         copies = books.created.get(request.order_id)
         if not copies:
-            if request.order_id not in keyed and not books.trimmed(ORDERS_CREATED.name):
+            if request.order_id not in keyed and not order_is_trimmed(request.order_id, books):
                 what = f"answered {request.status}, but not on {ORDERS_CREATED.name}"
                 yield Violation(what, request.order_id, Harm.LOST)
         elif (copies[0].user, copies[0].lines) != (request.user, fingerprint(request.lines)):

@@ -52,6 +52,7 @@ class Scene:
         self.topics.begin_anew(*names)
         self.found.partials.clear()
         self.found.totals.clear()
+        self.found.misfits = [misfit for misfit in self.found.misfits if misfit.at.topic not in names]
         self.census = {at: found for at, found in self.census.items() if at.topic not in names}
 
     def _count(self, record: Record) -> None:

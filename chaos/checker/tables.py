@@ -1,29 +1,35 @@
 """Read the tables in one snapshot, by the checker's own SQL, as a role that may see all and change nothing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from sys import intern
 from typing import Any, LiteralString, NamedTuple
 
 import psycopg
+from psycopg import sql
 
-from chaos.checker.books import AcknowledgedKey, Decision, LedgerRow, Status, Verdict
-from chaos.checker.collector import fingerprint
+from chaos.checker.books import Decision, Key, LedgerRow, Status, Verdict
+from chaos.checker.collector import fingerprint, lacking
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
+from chaos.checker.table_digests import KEY_DIGESTS, ORDER_DIGESTS, ORDERS_SPAN, Digests, digits_for
 from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock
 
 ROWS_PER_TRIP = 20_000
+_NOTHING_LACKING = (None, None, None, None)
 
 KEYS = """
-    SELECT order_id::text, substring(sha256(event) FOR 16)
-    FROM orders.idempotency_key WHERE acknowledged_at IS NOT NULL
+    SELECT order_id::text, substring(sha256(event) FOR 16), user_id, substring(fingerprint FOR 16),
+        acknowledged_at IS NOT NULL
+    FROM orders.idempotency_key
 """
+# Milliseconds by way of float8: exact for times of this age, and a fifth of the price of numeric.
 DECISIONS = """
     SELECT order_id::text, verdict, event_id::text, substring(sha256(event) FOR 16), topic, partition, "offset",
-        skus, qtys, replays
+        skus, qtys, replays, reason, round(date_part('epoch', decided_at) * 1000)::bigint
     FROM inventory.decision
 """
 STOCK = """
@@ -35,9 +41,26 @@ STOCK = """
     ) AS held USING (sku)
     ORDER BY sku
 """
-STATUSES = "SELECT order_id::text, status, notified_at IS NOT NULL FROM orders.order_status"
-LEDGER = "SELECT order_id::text, kind, channel, event_id::text, state FROM notification.ledger ORDER BY claimed_at"
+STATUSES = """
+    SELECT order_id::text, status, round(date_part('epoch', notified_at) * 1000)::bigint, user_id, lines,
+        round(date_part('epoch', placed_at) * 1000)::bigint, round(date_part('epoch', decided_at) * 1000)::bigint,
+        reason, sku, requested, available
+    FROM orders.order_status
+"""
+LEDGER = """
+    SELECT order_id::text, kind, channel, event_id::text, state, user_id, message_id,
+        round(date_part('epoch', sent_at) * 1000000)::bigint / 1000
+    FROM notification.ledger
+"""
+ANSWERED = 'SELECT topic, partition, "offset" FROM inventory.progress'
+STARTS = "SELECT topic, partition, committed_offset FROM inventory.start"
+TOPIC_IDS = "SELECT topic, topic_id FROM inventory.input_topic"
 KEY_ORDERS = "SELECT user_id, key, order_id::text FROM orders.idempotency_key"
+IN_BUCKETS = "SELECT * FROM ({}) AS t WHERE substring(order_id FOR %(digits)s) = ANY(%(buckets)s)"
+REPLAYS = "SELECT sum(replays) FROM inventory.decision"
+IDENTITY = """
+    SELECT system_identifier, oid FROM pg_control_system(), pg_database WHERE datname = current_database()
+"""
 PROJECTION = "SELECT topic, partition, next_offset FROM orders.projection_offset"
 DECIDED = "SELECT count(*) FROM orders.order_status WHERE status <> 'pending'"
 
@@ -58,6 +81,11 @@ ORDER_KEYS = """
     SELECT key, created_at, acknowledged_at
     FROM orders.idempotency_key WHERE order_id = %(order_id)s ORDER BY created_at
 """
+
+
+Buckets = Mapping[str, Any] | None
+"""The buckets of orders to read, as a statement's parameters; None: all."""
+Changed = Callable[[Digests], AbstractSet[str] | None]
 
 
 class DecisionRow(NamedTuple):
@@ -128,6 +156,12 @@ class Tables:
     ledger: dict[str, tuple[LedgerRow, ...]]
     projection: Offsets
     key_orders: dict[KeyHolder, str]
+    answered: Offsets
+    starts: Offsets
+    topic_ids: dict[str, str]
+    keys: tuple[Key, ...] = ()
+    digests: Digests = field(default_factory=dict)
+    replays: int = 0
 
 
 class TableReader:
@@ -138,15 +172,15 @@ class TableReader:
         self._password = settings.postgres_password.get_secret_value() or None
         self._prefix = f"{settings.namespace}." if settings.namespace else ""
 
-    def acknowledged_keys(self) -> tuple[AcknowledgedKey, ...]:
-        """Return the orders that were confirmed to clients who sent a key."""
+    def keys(self) -> tuple[Key, ...]:
+        """Return the orders of clients who sent a key."""
         with self._snapshot() as connection:
-            return tuple(AcknowledgedKey(*row) for row in _rows(connection, KEYS))
+            return self._keys(connection, None)
 
     def projection(self) -> Offsets:
         """Return how far the status projection has read."""
         with self._snapshot() as connection:
-            return self._projection(connection)
+            return self._offsets(connection, PROJECTION)
 
     def decided_statuses(self) -> int:
         """Return how many orders have a status other than pending."""
@@ -161,23 +195,56 @@ class TableReader:
     def read(self, *, keys: bool = False) -> Tables:
         """Return all tables as of one moment; the order of each key only if `keys`."""
         with self._snapshot() as connection:
-            ledger: dict[str, tuple[LedgerRow, ...]] = {}
-            for order_id, *rest in _rows(connection, LEDGER):
-                ledger[intern(order_id)] = (*ledger.get(order_id, ()), LedgerRow(*rest))
-            return Tables(
-                decisions={intern(row[0]): self._decision(*row[1:]) for row in _rows(connection, DECISIONS)},
-                stock=tuple(Stock(*row) for row in _rows(connection, STOCK)),
-                statuses={
-                    intern(order_id): Status(intern(rest[0]), rest[1])
-                    for order_id, *rest in _rows(connection, STATUSES)
-                },
-                ledger=ledger,
-                projection=self._projection(connection),
-                key_orders={
-                    KeyHolder(intern(user), key): intern(order_id)
-                    for user, key, order_id in (_rows(connection, KEY_ORDERS) if keys else ())
-                },
-            )
+            tables = self._tables(connection, None)
+            holders = _rows(connection, KEY_ORDERS) if keys else ()
+            found = {KeyHolder(intern(user), key): intern(order_id) for user, key, order_id in holders}
+            return replace(tables, key_orders=found)
+
+    def bucket_digits(self) -> int:
+        """Return how many characters of an order id make buckets that suit the orders there are."""
+        with self._snapshot() as connection:
+            ((orders, first, last),) = _rows(connection, ORDERS_SPAN)
+        return digits_for(orders, first or "", last or "")
+
+    def changed_keys(self, changed: Changed, *, digits: int) -> tuple[tuple[Key, ...], Digests]:
+        """Return the keys of the buckets that `changed` names by the digests, and the digests."""
+        with self._snapshot() as connection:
+            digests = _digests(connection, KEY_DIGESTS, digits)
+            return self._keys(connection, _chosen(changed(digests), digits)), digests
+
+    def read_changed(self, changed: Changed, *, digits: int) -> Tables:
+        """Return the rows of the buckets that `changed` names by the digests, and all else, as of one moment."""
+        with self._snapshot() as connection:
+            digests = _digests(connection, ORDER_DIGESTS, digits)
+            buckets = _chosen(changed(digests), digits)
+            tables = self._tables(connection, buckets)
+            replays = sum(int(count or 0) for (count,) in _rows(connection, REPLAYS))
+            return replace(tables, keys=self._keys(connection, buckets), digests=digests, replays=replays)
+
+    def identity(self) -> str:
+        """Return what tells this database from any other, a copy under the same name included."""
+        with self._snapshot() as connection:
+            return " ".join(str(value) for row in _rows(connection, IDENTITY) for value in row)
+
+    def _keys(self, connection: psycopg.Connection, buckets: Buckets) -> tuple[Key, ...]:
+        return tuple(Key(intern(order_id), *rest) for order_id, *rest in _rows(connection, KEYS, buckets))
+
+    def _tables(self, connection: psycopg.Connection, buckets: Buckets) -> Tables:
+        """Return all tables; of those with a row per order only what is in these buckets."""
+        ledger: dict[str, tuple[LedgerRow, ...]] = {}
+        for order_id, *rest in _rows(connection, LEDGER, buckets):
+            ledger[intern(order_id)] = (*ledger.get(order_id, ()), LedgerRow(*rest))
+        return Tables(
+            decisions={intern(row[0]): self._decision(*row[1:]) for row in _rows(connection, DECISIONS, buckets)},
+            stock=tuple(Stock(*row) for row in _rows(connection, STOCK)),
+            statuses={intern(row[0]): _status(*row[1:]) for row in _rows(connection, STATUSES, buckets)},
+            ledger=ledger,
+            projection=self._offsets(connection, PROJECTION),
+            key_orders={},
+            answered=self._offsets(connection, ANSWERED),
+            starts=self._offsets(connection, STARTS),
+            topic_ids={self._short_name(topic): topic_id for topic, topic_id in _rows(connection, TOPIC_IDS)},
+        )
 
     def select(self, statement: LiteralString) -> Iterator[tuple[Any, ...]]:
         """Yield what a statement of the checker's finds, as of one moment."""
@@ -231,6 +298,8 @@ class TableReader:
         skus: list[str],
         quantities: list[int],
         replays: int,
+        reason: str | None,
+        decided_at: int,
     ) -> Decision:
         lines = tuple(zip(skus, quantities, strict=True))
         return Decision(
@@ -241,12 +310,15 @@ class TableReader:
             lines=fingerprint(lines),
             wanted=() if verdict else lines,
             replays=replays,
+            reason=reason and intern(reason),
+            decided_at=decided_at,
+            units=sum(quantities),
         )
 
-    def _projection(self, connection: psycopg.Connection) -> Offsets:
+    def _offsets(self, connection: psycopg.Connection, statement: LiteralString) -> Offsets:
         return {
             Spot(self._short_name(topic), partition): offset
-            for topic, partition, offset in _rows(connection, PROJECTION)
+            for topic, partition, offset in _rows(connection, statement)
         }
 
     def _short_name(self, topic: str) -> str:
@@ -268,9 +340,49 @@ class TableReader:
             raise StoreDownError("the tables do not exist", cure="run: pipeline provision") from error
 
 
-def _rows(connection: psycopg.Connection, statement: LiteralString) -> Iterator[Any]:
-    """Stream the rows: a table may hold more than memory should."""
+def _status(
+    status: str,
+    notified_at: int | None,
+    user: str,
+    lines: Any,
+    placed_at: int | None,
+    decided_at: int | None,
+    *why: Any,
+) -> Status:
+    return Status(
+        status=intern(status),
+        notified_at=notified_at,
+        user=intern(user),
+        lines=None if lines is None else _lines(lines),
+        placed_at=placed_at,
+        decided_at=decided_at,
+        lacking=None if why == _NOTHING_LACKING else lacking(*why),
+    )
+
+
+def _lines(document: Any) -> int:
+    """Return the fingerprint of lines in a document; of anything else that stands there, that of no lines."""
+    try:
+        return fingerprint([(line["sku"], line["quantity"]) for line in document])
+    except (TypeError, KeyError):
+        return fingerprint(())
+
+
+def _digests(connection: psycopg.Connection, statement: LiteralString, digits: int) -> Digests:
+    found = connection.execute(statement, {"digits": digits}, binary=True)
+    return {(name, bucket): (count, value) for name, bucket, count, value in found}
+
+
+def _chosen(buckets: AbstractSet[str] | None, digits: int) -> Buckets:
+    return None if buckets is None else {"digits": digits, "buckets": list(buckets)}
+
+
+def _rows(connection: psycopg.Connection, statement: LiteralString, buckets: Buckets = None) -> Iterator[Any]:
+    """Stream the rows, or those of some buckets: a table may hold more than memory should."""
     with connection.cursor(name="rows", binary=True) as cursor:
         cursor.itersize = ROWS_PER_TRIP
-        cursor.execute(statement)
+        if buckets is None:
+            cursor.execute(statement)
+        else:
+            cursor.execute(sql.SQL(IN_BUCKETS).format(sql.SQL(statement)), buckets)
         yield from cursor

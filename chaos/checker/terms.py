@@ -33,6 +33,10 @@ class Coordinate(NamedTuple):
 Offsets = Mapping[Spot, int]
 
 
+Sums = tuple[int, int, int]
+"""Reserved orders, failed orders, units of the reserved."""
+
+
 class KeyHolder(NamedTuple):
     """Whose Idempotency-Key it is: the two together stand for one order."""
 

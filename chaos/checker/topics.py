@@ -57,7 +57,7 @@ class TopicReader:
         self._cluster = cluster
         self._take = take
         self._consumer = cluster.consumer(begins)
-        self._position = dict(begins)
+        self.positions = dict(begins)
         self._spots: dict[tuple[str | None, int | None], Spot] = {}
         self.begins = dict(begins)
         """From where on each partition was read without a gap."""
@@ -79,7 +79,7 @@ class TopicReader:
 
         Raises StoreDownError if the broker goes away.
         """
-        self._take_up(self._cluster.offsets([spot for spot in ends if spot not in self._position], EARLIEST))
+        self._take_up(self._cluster.offsets([spot for spot in ends if spot not in self.positions], EARLIEST))
         deadline = time.monotonic() + seconds
         behind = self._behind(ends)
         while behind and time.monotonic() < deadline:
@@ -90,29 +90,29 @@ class TopicReader:
                 deadline = time.monotonic() + seconds
         if behind:
             self._cluster.ends([ORDERS_CREATED])  # the broker answers, so it is a transaction
-        return tuple(Stall(Coordinate(*spot, self._position[spot]), ends[spot]) for spot in behind)
+        return tuple(Stall(Coordinate(*spot, self.positions[spot]), ends[spot]) for spot in behind)
 
     def begin_anew(self, *topics: str) -> None:
         """Forget how far these were read: they were deleted, and others have their names now."""
-        forgotten = [spot for spot in self._position if spot.topic in topics]
+        forgotten = [spot for spot in self.positions if spot.topic in topics]
         for spot in forgotten:
             self._cluster.leave_out(self._consumer, spot)
-            del self._position[spot], self.begins[spot]
+            del self.positions[spot], self.begins[spot]
             self.last.pop(spot, None)
 
     def _take_up(self, begins: Offsets) -> None:
         self._cluster.assign_more(self._consumer, begins)
-        self._position |= begins
+        self.positions |= begins
         self.begins |= begins
 
     def _behind(self, ends: Offsets) -> list[Spot]:
-        return [spot for spot, end in ends.items() if self._position[spot] < end]
+        return [spot for spot, end in ends.items() if self.positions[spot] < end]
 
     def _accept(self, message: Message) -> None:
         spot = self._spot(message)
         offset, error = message.offset() or 0, message.error()
         if error is None:
-            self._position[spot] = offset + 1
+            self.positions[spot] = offset + 1
             self.last[spot] = offset
             self._take(
                 Record(
@@ -124,7 +124,7 @@ class TopicReader:
                 )
             )
         elif error.code() == _END_OF_PARTITION:
-            self._position[spot] = max(self._position[spot], offset)
+            self.positions[spot] = max(self.positions[spot], offset)
         elif error.code() == _OFFSET_IS_GONE:
             self._go_on_behind(spot)
         else:
@@ -133,9 +133,9 @@ class TopicReader:
     def _go_on_behind(self, spot: Spot) -> None:
         """Go on at the first record that is left. Raises StoreDownError if records have vanished at the other end."""
         begins = self._cluster.offsets([spot], EARLIEST)
-        if begins[spot] <= self._position[spot]:
+        if begins[spot] <= self.positions[spot]:
             raise StoreDownError(
-                f"{spot.topic} {spot.partition} ends before {self._position[spot]}, where it was read to",
+                f"{spot.topic} {spot.partition} ends before {self.positions[spot]}, where it was read to",
                 cure="see whether a broker lost its log, or somebody made the topic anew; then verify again",
             )
         self._cluster.leave_out(self._consumer, spot)

@@ -171,9 +171,14 @@ class Wait:
     def _late_readers(self) -> Iterator[Unfinished]:
         """Yield what was waited for although no order lacks anything any more: such a wait must not pass in silence."""
         wanted = {**self._accepted, **(self._outcomes or {}), **(self._told or {})}
+        read_by = {
+            "the inventory": {ORDERS_CREATED.name},
+            "the notification": set(OUTCOMES),
+            "the projection": {ORDERS_CREATED.name, *OUTCOMES, NOTIFICATION_SENT.name},
+        }
         for who, stands in self._readers().items():
             for spot, offset in wanted.items():
-                if spot in stands and stands[spot] < offset:
+                if spot.topic in read_by[who] and stands.get(spot, 0) < offset:
                     yield Unfinished("", f"further reading of {spot.topic} {spot.partition}", f"{who} has not gone on")
 
     def _overtaken(self) -> Iterator[Unfinished]:

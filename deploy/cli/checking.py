@@ -42,3 +42,9 @@ def story_settings(home: Path) -> StorySettings:
         postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / ROLE)),
         api_url=f"http://{LOOPBACK}:{recall(place)[API_PORT]}",
     )
+
+
+def memory_path(home: Path, settings: CheckerSettings) -> Path:
+    """Return where incremental verifications keep what they remember: in the stack's folder, per namespace."""
+    memory = homes.at(home).memory
+    return memory.with_stem(f"{memory.stem}-{settings.namespace}") if settings.namespace else memory

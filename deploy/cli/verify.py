@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +15,10 @@ from rich.table import Table
 from chaos.checker.audit import audit
 from chaos.checker.invariants import Harm
 from chaos.checker.judge import Judgement, Ruling
+from chaos.checker.since import Since, audit_since
 from chaos.checker.waiting import Waiting
 from common.errors import ExitCode
-from deploy.cli.checking import checker_settings
+from deploy.cli.checking import checker_settings, memory_path
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 
 SHOWN_PER_RULE = 3
@@ -24,8 +26,21 @@ SHOWN_PER_RULE = 3
 app = typer.Typer(**TYPER_OPTIONS)
 
 
+class From(StrEnum):
+    """From where on an incremental verification judges."""
+
+    LAST = "last"
+    START = "start"
+
+
 @app.command(
-    **example("after a kill, then in a script", "pipeline verify", "pipeline verify --wait 120 --json | jq .harms")
+    **example(
+        "after a kill, then in a script; every minute, in seconds however much there is; and with a new memory",
+        "pipeline verify",
+        "pipeline verify --wait 120 --json | jq .harms",
+        "pipeline verify --since last",
+        "pipeline verify --since start",
+    )
 )
 def verify(
     home: HomeOption = DEFAULT,
@@ -42,6 +57,13 @@ def verify(
     sinks: Annotated[
         bool, typer.Option("--sinks", help="Instead: compare the tables that Kafka Connect writes with the topics.")
     ] = False,
+    since: Annotated[
+        From | None,
+        typer.Option(
+            help="Read only what is new, and judge as strictly. last: go on from the memory of the last such run, kept"
+            " in the stack's folder (the first one reads everything); start: read everything, and begin it anew."
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Read all topics (read_committed) and tables, and judge: nothing lost, nothing doubled, nothing oversold.
@@ -57,21 +79,45 @@ def verify(
         verify_sinks(settings, wait_seconds=wait, as_json=as_json)
         return
     began = time.monotonic()
+    options: dict[str, Any] = {
+        "wait_seconds": wait,
+        "followers": not inventory_only,
+        "restocked": not not_restocked,
+    }
+    looked: Since | None = None
     with _progress(quiet=as_json) as report:
-        judgement = audit(
-            settings,
-            wait_seconds=wait,
-            followers=not inventory_only,
-            restocked=not not_restocked,
-            report=report,
-        )
-    seconds = time.monotonic() - began
-    if as_json:
-        typer.echo(json.dumps(_as_fields(judgement, seconds), indent=2))
-    else:
-        show(judgement, seconds, Console(highlight=False))
+        if since is None:
+            judgement = audit(settings, **options, report=report)
+        else:
+            memory, anew = memory_path(home, settings), since is From.START
+            looked = audit_since(settings, memory, anew=anew, **options, report=report)
+            judgement = looked.judgement
+    _tell(judgement, looked, seconds=time.monotonic() - began, as_json=as_json)
     if not judgement.sound:
         raise typer.Exit(ExitCode.VIOLATION)
+
+
+def _tell(judgement: Judgement, looked: Since | None, *, seconds: float, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps({**_as_fields(judgement, seconds), **_looked_at(looked)}, indent=2))
+        return
+    if looked is not None:
+        typer.echo(_said(looked))
+    show(judgement, seconds, Console(highlight=False))
+
+
+def _said(looked: Since) -> str:
+    """Return in words what an incremental verification looked at."""
+    if not looked.before:
+        return f"everything was read ({_count(looked.orders, 'order')}), and is remembered"
+    return (
+        f"since {looked.before}: {_count(looked.orders, 'order')} with news, {looked.again:,} judged;"
+        " of all others neither records nor rows have changed since they were judged"
+    )
+
+
+def _looked_at(looked: Since | None) -> dict[str, Any]:
+    return {"since": {"before": looked.before, "news": looked.orders, "judged": looked.again}} if looked else {}
 
 
 @contextmanager

@@ -78,6 +78,11 @@ class Home:
         """What runs now, for the commands in other terminals."""
         return self.root / "state.json"
 
+    @property
+    def memory(self) -> Path:
+        """What incremental verifications remember of the data."""
+        return self.root / "verify.sqlite"
+
     def log(self, process: str) -> Path:
         """Return the log file of a process, for example `inventory-0`."""
         return self.logs / f"{process}.log"

@@ -7,11 +7,12 @@ import pytest
 from chaos.checker.audit import Auditor
 from chaos.checker.cluster import Cluster
 from chaos.checker.terms import Offsets
-from common.topics import ORDERS_CREATED, Topic
-from tests.audits import OUTCOMES, broken, grow, process, settings_of, trim, verdict
+from common.topics import EVENT_TOPICS, INVENTORY, ORDERS_CREATED, Topic
+from tests.audits import OUTCOMES, broken, commit, execute, grow, process, settings_of, trim, verdict
 from tests.factories import make_order
 from tests.pipeline import Pipeline
-from tests.records import write_orders
+from tests.records import read, write_orders
+from tests.stood import stood
 
 
 def test_partitions_that_are_added_between_two_audits_are_read_from_their_beginning(pipeline: Pipeline) -> None:
@@ -50,3 +51,49 @@ def test_an_auditor_goes_on_behind_what_retention_took_while_it_read(
     assert judgement.counts["orders"] == 4
     assert {rule: len(found) for rule, found in broken(judgement).items()} == {"L1": 5}
     assert "orders.created 0@0 to 5 were trimmed before the inventory had read them" in str(broken(judgement)["L1"])
+
+
+def test_orders_whose_records_retention_took_are_judged_by_what_is_left(pipeline: Pipeline) -> None:
+    """Aim: every topic loses its head. Nobody is accused, and what is spoilt in the tables is named all the same."""
+    with stood(pipeline) as here:
+        cluster = Cluster(settings_of(pipeline))
+        for topic in EVENT_TOPICS:
+            for spot, end in cluster.ends([topic]).items():
+                if end:
+                    trim(pipeline, topic, partition=spot.partition, to=end)
+        found = [here.broken()]
+        for statement in (
+            "DELETE FROM notification.ledger WHERE order_id = :id",
+            "UPDATE orders.order_status SET status = 'pending', reason = NULL, decided_at = NULL WHERE order_id = :id",
+            "UPDATE inventory.stock SET available = available - 1 WHERE sku = 'tea'",
+        ):
+            execute(pipeline, statement, id=here.failed)
+            found.append(here.broken())
+
+    assert [sorted(rules) for rules in found] == [[], ["S13", "S17"], ["S13", "S17"], ["S13", "S17", "S6"]]
+
+
+def test_an_event_that_retention_cannot_have_taken_is_missed_behind_a_trimmed_head(pipeline: Pipeline) -> None:
+    """Aim: the head of one partition goes; the event of a later order of the same partition was never written."""
+    pipeline.set_stock({"tea": 100})
+    first, second, lost = [make_order() for _ in range(3)]
+    process(pipeline, [first, second])
+    (at, *_) = [seen.partition for seen in read(pipeline, *OUTCOMES)]
+    trim(pipeline, OUTCOMES[0], partition=at, to=1)
+    assert broken(verdict(pipeline)) == {}
+
+    write_orders(pipeline, [lost])
+    own = [seen for seen in read(pipeline, ORDERS_CREATED) if lost.order_id.encode() in (seen.value or b"")]
+    execute(
+        pipeline,
+        """
+        INSERT INTO inventory.decision
+        SELECT :lost, verdict, reason, gen_random_uuid(), event, topic, partition, :offset, skus, qtys, 0, decided_at
+        FROM inventory.decision LIMIT 1
+        """,
+        lost=lost.order_id,
+        offset=own[0].offset,
+    )
+    commit(pipeline, INVENTORY, ORDERS_CREATED, partition=own[0].partition, offset=own[0].offset + 1)
+
+    assert "left behind by the inventory without an event" in broken(verdict(pipeline))["S5"]

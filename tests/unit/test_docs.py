@@ -17,6 +17,7 @@ DOCUMENTS = (
     "README.md",
     "docs/ARCHITECTURE.md",
     "docs/guarantees.md",
+    "docs/books.md",
     "docs/runbook.md",
     "docs/monitoring.md",
     "docs/connect.md",

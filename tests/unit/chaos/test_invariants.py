@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from chaos.checker.books import (
-    AcknowledgedKey,
     Books,
     Created,
     DeadLetter,
     Decision,
+    Key,
     LedgerRow,
     Outcome,
     Poison,
@@ -33,6 +33,11 @@ POISON_AT = Coordinate(CREATED, 0, 2)
 ALL_READ = {Spot(CREATED, 0): 4, Spot(RESERVED, 0): 9, Spot(FAILED, 0): 9, Spot(SENT, 0): 9, Spot(DLQ, 0): 9}
 
 
+def make_event(verdict: Verdict, offset: int, order_id: str, *, digest: bytes, source: int, lines: int) -> Outcome:
+    event_id, answered = f"e-{order_id}", Coordinate(CREATED, 0, source)
+    return Outcome(verdict, 0, offset, order_id, event_id, event_id, digest, answered, lines=lines)
+
+
 def make_books() -> Books:
     """Return sound books: `tea` reserved, `mug` failed, then poison and a copy of `tea`; `new` is in flight."""
     return Books(
@@ -43,28 +48,34 @@ def make_books() -> Books:
         },
         poison=(Poison(POISON_AT, b"P", "magic"),),
         outcomes={
-            "tea": (Outcome(Verdict.RESERVED, 0, 5, "tea", "e-tea", "e-tea", b"R", Coordinate(CREATED, 0, 0)),),
-            "mug": (Outcome(Verdict.FAILED, 0, 6, "mug", "e-mug", "e-mug", b"F", Coordinate(CREATED, 0, 1)),),
+            "tea": (
+                Outcome(Verdict.RESERVED, 0, 5, "tea", "e-tea", "e-tea", b"R", Coordinate(CREATED, 0, 0), lines=1),
+            ),
+            "mug": (Outcome(Verdict.FAILED, 0, 6, "mug", "e-mug", "e-mug", b"F", Coordinate(CREATED, 0, 1), lines=2),),
         },
         sent={
             "tea": (
-                Sent(0, 1, "tea", "n-tea", "order_confirmed", "log", Coordinate(RESERVED, 0, 5)),
-                Sent(0, 3, "tea", "n-tea", "order_confirmed", "log", Coordinate(RESERVED, 0, 5)),
+                Sent(0, 1, "tea", "n-tea", "order_confirmed", "log", Coordinate(RESERVED, 0, 5), sent_at=7),
+                Sent(0, 3, "tea", "n-tea", "order_confirmed", "log", Coordinate(RESERVED, 0, 5), sent_at=7),
             ),
-            "mug": (Sent(0, 2, "mug", "n-mug", "out_of_stock", "log", None),),
+            "mug": (Sent(0, 2, "mug", "n-mug", "out_of_stock", "log", None, sent_at=7),),
         },
         dead_letters=(DeadLetter(Coordinate(DLQ, 0, 0), POISON_AT, b"P", ()),),
         ends={**ALL_READ, Spot(CREATED, 0): 5},
-        keys=(AcknowledgedKey("tea", b"T"),),
+        keys=(Key("tea", b"T"),),
         decisions={
             "tea": Decision(Verdict.RESERVED, "e-tea", b"R", Coordinate(CREATED, 0, 0), 1, (), 1),
             "mug": Decision(Verdict.FAILED, "e-mug", b"F", Coordinate(CREATED, 0, 1), 2, (("mug", 3),), 0),
         },
         stock=(Stock("tea", 10, 8, 2), Stock("mug", 2, 2, 0)),
-        statuses={"tea": Status("reserved", True), "mug": Status("failed", True), "new": Status("pending", False)},
+        statuses={
+            "tea": Status("reserved", 7, lines=1),
+            "mug": Status("failed", 7, lines=2),
+            "new": Status("pending", lines=3),
+        },
         ledger={
-            "tea": (LedgerRow("order_confirmed", "log", "e-tea", "sent"),),
-            "mug": (LedgerRow("out_of_stock", "log", "e-mug", "sent"),),
+            "tea": (LedgerRow("order_confirmed", "log", "e-tea", "sent", sent_at=7),),
+            "mug": (LedgerRow("out_of_stock", "log", "e-mug", "sent", sent_at=7),),
         },
         progress=Progress(
             inventory_before={Spot(CREATED, 0): 4},
@@ -117,8 +128,8 @@ def always(**changes: Any) -> Defect:
 LETTER = DeadLetter(Coordinate(DLQ, 0, 0), POISON_AT, b"P", ())
 
 DEFECTS: dict[str, tuple[str, Defect]] = {
-    "a confirmed order is not on the topic": ("S1", always(keys=(AcknowledgedKey("gone", b"G"),))),
-    "the topic holds other bytes than the key": ("S1", always(keys=(AcknowledgedKey("tea", b"X"),))),
+    "a confirmed order is not on the topic": ("S1", always(keys=(Key("gone", b"G"),))),
+    "the topic holds other bytes than the key": ("S1", always(keys=(Key("tea", b"X"),))),
     "a retry changed the record": ("S1", twice("created", "tea", digest=b"X")),
     "an event is lost": ("S5", without("outcomes", "mug")),
     "an order is passed over": (
@@ -139,7 +150,7 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "poison is skipped in silence": ("S8", always(dead_letters=())),
     "a decided order is dead-lettered too": (
         "S8",
-        always(dead_letters=(LETTER, LETTER._replace(source=Coordinate(CREATED, 0, 1), digest=b"M"))),
+        always(dead_letters=(LETTER, LETTER._replace(source=Coordinate(CREATED, 0, 1), digest=b"M", value=b"M"))),
     ),
     "the owner's coordinate holds another order": (
         "S8",
@@ -159,7 +170,9 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
         lambda books: {
             "outcomes": {
                 **books.outcomes,
-                "cup": (Outcome(Verdict.RESERVED, 0, 4, "cup", "e-cup", "e-cup", b"C", Coordinate(CREATED, 0, 3)),),
+                "cup": (
+                    Outcome(Verdict.RESERVED, 0, 4, "cup", "e-cup", "e-cup", b"C", Coordinate(CREATED, 0, 3), lines=4),
+                ),
             },
             "decisions": {
                 **books.decisions,
@@ -170,11 +183,11 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
                 "tea": books.created["tea"][:1],
                 "cup": (Created(0, 3, "cup", b"K", 4),),
             },
-            "statuses": {**books.statuses, "cup": Status("reserved", True)},
-            "ledger": {**books.ledger, "cup": (LedgerRow("order_confirmed", "log", "e-cup", "sent"),)},
+            "statuses": {**books.statuses, "cup": Status("reserved", 7, lines=4)},
+            "ledger": {**books.ledger, "cup": (LedgerRow("order_confirmed", "log", "e-cup", "sent", sent_at=7),)},
             "sent": {
                 **books.sent,
-                "cup": (Sent(0, 4, "cup", "n-cup", "order_confirmed", "log", Coordinate(RESERVED, 0, 4)),),
+                "cup": (Sent(0, 4, "cup", "n-cup", "order_confirmed", "log", Coordinate(RESERVED, 0, 4), sent_at=7),),
             },
         },
     ),
@@ -194,16 +207,16 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "an event does not decode": ("S15", always(undecodable=(Undecodable(Coordinate(SENT, 0, 7), "magic"),))),
     "a status contradicts the verdict": (
         "S17",
-        lambda books: {"statuses": {**books.statuses, "tea": Status("failed", True)}},
+        lambda books: {"statuses": {**books.statuses, "tea": Status("failed", 7, lines=1)}},
     ),
     "a status stays pending": (
         "S17",
-        lambda books: {"statuses": {**books.statuses, "tea": Status("pending", False)}},
+        lambda books: {"statuses": {**books.statuses, "tea": Status("pending", lines=1)}},
     ),
     "a status is missing": ("S17", without("statuses", "new")),
     "a status is ahead of the decision": (
         "S17",
-        lambda books: {"statuses": {**books.statuses, "new": Status("reserved", False)}},
+        lambda books: {"statuses": {**books.statuses, "new": Status("reserved", lines=3)}},
     ),
     "an order does not come through": ("L1", always(unfinished=(Unfinished("new", "outcome"),))),
     "an open transaction holds readers up": ("L2", always(stalls=(Stall(Coordinate(RESERVED, 0, 5), 7),))),
@@ -246,7 +259,7 @@ def test_records_in_flight_are_not_judged() -> None:
         **without("outcomes", "mug")(books),
         **without("ledger", "mug")(books),
         **without("sent", "mug")(books),
-        statuses={**books.statuses, "mug": Status("pending", False)},
+        statuses={**books.statuses, "mug": Status("pending", lines=2)},
         progress=replace(
             books.progress,
             inventory_before={Spot(CREATED, 0): 1},
@@ -273,8 +286,8 @@ def test_a_dead_lettered_order_needs_no_event() -> None:
         **without("decisions", "mug")(books),
         **without("ledger", "mug")(books),
         **without("sent", "mug")(books),
-        dead_letters=(LETTER, DeadLetter(Coordinate(DLQ, 0, 1), Coordinate(CREATED, 0, 1), b"M", ())),
-        statuses={**books.statuses, "mug": Status("pending", False)},
+        dead_letters=(LETTER, DeadLetter(Coordinate(DLQ, 0, 1), Coordinate(CREATED, 0, 1), b"M", (), b"M")),
+        statuses={**books.statuses, "mug": Status("pending", lines=2)},
     )
 
     assert broken(dead) == set()
@@ -285,9 +298,10 @@ def test_an_event_whose_customer_cannot_be_reached_is_a_dead_letter_and_not_told
     at = Coordinate(FAILED, 0, 6)
     refused = replace(
         books,
-        **with_ledger("mug", state="claimed")(books),
+        **with_ledger("mug", state="claimed", sent_at=None)(books),
         **without("sent", "mug")(books),
-        dead_letters=(LETTER, DeadLetter(Coordinate("inventory.failed.notification.dlq", 0, 0), at, b"F", ())),
+        statuses={**books.statuses, "mug": Status("failed", lines=2)},
+        dead_letters=(LETTER, DeadLetter(Coordinate("inventory.failed.notification.dlq", 0, 0), at, b"F", (), b"F")),
     )
 
     assert broken(refused) == set()

@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from chaos.checker.books import (
-    AcknowledgedKey,
     Books,
     Created,
     DeadLetter,
     Decision,
+    Key,
+    LedgerRow,
     Outcome,
     Poison,
     Progress,
@@ -67,23 +68,27 @@ ORDERS = {
 
 def make_books() -> Books:
     """Return sound books of five reserved orders, of which `maybe` was never confirmed, with all testimony."""
-    created, outcomes, decisions, sent = {}, {}, {}, {}
+    created, outcomes, decisions, sent, ledger = {}, {}, {}, {}, {}
     for number, (order_id, (user, lines, partition, offset)) in enumerate(ORDERS.items()):
         at = Coordinate(CREATED, partition, offset)
         created[order_id] = (Created(partition, offset, order_id, b"B", fingerprint(lines), user),)
-        outcomes[order_id] = (Outcome(Verdict.RESERVED, 0, number, order_id, order_id, order_id, b"E", at),)
+        wanted = fingerprint(lines)
+        event = Outcome(Verdict.RESERVED, 0, number, order_id, order_id, order_id, b"E", at, user=user, lines=wanted)
+        outcomes[order_id] = (event,)
         decisions[order_id] = Decision(Verdict.RESERVED, order_id, b"E", at, fingerprint(lines), (), 0)
+        ledger[order_id] = (LedgerRow("order_confirmed", "log", order_id, "sent", user, sent_at=0),)
         sent[order_id] = (
-            Sent(0, number, order_id, order_id, "order_confirmed", "log", Coordinate(RESERVED, 0, number)),
+            Sent(0, number, order_id, order_id, "order_confirmed", "log", Coordinate(RESERVED, 0, number), user),
         )
     return Books(
         created=created,
         poison=(POISON,),
         outcomes=outcomes,
         sent=sent,
+        ledger=ledger,
         dead_letters=(LETTER,),
         ends=ALL_READ,
-        keys=(AcknowledgedKey("first", b"B"),),
+        keys=(Key("first", b"B", "ada"),),
         key_orders={ADA_S_KEY: "first"},
         decisions=decisions,
         stock=(Stock("tea", 10, 8, 2),),
@@ -107,7 +112,7 @@ def requests(*changed: Request) -> Defect:
 
 def without(order_id: str) -> Defect:
     """Return books from which an order is gone, wherever it stood."""
-    names = ("created", "outcomes", "decisions", "sent")
+    names = ("created", "outcomes", "decisions", "sent", "ledger")
     return lambda books: {n: {k: v for k, v in getattr(books, n).items() if k != order_id} for n in names}
 
 
@@ -116,9 +121,10 @@ def another(user: str, lines: Any) -> Defect:
 
     def defect(books: Books) -> dict[str, Any]:
         at = Coordinate(CREATED, 0, 8)
+        event = Outcome(Verdict.RESERVED, 0, 8, "x", "x", "x", b"E", at, user=user, lines=fingerprint(lines))
         return {
             "created": {**books.created, "x": (Created(0, 8, "x", b"B", fingerprint(lines), user),)},
-            "outcomes": {**books.outcomes, "x": (Outcome(Verdict.RESERVED, 0, 8, "x", "x", "x", b"E", at),)},
+            "outcomes": {**books.outcomes, "x": (event,)},
             "decisions": {**books.decisions, "x": Decision(Verdict.RESERVED, "x", b"E", at, fingerprint(lines), (), 0)},
         }
 
@@ -343,14 +349,21 @@ def test_what_is_in_doubt_is_told_as_lost_or_doubled() -> None:
 
 def test_heads_that_never_held_an_order_excuse_nothing() -> None:
     """Red while a trimmed head, whatever stood there, had the rules take what is lost for what is gone."""
-    lost = replace(make_books(), **without("second")(make_books()))
     begins = {Spot(CREATED, 0): 40, Spot(CREATED, 1): 43}
+    books = make_books()
+    lost = replace(books, created={key: group for key, group in books.created.items() if key != "second"})
     trimmed = replace(lost, begins=begins)
 
     assert "S1" in broken(lost)
     assert "S1" not in broken(trimmed)
     assert "S1" in broken(replace(trimmed, testimony=replace(SOUND, heads=begins)))
     assert "S1" not in broken(replace(trimmed, testimony=replace(SOUND, heads={Spot(CREATED, 0): 39})))
+
+
+def test_an_accepted_order_that_nobody_decided_is_lost_also_if_retention_took_it() -> None:
+    trimmed = replace(make_books(), **without("second")(make_books()), begins={Spot(CREATED, 0): 40})
+
+    assert "S1" in broken(trimmed)
 
 
 def test_a_refusal_of_a_restocked_sku_is_not_judged_and_every_other_is() -> None:

@@ -114,9 +114,14 @@ def open_battle(
         auditor = opened.enter_context(Auditor(site.settings))
         opened.enter_context(StockSampler(site.settings, site.folder / "stock.jsonl"))
         lane.wait_opened()
+        second = opened.enter_context(ground.second_broker())  # now: what brokers keep for themselves is on the first
+        beside = opened.enter_context(KafkaProxy(second.address))
+        kafka.stand_beside(beside)
+        beside.stand_beside(kafka)
         yield Battle(
             Field(
                 ground=ground,
+                second=second,
                 lane=lane,
                 kafka=kafka,
                 postgres=postgres,

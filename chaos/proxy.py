@@ -9,6 +9,7 @@ import socket
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from chaos.relay import Direction, Frame, Framing, Relay
 
@@ -42,6 +43,11 @@ class KafkaProxy(Relay):
         """Client id -> the port at which such clients are told that their group's coordinator is: a wrong answer."""
         self.elsewhere: list[int] = []
         """The port at which all clients are told that the broker is, if there is one: a wrong answer too."""
+        self._beside: dict[int, int] = {}
+
+    def stand_beside(self, other: "KafkaProxy") -> None:
+        """Send clients to the other proxy where an answer names the broker behind that."""
+        self._beside[other.upstream[1]] = other.port
 
     def framing(self, connection: int) -> Framing:
         """Read api keys, and match answers to them by correlation id."""
@@ -51,6 +57,7 @@ class KafkaProxy(Relay):
             own_port=self.port,
             misdirected=self.misdirected,
             elsewhere=self.elsewhere,
+            beside=self._beside,
         )
 
     def replay(self, frame: Frame) -> bytes:
@@ -84,10 +91,12 @@ class _KafkaFraming:
         own_port: int,
         misdirected: Mapping[str, int],
         elsewhere: Sequence[int],
+        beside: Mapping[int, int],
     ) -> None:
         self._connection = connection
         self._misdirected = misdirected
         self._elsewhere = elsewhere
+        self._beside = beside
         self._asked: dict[int, _Asked] = {}
         self._broker_port = broker_port
         self._own_port = own_port
@@ -115,8 +124,9 @@ class _KafkaFraming:
             port = self._misdirected.get(asked.client, self._own_port) if asked.of_group else self._own_port
             if asked.api_key == METADATA and self._elsewhere:
                 port = self._elsewhere[0]
-            for host in _HOSTS:  # only the port differs, so no length does
-                data = data.replace(host + struct.pack(">i", self._broker_port), host + struct.pack(">i", port))
+            ports = {self._broker_port: port, **self._beside}
+            for host, (broker, proxy) in product(_HOSTS, ports.items()):  # only the port differs, so no length does
+                data = data.replace(host + struct.pack(">i", broker), host + struct.pack(">i", proxy))
         return Frame(self._connection, Direction.RESPONSE, asked.api_key, "", asked.client, data)
 
 

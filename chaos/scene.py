@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from chaos.checker.config import CheckerSettings
 from chaos.checker.terms import Offsets
@@ -52,6 +52,14 @@ class Server(Protocol):
 
     def thaw(self) -> None:
         """SIGCONT them."""
+
+
+class Broker(NamedTuple):
+    """One more broker: its id in the cluster, host and port, and how it is hurt."""
+
+    id: int
+    address: str
+    server: Server
 
 
 class Administrator(Protocol):
@@ -132,8 +140,8 @@ class Ground(Protocol):
     def registry(self) -> Server:
         """The schema registry."""
 
-    def second_broker(self) -> AbstractContextManager[tuple[int, Server]]:
-        """Have one more broker in the cluster while the block runs; its id, and how it is hurt."""
+    def second_broker(self) -> AbstractContextManager[Broker]:
+        """Have one more broker in the cluster while the block runs; it leads nothing but what is moved to it."""
 
     def site(self, name: str, *, partitions: int) -> AbstractContextManager[Site]:
         """Open a fresh pipeline whose event topics have so many partitions; its processes and topics end with it."""

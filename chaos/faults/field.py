@@ -19,7 +19,7 @@ from chaos.checker.terms import Offsets
 from chaos.lane import Kept, Lane, VoidRunError
 from chaos.plan import Arm, Fired
 from chaos.proxy import KafkaProxy, PostgresProxy
-from chaos.scene import Ground
+from chaos.scene import Broker, Ground
 from common.errors import PipelineError
 from common.events.codec import Codec
 
@@ -76,6 +76,8 @@ class Field:
     """One pipeline and what stands round it. `kafka` and `postgres`: the proxies of inventory slot 0."""
 
     ground: Ground
+    second: Broker
+    """One more broker, which leads nothing until a fault moves a partition to it."""
     lane: Lane
     kafka: KafkaProxy
     postgres: PostgresProxy

@@ -25,19 +25,19 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
     client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
     leaders = field.insist(lambda: _leaders(client, topic), "look at the partitions")
     partition, began = chance.choice(sorted(leaders)), time.monotonic()
-    with field.ground.second_broker() as (second, server):
-        field.insist(lambda: move(settings.kafka_bootstrap, topic, partition, second), "move a partition")
-        server.freeze()
-        try:
-            field.lane.wait(lambda: _leaders(client, topic)[partition] == NOBODY, "a partition without a leader")
-            gone = time.monotonic()
-            time.sleep(AWAY_SECONDS)
-        finally:
-            server.thaw()
-            field.insist(
-                lambda: move(settings.kafka_bootstrap, topic, partition, leaders[partition]), "move a partition back"
-            )
-        back = time.monotonic()
+    second, server = field.second.id, field.second.server
+    field.insist(lambda: move(settings.kafka_bootstrap, topic, partition, second), "move a partition")
+    server.freeze()
+    try:
+        field.lane.wait(lambda: _leaders(client, topic)[partition] == NOBODY, "a partition without a leader")
+        gone = time.monotonic()
+        time.sleep(AWAY_SECONDS)
+    finally:
+        server.thaw()
+        field.insist(
+            lambda: move(settings.kafka_bootstrap, topic, partition, leaders[partition]), "move a partition back"
+        )
+    back = time.monotonic()
     return {
         "partition": f"{topic}[{partition}]",
         "away_seconds": round(back - gone, 2),

@@ -22,7 +22,7 @@ AT_WORK_SECONDS = 2.0
 def freeze_all(field: Field, chance: random.Random) -> Evidence:
     """Stop every process of servers and services, as a closed laptop does; let them go on, in any order."""
     ground, seconds = field.ground, field.pace.frozen_seconds
-    servers: list[Server] = [ground.controller, ground.kafka, ground.postgres, ground.registry]
+    servers: list[Server] = [ground.controller, ground.kafka, field.second.server, ground.postgres, ground.registry]
     with field.lane.unkept():
         children = [child for kept in field.lane.processes() if (child := kept.child) is not None]
         asleep: list[Callable[[], None]] = []

@@ -27,7 +27,7 @@ from common.topics import (
 
 CHANGES = 40
 CHANGE_UNITS_MAX = 9
-SHELF_UNITS = 3_000
+UNITS_LEFT = 500
 HELD_ROWS = 5
 LOOK_SECONDS = 0.1
 EXHAUSTED_SECONDS = 3.0
@@ -49,7 +49,9 @@ def restock(field: Field, chance: random.Random) -> Evidence:
     What is on hand changes by nobody else, so it must be what the change before left.
     """
     shelves, sku = field.lane.site.shelves, field.restocked_sku
-    first = last = field.insist(lambda: shelves.set(sku, SHELF_UNITS), f"set the stock of {sku}")
+    first = last = field.insist(
+        lambda: shelves.set(sku, shelves.add(sku, 0).reserved + UNITS_LEFT), f"set the stock of {sku}"
+    )
     deadline = time.monotonic() + FIRED_SECONDS_MAX
     done = refused = 0
     while done < CHANGES or last.reserved <= first.reserved:

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from chaos import heads
 from chaos.checker.config import CheckerSettings
-from chaos.scene import Administrator, Server, Site
+from chaos.scene import Administrator, Broker, Server, Site
 from chaos.scene import Child as ChildLike
 from common.config import PostgresSettings
 from common.errors import PipelineError
@@ -103,15 +103,15 @@ class ProvingGround:
         return self._servers.registry
 
     @contextmanager
-    def second_broker(self) -> Iterator[tuple[int, Server]]:
-        """Have one more broker in the cluster while the block runs; it leads what is moved to it."""
+    def second_broker(self) -> Iterator[Broker]:
+        """Have one more broker in the cluster while the block runs; it leads nothing but what is moved to it."""
         first = self._servers.addresses.kafka
         program = replace(first, name="kafka-2", number=SECOND_BROKER_ID, port=self._free_port())
         runner = Runner(program, first.home, self._place.guardian)
         server = servers.Handle(runner)
         try:
             tick_until_settled([runner])
-            yield SECOND_BROKER_ID, server
+            yield Broker(SECOND_BROKER_ID, program.bootstrap, server)
         finally:
             server.stop()
 

@@ -25,6 +25,8 @@ from common.events.codec import Codec
 
 FIRED_SECONDS_MAX = 60.0
 """How long a fault waits for its moment: another one may have its victim down."""
+MENDED_SECONDS_MAX = 120.0
+"""How long a procedure may take that needs the whole pipeline, while others hurt it."""
 READY_SECONDS_MAX = 60.0
 TRIES_MAX = 3
 TAKEN_SECONDS_MAX = 4.0
@@ -183,9 +185,9 @@ class Field:
         self.stops.append(stopped)
         return stopped
 
-    def insist(self, act: Callable[[], T], what: str) -> T:
-        """Do it until it works: another fault may have a server down. Raises VoidRunError after a minute."""
-        deadline = time.monotonic() + FIRED_SECONDS_MAX
+    def insist(self, act: Callable[[], T], what: str, *, seconds: float = FIRED_SECONDS_MAX) -> T:
+        """Do it until it works: another fault may have a server down. Raises VoidRunError after so long."""
+        deadline = time.monotonic() + seconds
         while True:
             try:
                 return act()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chaos.checker.cluster import EARLIEST, LATEST, Cluster, at_time
 from chaos.checker.terms import Offsets, Spot
-from chaos.faults.field import FIRED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
+from chaos.faults.field import MENDED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
 from chaos.groups import put
 from chaos.lane import Kept, VoidRunError
 from common.topics import (
@@ -67,7 +67,9 @@ def _mended(group: Group, where: Where, repair: Callable[[Field], object]) -> Ac
                 refusal = _wait_refused(field, marks)
             finally:
                 with field.lane.parked(*workers):
-                    field.insist(lambda: repair(field), f"repair the offsets of {group.name}")
+                    field.insist(
+                        lambda: repair(field), f"repair the offsets of {group.name}", seconds=MENDED_SECONDS_MAX
+                    )
         for kept in workers:
             field.wait_ready(kept)
         return {"partitions": moved, "refusal": refusal}
@@ -135,7 +137,7 @@ def _wait_refused(field: Field, marks: Mapping[Path, int]) -> str:
     def said() -> list[bytes]:
         return [word for log, mark in marks.items() for word in REFUSALS if word in log.read_bytes()[mark:]]
 
-    field.lane.wait(lambda: bool(said()), "a word of refusal", seconds=FIRED_SECONDS_MAX)
+    field.lane.wait(lambda: bool(said()), "a word of refusal", seconds=MENDED_SECONDS_MAX)
     return said()[0].decode()
 
 

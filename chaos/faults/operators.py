@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from chaos.checker.cluster import Cluster
 from chaos.checker.tables import TableReader
 from chaos.checker.terms import Offsets, Spot
-from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
+from chaos.faults.field import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
 from chaos.faults.servers import ROLES, end_sessions_of, waiting_workers
 from chaos.heads import trim
 from chaos.lane import VoidRunError
@@ -81,13 +81,13 @@ def hold_rows(field: Field, _chance: random.Random) -> Evidence:
     seconds = field.pace.held_seconds
     with field.lane.site.session() as psql:
         rows = psql("SELECT sku FROM inventory.stock ORDER BY sku LIMIT :rows FOR UPDATE", rows=HELD_ROWS)
-        deadline, waiting = time.monotonic() + seconds, 0
-        while time.monotonic() < deadline:
+        began, waiting = time.monotonic(), 0
+        while (held := time.monotonic() - began) < seconds or (not waiting and held < FIRED_SECONDS_MAX):
             waiting = max(waiting, field.insist(lambda: waiting_workers(field), "look at who waits"))
             time.sleep(LOOK_SECONDS)
     if not waiting:
         raise VoidRunError("nobody waited for the rows that a session held")
-    return {"rows": len(rows), "seconds": seconds, "waiting": waiting}
+    return {"rows": len(rows), "seconds": round(held, 2), "waiting": waiting}
 
 
 def use_up_connections(field: Field, _chance: random.Random) -> Evidence:
@@ -185,7 +185,7 @@ def grow(field: Field, _chance: random.Random) -> Evidence:
     argv = ("topics", "grow", ORDERS_CREATED.name, "--partitions", str(after))
     since = time.monotonic()
     try:
-        done = field.insist(lambda: site.pipeline(*argv), "grow the topics")
+        done = field.insist(lambda: site.pipeline(*argv), "grow the topics", seconds=MENDED_SECONDS_MAX)
     finally:
         field.grown.append((since, time.monotonic() + PRODUCERS_SECONDS))
     return {"partitions": (before, after), "said": done.splitlines()[-1]}

@@ -49,7 +49,7 @@ def every_change(
 ) -> None:
     """Hurt a pipeline of its own in every way we know; prove the books after each fault.
 
-    Without a subcommand: what every change must pass, about five minutes on two cores. 5,000 interleavings on a model
+    Without a subcommand: what every change must pass, about six minutes on two cores. 5,000 interleavings on a model
     of Kafka; 48 kills and 12 zombies at named points, one at a time; mixed faults over 20,000 orders. Servers of its
     own are started, and nothing of them is left. The exit code is 1 if a rule broke, 75 if a run is void.
     """

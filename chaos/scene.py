@@ -141,7 +141,7 @@ class Ground(Protocol):
         """The schema registry."""
 
     def second_broker(self) -> AbstractContextManager[Broker]:
-        """Have one more broker in the cluster while the block runs; it leads nothing but what is moved to it."""
+        """Have one more broker in the cluster while the block runs; it leads what is moved there, or made meanwhile."""
 
     def site(self, name: str, *, partitions: int) -> AbstractContextManager[Site]:
         """Open a fresh pipeline whose event topics have so many partitions; its processes and topics end with it."""

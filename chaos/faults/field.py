@@ -79,7 +79,7 @@ class Field:
 
     ground: Ground
     second: Broker
-    """One more broker, which leads nothing until a fault moves a partition to it."""
+    """One more broker: it leads what a fault moves to it, and some of what is made while it is there."""
     lane: Lane
     kafka: KafkaProxy
     postgres: PostgresProxy

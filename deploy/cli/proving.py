@@ -104,7 +104,7 @@ class ProvingGround:
 
     @contextmanager
     def second_broker(self) -> Iterator[Broker]:
-        """Have one more broker in the cluster while the block runs; it leads nothing but what is moved to it."""
+        """Have one more broker in the cluster while the block runs; it leads what is moved there, or made meanwhile."""
         first = self._servers.addresses.kafka
         program = replace(first, name="kafka-2", number=SECOND_BROKER_ID, port=self._free_port())
         runner = Runner(program, first.home, self._place.guardian)

@@ -2,16 +2,18 @@
 
 import random
 import time
+from contextlib import suppress
 
+from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from chaos.faults.field import Evidence, Fault, Field, Hurts
+from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.reassign import move
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 
 AWAY_SECONDS = 3.5
 """More than the producers' patience with a record."""
-CALL_SECONDS = 10.0
+CALL_SECONDS = 2.0
 NOBODY = -1
 
 
@@ -29,7 +31,9 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
     field.insist(lambda: move(settings.kafka_bootstrap, topic, partition, second), "move a partition")
     server.freeze()
     try:
-        field.lane.wait(lambda: _leaders(client, topic)[partition] == NOBODY, "a partition without a leader")
+        field.lane.wait(
+            lambda: _is_without(client, topic, partition), "a partition without a leader", seconds=FIRED_SECONDS_MAX
+        )
         gone = time.monotonic()
         time.sleep(AWAY_SECONDS)
     finally:
@@ -43,6 +47,13 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
         "away_seconds": round(back - gone, 2),
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def _is_without(client: AdminClient, topic: str, partition: int) -> bool:
+    """Return True if nobody leads the partition. The client may ask the frozen broker first."""
+    with suppress(KafkaException):
+        return _leaders(client, topic)[partition] == NOBODY
+    return False
 
 
 def _leaders(client: AdminClient, topic: str) -> dict[int, int]:

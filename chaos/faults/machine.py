@@ -62,7 +62,7 @@ def _clock_back(service: str, name: str) -> Act:
 
 
 FAULTS = (
-    Fault("everything frozen", Hurts.MACHINE, freeze_all, alone=True),
+    Fault("everything frozen", Hurts.MACHINE, freeze_all, alone=True, once=True),
     Fault("worker's clock set back", Hurts.WORKERS, _clock_back("inventory", "inventory")),
     Fault("API's clock set back", Hurts.API, _clock_back("order", "order-api")),
     Fault("notification's clock set back", Hurts.NOTIFICATION, _clock_back("notification", "notification")),

@@ -147,18 +147,21 @@ FAULTS = (
         "inventory's offsets set to the earliest",
         Hurts.WORKERS,
         _mended(INVENTORY, _earliest, _REPAIR_INVENTORY),
+        once=True,
         ends_all=True,
     ),
     Fault(
         "inventory's offsets set to the latest",
         Hurts.WORKERS,
         _mended(INVENTORY, _latest, _REPAIR_INVENTORY),
+        once=True,
         ends_all=True,
     ),
     Fault(
         "inventory's offsets set to a time",
         Hurts.WORKERS,
         _mended(INVENTORY, _some_time_ago, _REPAIR_INVENTORY),
+        once=True,
         ends_all=True,
     ),
     Fault(

@@ -61,6 +61,7 @@ def restock(field: Field, chance: random.Random) -> Evidence:
         try:
             last = _change(field, last, more, by_setting=chance.random() < 0.5)  # noqa: PLR2004 - one half
             done += 1
+            time.sleep(LOOK_SECONDS if done > CHANGES else 0)  # what is left is to see an order take of it
         except PipelineError:  # a lock was held too long, or more is reserved than would be left
             refused += 1
             time.sleep(LOOK_SECONDS)

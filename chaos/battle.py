@@ -47,6 +47,8 @@ HTTP_RATE = 40.0
 HTTP_SHARE_MAX = 0.25
 TAIL_RATE = 150.0
 RECORDS_PER_ORDER_MAX = 1.2
+WEB_TIMES_MAX = 10
+"""Requests go on as long as faults do, for so many times the length of the load at most."""
 HTTP_PATIENCE_SECONDS = 15.0
 HTTP_ANSWER_SECONDS = 5.0
 POISON = 0.002
@@ -161,7 +163,7 @@ class Battle:
         http_orders = round(min(HTTP_RATE * seconds, HTTP_SHARE_MAX * orders))
         mix = Mix(
             seed=self._seed,
-            http_orders=http_orders,
+            http_orders=WEB_TIMES_MAX * http_orders,
             http_rate=http_orders / seconds,
             direct_orders=orders - http_orders,
             direct_rate=(orders - http_orders) / seconds,
@@ -266,20 +268,19 @@ class Battle:
         direct_load.join()
         if (left := self._began + seconds + 1 - time.monotonic()) > 0:
             web.stop.wait(left)
-        web.stop.set()
-        if not any(thread.is_alive() for thread in (*attacks, web_load)) and told["direct"] + told["http"] >= orders:
-            return
         more = DirectLoad(self.field.lane.site.settings, self._folder / "written.jsonl")
         tail = Mix(seed=self._seed + 1, direct_orders=1_000_000, direct_rate=TAIL_RATE, poison=POISON)
         running = self._thread("tail-load", lambda: told.update(tail=more.run(tail).orders))
 
         def enough() -> bool:
-            return told["direct"] + told["http"] + more.done / RECORDS_PER_ORDER_MAX >= orders
+            return told["direct"] + (web.done + more.done) / RECORDS_PER_ORDER_MAX >= orders
 
-        while running.is_alive() and not (enough() and not any(thread.is_alive() for thread in (*attacks, web_load))):
+        while running.is_alive() and not (enough() and not any(thread.is_alive() for thread in attacks)):
             time.sleep(0.1)
         more.stop.set()
+        web.stop.set()
         running.join()
+        web_load.join()
 
     def _attack(self, mine: Sequence[Planned], report: Callable[[str], None]) -> None:
         """Do the faults of one victim."""

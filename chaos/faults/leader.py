@@ -24,23 +24,21 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
     """
     settings = field.lane.site.settings
     topic = chance.choice((ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED)).within(settings.namespace)
-    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 0})
-    leaders = field.insist(lambda: _leaders(client, topic), "look at the partitions")
+    bootstrap = settings.kafka_bootstrap
+    leaders = field.insist(lambda: _leaders(bootstrap, topic), "look at the partitions")
     partition, began = chance.choice(sorted(leaders)), time.monotonic()
     second, server = field.second.id, field.second.server
-    field.insist(lambda: move(settings.kafka_bootstrap, topic, partition, second), "move a partition")
+    field.insist(lambda: move(bootstrap, topic, partition, second), "move a partition")
     server.freeze()
     try:
         field.lane.wait(
-            lambda: _is_without(client, topic, partition), "a partition without a leader", seconds=FIRED_SECONDS_MAX
+            lambda: _is_without(bootstrap, topic, partition), "a partition without a leader", seconds=FIRED_SECONDS_MAX
         )
         gone = time.monotonic()
         time.sleep(AWAY_SECONDS)
     finally:
         server.thaw()
-        field.insist(
-            lambda: move(settings.kafka_bootstrap, topic, partition, leaders[partition]), "move a partition back"
-        )
+        field.insist(lambda: move(bootstrap, topic, partition, leaders[partition]), "move a partition back")
     back = time.monotonic()
     return {
         "partition": f"{topic}[{partition}]",
@@ -49,15 +47,16 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
     }
 
 
-def _is_without(client: AdminClient, topic: str, partition: int) -> bool:
-    """Return True if nobody leads the partition. The client may ask the frozen broker first."""
+def _is_without(bootstrap: str, topic: str, partition: int) -> bool:
+    """Return True if nobody leads the partition."""
     with suppress(KafkaException):
-        return _leaders(client, topic)[partition] == NOBODY
+        return _leaders(bootstrap, topic)[partition] == NOBODY
     return False
 
 
-def _leaders(client: AdminClient, topic: str) -> dict[int, int]:
-    """Return partition -> the broker that leads it."""
+def _leaders(bootstrap: str, topic: str) -> dict[int, int]:
+    """Return partition -> the broker that leads it, by a new client: one that knows both may ask the frozen one."""
+    client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     found = client.list_topics(topic, timeout=CALL_SECONDS).topics[topic].partitions
     return {number: each.leader for number, each in found.items()}
 

@@ -189,6 +189,7 @@ def gather(
         key_orders=rows.key_orders,
         decisions=rows.decisions,
         stock=rows.stock,
+        tallies=rows.tallies,
         statuses=rows.statuses,
         ledger=rows.ledger,
         notes=_notes(scene, rows),

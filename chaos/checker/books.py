@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Sums
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Sums, Tally
 from chaos.checker.testimony import Testimony
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
 
@@ -304,6 +304,7 @@ class Books:
     key_orders: Mapping[KeyHolder, str] = field(default_factory=dict)
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     stock: tuple[Stock, ...] = ()
+    tallies: tuple[Tally, ...] = ()
     statuses: Mapping[str, Status] = field(default_factory=dict)
     ledger: Mapping[str, tuple[LedgerRow, ...]] = field(default_factory=dict)
     notes: "Notes | None" = None

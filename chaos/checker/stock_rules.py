@@ -8,9 +8,17 @@ from chaos.checker.terms import Stock
 
 
 def stock_balance(books: Books) -> Iterator[Violation]:
-    """S6: on hand = available + reserved, and nothing is negative; now, and in every snapshot that was taken."""
+    """S6: on hand = available + reserved, and nothing is negative; now, and in every snapshot that was taken.
+
+    Decisions are counted as they are recorded, too.
+    """
     for row in books.stock:
         yield from _balance_faults(row, "")
+    for tally in books.tallies:
+        if tally.counted != tally.recorded:
+            verdict = "reserved" if tally.verdict else "failed"
+            words = f"{verdict}, reason {tally.reason}: {tally.recorded} decisions, but the total says {tally.counted}"
+            yield Violation(words)
     for snapshot in books.testimony.snapshots if books.testimony else ():
         for row in snapshot.stock:
             yield from _balance_faults(row, f" (snapshot at {snapshot.time:.1f} s)")

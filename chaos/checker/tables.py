@@ -16,7 +16,7 @@ from chaos.checker.collector import fingerprint, lacking
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
 from chaos.checker.table_digests import KEY_DIGESTS, ORDER_DIGESTS, ORDERS_SPAN, Digests, digits_for
-from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Tally
 
 ROWS_PER_TRIP = 20_000
 _NOTHING_LACKING = (None, None, None, None)
@@ -40,6 +40,14 @@ STOCK = """
         WHERE verdict = 1 GROUP BY line.sku
     ) AS held USING (sku)
     ORDER BY sku
+"""
+TALLIES = """
+    SELECT verdict, reason, coalesce(counted, 0)::bigint, coalesce(recorded, 0)
+    FROM (SELECT verdict, reason, sum(orders) AS counted FROM inventory.decision_total GROUP BY 1, 2) AS totals
+    FULL JOIN (
+        SELECT verdict, coalesce(reason, 'none') AS reason, count(*) AS recorded FROM inventory.decision GROUP BY 1, 2
+    ) AS decisions USING (verdict, reason)
+    ORDER BY verdict, reason
 """
 STATUSES = """
     SELECT order_id::text, status, round(date_part('epoch', notified_at) * 1000)::bigint, user_id, lines,
@@ -152,6 +160,7 @@ class Tables:
 
     decisions: dict[str, Decision]
     stock: tuple[Stock, ...]
+    tallies: tuple[Tally, ...]
     statuses: dict[str, Status]
     ledger: dict[str, tuple[LedgerRow, ...]]
     projection: Offsets
@@ -237,6 +246,7 @@ class TableReader:
         return Tables(
             decisions={intern(row[0]): self._decision(*row[1:]) for row in _rows(connection, DECISIONS, buckets)},
             stock=tuple(Stock(*row) for row in _rows(connection, STOCK)),
+            tallies=tuple(Tally(*row) for row in _rows(connection, TALLIES)),
             statuses={intern(row[0]): _status(*row[1:]) for row in _rows(connection, STATUSES, buckets)},
             ledger=ledger,
             projection=self._offsets(connection, PROJECTION),

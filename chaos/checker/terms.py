@@ -53,6 +53,15 @@ class Stock(NamedTuple):
     reserved: int
 
 
+class Tally(NamedTuple):
+    """How many orders `inventory.decision_total` counts with a verdict and a reason, and how many rows there are."""
+
+    verdict: int
+    reason: str
+    counted: int
+    recorded: int
+
+
 def below(at: Coordinate, offsets: Offsets) -> bool:
     """Return True if a reader that stands at these offsets has left this record behind."""
     return at.offset < offsets.get(at.spot, 0)

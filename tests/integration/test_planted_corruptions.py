@@ -30,6 +30,7 @@ pytestmark = pytest.mark.xdist_group("planted-corruptions")  # one pipeline for 
 OTHER_ID = "00000000-0000-7000-8000-000000000001"
 TABLES = (
     "inventory.decision",
+    "inventory.decision_total",
     "inventory.stock",
     "inventory.progress",
     "inventory.start",
@@ -63,8 +64,10 @@ def put_back(stood: Stood, table: str) -> Iterator[None]:
     try:
         yield
     finally:
-        execute(stood.pipeline, f"TRUNCATE {table}")
-        execute(stood.pipeline, f"INSERT INTO {table} SELECT * FROM kept_{table.replace('.', '_')}")  # noqa: S608
+        # A decision that is put back is counted once more, so the totals follow it.
+        for each in dict.fromkeys((table, "inventory.decision_total")):
+            execute(stood.pipeline, f"TRUNCATE {each}")
+            execute(stood.pipeline, f"INSERT INTO {each} SELECT * FROM kept_{each.replace('.', '_')}")  # noqa: S608
 
 
 def of(rule: str, table: str, **assignments: str) -> list[Any]:
@@ -96,6 +99,14 @@ ROWS = [
         decided_at="decided_at = decided_at + interval '1 ms'",
     ),
     gone("S7", "inventory.decision"),
+    *of(
+        "S6",
+        "inventory.decision_total",
+        verdict="verdict = 1 - verdict",
+        reason="reason = 'another'",
+        orders="orders = orders + 1",
+    ),
+    gone("S6", "inventory.decision_total"),
     *of("S6", "inventory.stock", on_hand="on_hand = on_hand + 1", available="available = available - 1"),
     gone("S6", "inventory.stock"),
     *of("S8", "inventory.progress", topic="topic = 'elsewhere'", partition="partition = 77", offset='"offset" = 999'),
@@ -157,6 +168,7 @@ ROWS = [
 FIRST = "ctid = (SELECT min(ctid) FROM {table})"
 ROW = {
     "inventory.stock": "sku = 'tea'",
+    "inventory.decision_total": FIRST,
     "inventory.progress": FIRST,
     "inventory.start": FIRST,
     "inventory.input_topic": FIRST,

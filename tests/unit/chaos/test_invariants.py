@@ -25,7 +25,7 @@ from chaos.checker.books import (
 )
 from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm
 from chaos.checker.judge import judge
-from chaos.checker.terms import Coordinate, Spot, Stock
+from chaos.checker.terms import Coordinate, Spot, Stock, Tally
 
 CREATED, RESERVED, FAILED, SENT = "orders.created", "inventory.reserved", "inventory.failed", "notification.sent"
 DLQ = "orders.created.inventory.dlq"
@@ -140,6 +140,7 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "a SKU is oversold": ("S6", always(stock=(Stock("tea", 1, 0, 2),))),
     "stock is negative": ("S6", always(stock=(Stock("tea", 1, -1, 2),))),
     "stock leaks": ("S6", always(stock=(Stock("tea", 10, 7, 2),))),
+    "the total of reservations lags": ("S6", always(tallies=(Tally(1, "none", 1, 2),))),
     "a reservation of a SKU without stock row": ("S6", always(stock=(Stock("tea", None, None, 2),))),
     "an event is rebuilt on replay": ("S7", with_outcome("tea", digest=b"X")),
     "an event has another id than its decision": ("S7", with_outcome("tea", event_id="x")),

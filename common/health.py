@@ -34,12 +34,13 @@ class Health:
     def __init__(self) -> None:
         self._moved_at = time.monotonic()
         self.ready = False
-        self.unread: frozenset[object] = frozenset()
+        self.unread: frozenset[tuple[str, int]] = frozenset()
 
     def readiness(self) -> tuple[bool, str]:
         """Return whether /readyz says yes, and its words. Partitions that no member reads are a no from each."""
         if self.unread:
-            return False, f"not ready: no member of the group reads {', '.join(sorted(map(str, self.unread)))}"
+            names = ", ".join(f"{topic}[{number}]" for topic, number in sorted(self.unread))
+            return False, f"not ready: no member of the group reads {names}"
         return self.ready, "ready" if self.ready else "not ready"
 
     def beat(self) -> None:
@@ -57,6 +58,7 @@ class Health:
     def page(self, *shown: str) -> bytes:
         """Return the metrics whose names begin so, what is known here among them."""
         metrics.WORKER_READY.set(self.readiness()[0])
+        metrics.UNREAD.set(len(self.unread))
         metrics.WORKER_IDLE_SECONDS.set(self.idle_seconds())
         return metrics.page(*shown)
 

@@ -121,6 +121,11 @@ FENCES = Counter("kafka_fences_total", "Refusals because a newer process, or the
 PRODUCER_REBUILDS = Counter("kafka_producer_rebuilds_total", "Producers thrown away and built anew.", ["cause"])
 RECOVERIES = Counter("kafka_recoveries_total", "Rewinds to the committed offsets.", ["cause"])
 PAUSES = Counter("kafka_pauses_total", "Pauses because something that the work needs did not answer.")
+UNREAD = Gauge(
+    "kafka_unread_partitions",
+    "Partitions that no member of the worker's group reads, as the worker last saw it.",
+    multiprocess_mode="livemax",
+)
 QUARANTINED = Gauge(
     "kafka_quarantined_partitions", "Partitions left alone until a person comes.", multiprocess_mode="livesum"
 )

@@ -3,6 +3,7 @@
 A thread does it once a second, since a frozen process answers late; whoever shows the numbers never waits for them.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -18,7 +19,7 @@ from deploy.local.totals import Totals, totals_of
 
 PERIOD_SECONDS = 1.0
 _TIMEOUT_SECONDS = 0.5
-_LAG = "kafka_consumer_lag_records"
+_LAG, _UNREAD = "kafka_consumer_lag_records", "kafka_unread_partitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Readings:
-    """All processes by label; what the tables say in all; the lag of live workers, None if none says one."""
+    """All processes by label; what the tables say in all; the lag of live workers.
+
+    None for a lag that is unknown: no worker says one, or there is a partition that none of them reads.
+    """
 
     processes: Mapping[str, Reading] = field(default_factory=dict)
     totals: Totals = field(default_factory=Totals)
@@ -40,14 +44,12 @@ class Readings:
 
 
 def lag_on(page: str) -> float | None:
-    """Return the lag of `inventory` that a /metrics page says, or None."""
+    """Return the lag of `inventory` that a /metrics page says, or None; infinite while a partition is nobody's."""
     with suppress(ValueError):
-        lags = [
-            sample.value
-            for family in text_string_to_metric_families(page)
-            for sample in family.samples
-            if sample.name == _LAG and sample.labels.get("group") == "inventory"
-        ]
+        samples = [each for family in text_string_to_metric_families(page) for each in family.samples]
+        lags = [each.value for each in samples if each.name == _LAG and each.labels.get("group") == "inventory"]
+        if lags and any(each.value for each in samples if each.name == _UNREAD):
+            return math.inf
         return sum(lags) if lags else None
     return None
 
@@ -62,8 +64,8 @@ def take(home: Home, processes: Iterable[ProcessState]) -> Readings:
         if process.port is not None and process.pid:
             page = get(process.port, "/metrics", timeout_seconds=_TIMEOUT_SECONDS)
             lags.append(lag_on(page or ""))
-    known = [lag for lag in lags if lag is not None]
-    return Readings(readings, totals_of(home), sum(known) if known else None)
+    lag = sum(known) if (known := [each for each in lags if each is not None]) else math.inf
+    return Readings(readings, totals_of(home), None if math.isinf(lag) else lag)
 
 
 @contextmanager

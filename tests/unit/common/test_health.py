@@ -44,6 +44,15 @@ def test_worker_is_not_ready_before_it_says_so(state: Health, port: int) -> None
     assert get(port, "/readyz") == (200, "ready\n")
 
 
+def test_worker_is_not_ready_while_no_member_of_its_group_reads_a_partition(state: Health, port: int) -> None:
+    state.ready, state.unread = True, frozenset({("orders.created", 9), ("orders.created", 8)})
+    words = "not ready: no member of the group reads orders.created[8], orders.created[9]\n"
+    assert get(port, "/readyz") == (503, words)
+    assert "kafka_unread_partitions 2.0" in get(port, "/metrics")[1]
+    state.unread = frozenset()
+    assert get(port, "/readyz") == (200, "ready\n")
+
+
 def test_worker_that_pauses_is_not_ready_but_live(state: Health, port: int) -> None:
     state.ready = True
     state.ready = False

@@ -42,5 +42,13 @@ def test_lag_of_two_workers_is_added_and_totals_are_no_process_s(
     assert taken.totals == Totals(None, None)
 
 
+def test_lag_is_unknown_while_a_partition_is_nobody_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Workers say the lag of what they own: of what nobody owns it may be anything, and 0 would be a lie."""
+    unread = PAGE + "# TYPE kafka_unread_partitions gauge\nkafka_unread_partitions 4.0\n"
+    pages = iter([PAGE, unread])
+    monkeypatch.setattr(readings, "get", lambda _port, path, **_: next(pages) if path == "/metrics" else "ready")
+    assert take(Home(tmp_path), [make_process(), make_process("inventory-1")]).lag_records is None
+
+
 def test_totals_of_a_database_that_does_not_answer_are_unknown() -> None:
     assert read_totals("postgresql://reader@127.0.0.1:1/nothing") == Totals(None, None)

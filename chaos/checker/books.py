@@ -24,8 +24,8 @@ class Verdict(Enum):
 class Created(NamedTuple):
     """A record of `orders.created` that holds a possible order. `lines`: a fingerprint of SKUs and quantities.
 
-    `request`: what stands for user and lines in the row of an Idempotency-Key. Times here and below: milliseconds since
-    the epoch.
+    `request`: what stands for user and lines in the row of an Idempotency-Key; empty for an order of a newer version.
+    Times here and below: milliseconds since the epoch.
     """
 
     partition: int

@@ -18,13 +18,17 @@ def offset_gone(consumer: Consumer, message: Any) -> FatalError:
             TopicPartition(message.topic(), message.partition()), ANSWER_SECONDS, cached=False
         )
     except KafkaException:
-        return FatalError(f"{at}: {message.error().str()}", cure=RETENTION_CURE)
+        return FatalError(f"{at}: {message.error().str()}", cure=UNKNOWN_CURE)
     if offset < first:
         return FatalError(f"{at}: {_lost(offset, first)}", cure=RETENTION_CURE)
     return FatalError(f"{at}: {offset}, but it ends at {end}, so it is shorter than it was", cure=SHORTER_CURE)
 
 
 RETENTION_CURE = "change nothing before you know what is lost: docs/runbook.md, `Retention overtook a group`"
+UNKNOWN_CURE = (
+    "change nothing before you know what is lost: docs/runbook.md, `Retention overtook a group` if it was retention,"
+    " `A topic was made anew` if that"
+)
 SHORTER_CURE = (
     "it was made anew, the broker lost its end, or the offset was set by hand: docs/runbook.md, `A topic was made anew`"
 )

@@ -10,6 +10,7 @@ from common.errors import ExitCode
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from tests.commands import blocks
 from tests.factories import make_order
+from tests.operators import make_anew
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import read, wait_for, write_orders
@@ -38,19 +39,6 @@ def outcomes(pipeline: Pipeline) -> int:
     return len(read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
 
 
-def make_anew(pipeline: Pipeline) -> None:
-    """Delete the input topic and create it again."""
-    created = [topic for topic in pipeline.topics if topic.name == ORDERS_CREATED.name]
-    before = pipeline.admin.topic_ids(created)
-    pipeline.admin.delete_topics(created)
-
-    def recreated() -> bool:
-        pipeline.admin.create_topics(created)
-        return pipeline.admin.topic_ids(created) != before
-
-    wait_for(recreated, what="the new topic")
-
-
 def test_topic_made_anew_ends_the_worker_before_it_skips_what_nobody_notices(pipeline: Pipeline) -> None:
     """H42: the new topic has as many records as the old one, so the worker's offset fits and all of them lie below it.
 
@@ -61,7 +49,7 @@ def test_topic_made_anew_ends_the_worker_before_it_skips_what_nobody_notices(pip
     worker = start_worker(pipeline).wait_ready()
     load(pipeline)
     wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
-    make_anew(pipeline)
+    make_anew(pipeline, ORDERS_CREATED)
     load(pipeline)
     assert worker.wait(timeout_seconds=15) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, worker.output()
     again = start_worker(pipeline)

@@ -36,6 +36,7 @@ class CoverageWatch:
         self._asked = time.monotonic()
         self._described: dict[str, Future[Any]] = {}
         self._group: Future[Any] | None = None
+        self._covered: Mapping[str, int] = {}
         self._agreed = 0
 
     def look(self) -> bool:
@@ -43,11 +44,11 @@ class CoverageWatch:
 
         Neither waits. A group in the middle of a rebalance, or a broker that is away, says nothing.
         """
-        if self._group is None:
+        if not self._described:
             if time.monotonic() - self._asked >= ASK_EVERY_SECONDS:
                 self._ask()
             return False
-        if not (self._group.done() and all(answer.done() for answer in self._described.values())):
+        if not all(answer.done() for answer in (*self._described.values(), *filter(None, [self._group]))):
             return False
         found = self._answer()
         if found is None:
@@ -61,23 +62,34 @@ class CoverageWatch:
 
     def begin_anew(self) -> None:
         """Forget answers from before an assignment; what nobody read stays named until a look says otherwise."""
-        self._group, self._described = None, {}
+        self._group, self._described, self._covered = None, {}, {}
         self._asked, self._agreed = time.monotonic(), 0
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
         self._described = self._client.describe_topics(self._topics, request_timeout=REQUEST_SECONDS)
-        self._group = self._client.describe_consumer_groups([self._group_id], request_timeout=REQUEST_SECONDS)[
-            self._group_id
-        ]
+        if not self._covered:
+            self._ask_group()
+
+    def _ask_group(self) -> None:
+        """Ask for the shares, and no more often than there is a reason to.
+
+        The client's call can take the whole process down when the group's coordinator is loading or hangs (librdkafka
+        issue 5040, `eonce->refcnt > 0`); it did so once, when a broker was thawed after 20 s.
+        """
+        asked = self._client.describe_consumer_groups([self._group_id], request_timeout=REQUEST_SECONDS)
+        self._group = asked[self._group_id]
 
     def _answer(self) -> frozenset[Partition] | None:
         """Return what no member reads, or None if that cannot be said now."""
         group, described = self._group, self._described
         self._group, self._described = None, {}
-        assert group is not None  # noqa: S101 - asked for above
         try:
             counts = {name: len(answer.result(0).partitions) for name, answer in described.items()}
+            if group is None:
+                if counts != self._covered:  # the next look asks the group too
+                    self._covered = {}
+                return None
             seen = group.result(0)
         except KafkaException:
             return None
@@ -86,7 +98,10 @@ class CoverageWatch:
         shares = [
             Partition(at.topic, at.partition) for member in seen.members for at in member.assignment.topic_partitions
         ]
-        return unread(counts, shares)
+        found = unread(counts, shares)
+        if not found:
+            self._covered = counts
+        return found
 
 
 def unread(counts: Mapping[str, int], shares: Iterable[Partition]) -> frozenset[Partition]:

@@ -9,7 +9,7 @@ from typing import Any
 from chaos.battle import open_battle
 from chaos.checker.errors import StoreDownError
 from chaos.checker.judge import Judgement
-from chaos.faults import FAULTS
+from chaos.faults import FAULTS, ON_EACH_CHANGE
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import VoidRunError
 from chaos.paths import REQUIRED
@@ -21,12 +21,16 @@ from chaos.soak import soak
 __all__ = ["run", "schedule", "soak"]
 
 FAULTS_MIN = KINDS_MIN = 50
+LEAST_ON_EACH_CHANGE = 25
 MINUTES = 2.0
 """The shortest run in which every kind falls."""
+PER_WINDOW_ON_EACH_CHANGE = 6
 
 
-def schedule(seed: int, seconds: float) -> tuple[Planned, ...]:
-    """Return the faults of a run, in order of time."""
+def schedule(seed: int, seconds: float, *, nightly: bool = True) -> tuple[Planned, ...]:
+    """Return the faults of a run, in order of time; of every kind, or of those that fall on each change."""
+    if not nightly:
+        return deal(seed, seconds, ON_EACH_CHANGE, per_window=PER_WINDOW_ON_EACH_CHANGE)
     return deal(seed, seconds, tuple(FAULTS), once=[kind for kind, fault in FAULTS.items() if fault.once])
 
 
@@ -36,10 +40,14 @@ def run(
     seed: int,
     minutes: float = MINUTES,
     orders: int = 20_000,
+    nightly: bool = True,
     report: Callable[[str], None],
     conditions: Conditions,
 ) -> Run:
-    """Open a pipeline, load it, hurt it, heal it, judge it. Void if a fault did not take place or a path not taken."""
+    """Open a pipeline, load it, hurt it, heal it, judge it. Void if a fault did not take place or a path not taken.
+
+    `nightly`: with every kind of fault, what operators do among them; otherwise with those that fall on each change.
+    """
     seconds = 60 * minutes
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     judgement: Judgement | None = None
@@ -52,14 +60,16 @@ def run(
         with open_battle(ground, f"nemesis-{seed}", seed=seed) as battle:
             began = time.monotonic()
             try:
-                told = battle.fight(schedule(seed, seconds), seconds=seconds, orders=orders, report=report)
+                told = battle.fight(
+                    schedule(seed, seconds, nightly=nightly), seconds=seconds, orders=orders, report=report
+                )
                 judgement, complaints = battle.judge(report=report)
                 paths = battle.paths(judgement)
             finally:
                 spent = time.monotonic() - began
                 faults = sorted(battle.course.faults, key=lambda fault: float(fault["at"]))
                 voids += battle.course.voids
-        voids += shortcomings(faults, paths)
+        voids += shortcomings(faults, paths, least=KINDS_MIN if nightly else LEAST_ON_EACH_CHANGE)
     except (VoidRunError, StoreDownError) as error:
         spent = time.monotonic() - began
         voids.append(error.message)
@@ -71,7 +81,7 @@ def run(
         seed=seed,
         result=Result.FAILED if culprits else Result.VOID if voids else Result.PASSED,
         why="; ".join((culprits or voids)[:1]),
-        settings={"minutes": minutes, "orders": orders},
+        settings={"minutes": minutes, "orders": orders, "nightly": nightly},
         started=started,
         seconds=round(spent, 2),
         faults=faults,
@@ -83,10 +93,10 @@ def run(
     )
 
 
-def shortcomings(faults: Sequence[Mapping[str, Any]], paths: Mapping[str, int]) -> list[str]:
+def shortcomings(faults: Sequence[Mapping[str, Any]], paths: Mapping[str, int], *, least: int = KINDS_MIN) -> list[str]:
     """Return what keeps a run of this tier from proving anything."""
     kinds = Counter(fault["kind"] for fault in faults)
     found = [f"M2: the recovery path '{path}' was never taken" for path in REQUIRED if not paths.get(path)]
-    if len(faults) < FAULTS_MIN or len(kinds) < KINDS_MIN:
-        found.append(f"{len(faults)} faults of {len(kinds)} kinds: fewer than {FAULTS_MIN} of {KINDS_MIN}")
+    if len(faults) < least or len(kinds) < least:
+        found.append(f"{len(faults)} faults of {len(kinds)} kinds: fewer than {least} of {least}")
     return found

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from chaos.faults import edges, leader, machine, offsets, operators, repairs, servers, topic, wire, workers
 from chaos.faults.field import QUICK, REAL, Evidence, Fault, Field, Hurts, Pace, Stopped
 
-__all__ = ["FAULTS", "QUICK", "REAL", "Evidence", "Fault", "Field", "Hurts", "Pace", "Stopped"]
+__all__ = ["FAULTS", "ON_EACH_CHANGE", "QUICK", "REAL", "Evidence", "Fault", "Field", "Hurts", "Pace", "Stopped"]
 
 FAULTS: Mapping[str, Fault] = {
     fault.kind: fault
@@ -13,3 +13,5 @@ FAULTS: Mapping[str, Fault] = {
     for fault in module.FAULTS
 }
 """By kind."""
+ON_EACH_CHANGE = tuple(fault.kind for module in (workers, wire, servers, topic, edges) for fault in module.FAULTS)
+"""Kinds that a run of a few minutes has room for. What operators do takes procedures and time: it falls nightly."""

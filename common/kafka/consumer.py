@@ -87,7 +87,7 @@ class GroupConsumer:
         """
         if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
             os._exit(ExitCode.SOFTWARE)
-        if self._coverage and self._coverage.look():
+        if self._coverage and self._coverage.look(self.owned):
             self._join_anew()
         first = self._consumer.poll(POLL_SECONDS)
         if self.held or not self._fetching:

@@ -66,7 +66,7 @@ def every_change(
             found += crash_matrix.run(ground, crash_matrix.jobs(), seed=seed, report=tell, conditions=conditions)
             found.append(takeover.run(ground, seed=seed, conditions=conditions))
             tell(found[-1])
-            found.append(nemesis.run(ground, seed=seed, report=tell.say, conditions=conditions))
+            found.append(nemesis.run(ground, seed=seed, nightly=False, report=tell.say, conditions=conditions))
             tell(found[-1])
     tell.say(report.verdict(found))
     conclude(found)
@@ -245,7 +245,13 @@ def _again(run: Run, ground: ProvingGround, tell: Teller, conditions: Conditions
             minutes, orders = float(run.settings["minutes"]), int(run.settings["orders"])
             found = [
                 nemesis.run(
-                    ground, seed=run.seed, minutes=minutes, orders=orders, report=tell.say, conditions=conditions
+                    ground,
+                    seed=run.seed,
+                    minutes=minutes,
+                    orders=orders,
+                    nightly=bool(run.settings.get("nightly", True)),
+                    report=tell.say,
+                    conditions=conditions,
                 )
             ]
     tell(found[0])

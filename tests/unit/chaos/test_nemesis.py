@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import pytest
 
-from chaos.faults import FAULTS, Hurts
-from chaos.nemesis import FAULTS_MIN, KINDS_MIN, MINUTES, schedule, shortcomings
+from chaos.faults import FAULTS, ON_EACH_CHANGE, Hurts
+from chaos.nemesis import FAULTS_MIN, KINDS_MIN, LEAST_ON_EACH_CHANGE, MINUTES, schedule, shortcomings
 from chaos.paths import (
     ABORTABLE,
     BISECTED,
@@ -48,6 +48,14 @@ def test_every_kind_falls_within_two_minutes(seed: int) -> None:
     assert {each.kind for each in planned} == set(FAULTS)
     assert len(planned) >= FAULTS_MIN
     assert len(FAULTS) + len(OF_THE_LOAD) >= KINDS_MIN
+
+
+@pytest.mark.parametrize("seed", range(50))
+def test_what_falls_on_each_change_needs_no_procedure_and_leaves_no_kind_out(seed: int) -> None:
+    planned = schedule(seed, SECONDS, nightly=False)
+    assert {each.kind for each in planned} == set(ON_EACH_CHANGE)
+    assert len(ON_EACH_CHANGE) >= LEAST_ON_EACH_CHANGE
+    assert not any(FAULTS[kind].alone or FAULTS[kind].ends_all for kind in ON_EACH_CHANGE)
 
 
 def test_what_makes_no_sense_twice_falls_once() -> None:

@@ -28,6 +28,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 from common.config import KafkaSettings
 from common.errors import FatalError, PipelineError
 from common.kafka.admin_calls import ATTEMPT_SECONDS, SETTLE_SECONDS, SETTLING_WAIT_SECONDS, AdminCalls
+from common.kafka.first_offsets import LOADED_SECONDS
 from common.kafka.group_offsets import group_offsets
 from common.kafka.options import admin_options
 from common.kafka.records import CommitPoint, Partition
@@ -36,7 +37,6 @@ from common.topics import ALL_TOPICS, Group, Topic
 UNSTABLE_SECONDS = 20.0
 """A killed worker's transaction lasts 10 s, and up to 10 s more until the broker looks."""
 
-LOADED_SECONDS = 5.0  # so long a group with records to read and no offset is looked at before it counts as new
 TAKEN_UP_SECONDS = 30.0
 """So long members may take to begin on partitions that were added: two looks at the group, a rebalance, five seconds of
 asking for an offset."""

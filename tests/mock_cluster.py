@@ -49,6 +49,13 @@ class MockCluster:
         push = "rd_kafka_mock_push_request_errors_array"
         self._call(push, None, self._cluster, ctypes.c_int16(request), ctypes.c_size_t(len(errors)), array)
 
+    def elect(self, topic: str) -> None:
+        """Have the partition lose its leader and get it back, which begins another leader epoch."""
+        elect = "rd_kafka_mock_partition_set_leader"
+        for broker in (-1, 1):
+            name, partition = ctypes.c_char_p(topic.encode()), ctypes.c_int32(0)
+            self._call(elect, ctypes.c_int, self._cluster, name, partition, ctypes.c_int32(broker))
+
     def delay(self, milliseconds: int) -> None:
         """Answer everything so late."""
         self._call("rd_kafka_mock_broker_set_rtt", ctypes.c_int, self._cluster, ctypes.c_int32(1), milliseconds)

@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from chaos.checker.errors import StoreDownError
 from chaos.checker.terms import Offsets, Spot
 from common.config import KafkaSettings
+from common.kafka.admin_calls import forget_former_leaders
 from common.topics import ALL_TOPICS, Group, Topic
 
 CALL_SECONDS = 10.0
@@ -122,11 +123,11 @@ class Cluster:
         if not asked:
             return {}
         try:
-            futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_SECONDS)
-            return {
-                Spot(self.short_name(at.topic), at.partition): future.result(CALL_SECONDS).offset
-                for at, future in futures.items()
-            }
+            try:
+                return self._ask_offsets(asked, isolation)
+            except KafkaException as error:
+                forget_former_leaders(self._admin, error)
+            return self._ask_offsets(asked, isolation)
         except KafkaException as error:
             raise _refused(error) from error
 
@@ -158,6 +159,13 @@ class Cluster:
     def short_name(self, topic: str) -> str:
         """Return a topic's name in the table of topics."""
         return sys.intern(topic.removeprefix(self._prefix))
+
+    def _ask_offsets(self, asked: dict[TopicPartition, OffsetSpec], isolation: IsolationLevel) -> Offsets:
+        futures = self._admin.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_SECONDS)
+        return {
+            Spot(self.short_name(at.topic), at.partition): future.result(CALL_SECONDS).offset
+            for at, future in futures.items()
+        }
 
     def _points_of(self, offsets: Offsets) -> list[TopicPartition]:
         return [TopicPartition(self._prefix + spot.topic, spot.partition, at) for spot, at in offsets.items()]

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError, KafkaException
@@ -22,7 +23,7 @@ only waits, which on a new cluster it does in vain: better ask anew."""
 
 _SLACK_SECONDS = 1.0  # a request keeps its own time-out, more or less
 SETTLING_WAIT_SECONDS = 0.05
-_SETTLING = frozenset(
+SETTLING = frozenset(
     {
         KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
         KafkaError.COORDINATOR_NOT_AVAILABLE,
@@ -70,8 +71,9 @@ class AdminCalls:
             try:
                 return _results(request(limit), limit + _SLACK_SECONDS, passing)
             except KafkaException as error:
-                if error.args[0].code() not in _SETTLING or time.monotonic() + limit > deadline:
+                if error.args[0].code() not in SETTLING or time.monotonic() + limit > deadline:
                     raise self.unreachable(error) from error
+                forget_former_leaders(self._client, error)
                 if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - a public name of librdkafka
                     limit *= 2
             time.sleep(SETTLING_WAIT_SECONDS)
@@ -84,12 +86,23 @@ class AdminCalls:
                 f"no broker answers at {self._bootstrap}: {cause.str()}",
                 cure="start it, or correct PIPELINE_KAFKA_BOOTSTRAP",
             )
-        if cause.code() in _SETTLING:
+        if cause.code() in SETTLING:
             return FatalError(
                 f"the cluster at {self._bootstrap} is not ready after {SETTLE_SECONDS} s: {cause.str()}",
                 cure="run `pipeline provision`, or look at the broker's log",
             )
         return PipelineError(f"the broker refuses: {cause.str()}")
+
+
+def forget_former_leaders(client: AdminClient, error: KafkaException) -> None:
+    """Have the client look all leaders up anew if it was fenced for knowing a former one, before it is asked again.
+
+    librdkafka does so itself after every other such error. After this one it sends the former leader epoch for minutes,
+    wherever a partition lost its leader and got it back.
+    """
+    if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+        with suppress(KafkaException):  # if no broker answers, the next request says so
+            client.list_topics(timeout=CONNECT_SECONDS)
 
 
 def _results(futures: Mapping[Any, Future[T]], seconds: float, passing: int | None) -> dict[Any, T]:

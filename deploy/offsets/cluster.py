@@ -16,6 +16,7 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from common.config import KafkaSettings
 from common.errors import FatalError, PipelineError
+from common.kafka.admin_calls import SETTLING, forget_former_leaders
 from common.kafka.group_offsets import group_offsets
 from common.kafka.options import admin_options
 from common.kafka.records import Partition
@@ -154,14 +155,15 @@ class Cluster:
         return {Partition(at.topic, at.partition): result.offset for at, result in found.items()}
 
     def _call(self, ask: Any) -> Any:
-        """Ask once more within ten seconds while a leader or a coordinator is being looked up."""
+        """Ask again for ten seconds while the cluster settles on a leader or a coordinator."""
         deadline = time.monotonic() + CALL_SECONDS
         while True:
             try:
                 return ask()
             except KafkaException as error:
-                if not error.args[0].retriable() or time.monotonic() > deadline:
+                if error.args[0].code() not in SETTLING or time.monotonic() > deadline:
                     raise self._refused(error) from error
+                forget_former_leaders(self._client, error)
             time.sleep(_POLL_SECONDS)
 
     def _refused(self, error: KafkaException) -> PipelineError:

@@ -1,0 +1,53 @@
+"""A client from outside that once knew who leads a partition, and asks again after another leader epoch has begun."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
+
+from chaos.checker.cluster import EARLIEST
+from chaos.checker.cluster import Cluster as WatchedCluster
+from chaos.checker.terms import Spot
+from common.config import KafkaSettings
+from common.kafka.admin_calls import AdminCalls
+from common.kafka.records import Partition
+from deploy.offsets.cluster import Cluster as MendedCluster
+from tests.mock_cluster import MockCluster
+
+Ask = Callable[[], object]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[MockCluster]:
+    made = MockCluster()
+    yield made
+    made.close()
+
+
+def of_admin(settings: KafkaSettings) -> Ask:
+    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
+    calls = AdminCalls(client, bootstrap=settings.kafka_bootstrap)
+    asked: dict[TopicPartition, OffsetSpec] = {TopicPartition("in", 0): EARLIEST}
+    return lambda: [found.offset for found in calls.call(lambda _: client.list_offsets(asked)).values()]
+
+
+def of_checker(settings: KafkaSettings) -> Ask:
+    cluster = WatchedCluster(settings)
+    return lambda: cluster.offsets([Spot("in", 0)], EARLIEST)
+
+
+def of_offsets_repair(settings: KafkaSettings) -> Ask:
+    cluster = MendedCluster(settings)
+    return lambda: cluster.settled_ends([Partition("in", 0)])
+
+
+@pytest.mark.parametrize("client", [of_admin, of_checker, of_offsets_repair])
+def test_client_asks_anew_after_another_leader_epoch_has_begun(
+    cluster: MockCluster, client: Callable[[KafkaSettings], Ask]
+) -> None:
+    """Fault: the partition loses its leader and gets it back; the client goes on with the former epoch by itself."""
+    ask = client(KafkaSettings(kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1"))
+    before = ask()
+    cluster.elect("in")
+    assert ask() == before

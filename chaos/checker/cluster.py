@@ -1,6 +1,7 @@
 """Ask the cluster: partitions, offsets by end or time, offsets of groups. Names come and go without the namespace."""
 
 import sys
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from typing import Any
@@ -19,10 +20,13 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from chaos.checker.errors import StoreDownError
 from chaos.checker.terms import Offsets, Spot
 from common.config import KafkaSettings
-from common.kafka.admin_calls import forget_former_leaders
+from common.kafka.admin_calls import SETTLING, SETTLING_WAIT_SECONDS, forget_former_leaders
 from common.topics import ALL_TOPICS, Group, Topic
 
 CALL_SECONDS = 10.0
+
+_LEADER_CHANGES = SETTLING - {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TIMED_OUT}  # noqa: SLF001 - a public name
+"""Answers of a moment; a missing topic and a broker that does not answer are reported at once."""
 
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -122,14 +126,15 @@ class Cluster:
         asked = {TopicPartition(self._prefix + spot.topic, spot.partition): spec for spot in spots}
         if not asked:
             return {}
-        try:
+        deadline = time.monotonic() + CALL_SECONDS
+        while True:
             try:
                 return self._ask_offsets(asked, isolation)
             except KafkaException as error:
+                if error.args[0].code() not in _LEADER_CHANGES or time.monotonic() > deadline:
+                    raise _refused(error) from error
                 forget_former_leaders(self._admin, error)
-            return self._ask_offsets(asked, isolation)
-        except KafkaException as error:
-            raise _refused(error) from error
+            time.sleep(SETTLING_WAIT_SECONDS)
 
     def committed(self, group: Group) -> Offsets:
         """Return the offsets of a group; one that hangs on an open transaction stands where it was before it."""

@@ -40,6 +40,7 @@ SETTLING = frozenset(
     }
 )
 """What a cluster answers for a moment while a topic, a leader or a coordinator is new."""
+_FORMER_LEADERS = frozenset({KafkaError.FENCED_LEADER_EPOCH, KafkaError._NOENT})  # noqa: SLF001 - as above
 _AWAY = frozenset({KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT})  # noqa: SLF001 - as above
 
 T = TypeVar("T")
@@ -95,12 +96,13 @@ class AdminCalls:
 
 
 def forget_former_leaders(client: AdminClient, error: KafkaException) -> None:
-    """Have the client look all leaders up anew if it was fenced for knowing a former one, before it is asked again.
+    """Have the client look all leaders up again if it failed for knowing them as they were, before it is asked again.
 
-    librdkafka does so itself after every other such error. After this one it sends the former leader epoch for minutes,
-    wherever a partition lost its leader and got it back.
+    librdkafka does so itself after other errors of that kind, but not after these two: where a partition lost its
+    leader and got it back, it sends the former leader epoch for minutes; of a partition that was added since, it says
+    as long that there is no leader.
     """
-    if error.args[0].code() == KafkaError.FENCED_LEADER_EPOCH:
+    if error.args[0].code() in _FORMER_LEADERS:
         with suppress(KafkaException):  # if no broker answers, the next request says so
             client.list_topics(timeout=CONNECT_SECONDS)
 

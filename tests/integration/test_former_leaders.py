@@ -1,4 +1,4 @@
-"""A client from outside that once knew who leads a partition, and asks again after another leader epoch has begun."""
+"""An admin client that once looked up who leads a partition, and is asked again after that has changed."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,8 +12,11 @@ from chaos.checker.terms import Spot
 from common.config import KafkaSettings
 from common.kafka.admin_calls import AdminCalls
 from common.kafka.records import Partition
+from common.topics import METRICS_PARTIALS
 from deploy.offsets.cluster import Cluster as MendedCluster
+from tests.audits import grow
 from tests.mock_cluster import MockCluster
+from tests.pipeline import Pipeline
 
 Ask = Callable[[], object]
 
@@ -51,3 +54,13 @@ def test_client_asks_anew_after_another_leader_epoch_has_begun(
     before = ask()
     cluster.elect("in")
     assert ask() == before
+
+
+def test_client_asks_anew_after_partitions_were_added(pipeline: Pipeline) -> None:
+    """Fault: partitions are added; the client goes on with the number that it knows by itself."""
+    cluster = WatchedCluster(pipeline.kafka)
+    known = cluster.spots(METRICS_PARTIALS)
+    assert cluster.offsets(known, EARLIEST) == dict.fromkeys(known, 0)
+    grow(pipeline, METRICS_PARTIALS, len(known) + 2)
+    added = [Spot(METRICS_PARTIALS.name, len(known) + 1)]
+    assert cluster.offsets(added, EARLIEST) == {added[0]: 0}

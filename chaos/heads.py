@@ -1,4 +1,4 @@
-"""Take the heads of topics away, as retention does: offsets below some point are gone, and nobody is asked."""
+"""Take the heads of topics away, as retention does: offsets below some point are gone, and no group is asked."""
 
 from collections.abc import Sequence
 
@@ -25,7 +25,7 @@ class HeadError(PipelineError):
 def age(settings: KafkaSettings, topics: Sequence[Topic]) -> Offsets:
     """Give every partition of these empty topics a past that retention has taken; return where each begins now.
 
-    What stood there is no order and is gone before anybody reads; the groups have it behind them.
+    What stood there is no order and is gone before any group reads; the groups have it behind them.
 
     Raises HeadError, NotPutError.
     """

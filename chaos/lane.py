@@ -259,7 +259,7 @@ class Lane:
 
     @contextmanager
     def parked(self, *parking: Kept) -> Iterator[None]:
-        """End these, up or not, and have nobody start them while the block runs."""
+        """End these, up or not, and keep them from being started while the block runs."""
         with ExitStack() as over:
             for kept in parking:
                 over.enter_context(self.held(kept))

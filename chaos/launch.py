@@ -143,7 +143,7 @@ def act(arm: Arm) -> None:
 
 
 def jump(seconds: float) -> None:
-    """Have the wall clock of this process run so far ahead, or behind, of where it stood; ids tell the same time."""
+    """Have the wall clock of this process run so far ahead, or behind, of where it stood; ids carry the same time."""
     clock, ahead = time.time_ns, round(seconds * NANOSECONDS)
     time.time_ns = lambda: clock() + ahead
     time.time = lambda: time.time_ns() / NANOSECONDS

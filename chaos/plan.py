@@ -32,7 +32,7 @@ class Action(StrEnum):
     TERM = "term"
     """SIGTERM: a graceful stop asked for at this very point."""
     JUMP = "jump"
-    """The process's wall clock runs `seconds` ahead from now on, behind if they are negative, as Python tells it."""
+    """The process's wall clock runs `seconds` ahead from now on, behind if they are negative, as Python reads it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,9 +40,9 @@ class KafkaProxy(Relay):
         host, _, port = upstream.rpartition(":")
         super().__init__((host, int(port)))
         self.misdirected: dict[str, int] = {}
-        """Client id -> the port at which such clients are told that their group's coordinator is: a wrong answer."""
+        """Client id -> the port that such clients are given for their group's coordinator: a wrong answer."""
         self.elsewhere: list[int] = []
-        """The port at which all clients are told that the broker is, if there is one: a wrong answer too."""
+        """The port that all clients are given for the broker, if there is one: a wrong answer too."""
         self._beside: dict[int, int] = {}
 
     def stand_beside(self, other: "KafkaProxy") -> None:

@@ -35,7 +35,7 @@ class Child(Protocol):
 
 
 class Server(Protocol):
-    """The controller, Kafka, PostgreSQL or the registry. Nobody restarts it but who hurt it."""
+    """The controller, Kafka, PostgreSQL or the registry. Only the fault that stopped it restarts it."""
 
     @property
     def pid(self) -> int:

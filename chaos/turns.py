@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Turns:
-    """Faults meet each other; one that must be alone waits until nobody acts, and nobody begins before it is over."""
+    """Faults meet each other; one that must be alone waits until no other acts, and none begins before it is over."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

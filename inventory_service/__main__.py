@@ -15,7 +15,7 @@ from common.kafka.input_log import InputLog
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch, made_anew
+from common.kafka.topic_watch import TopicWatch, recreated
 from common.kafka.transactional_loop import run
 from common.lifecycle import stop_signal
 from common.postgres.connection import HotConnection, hot_connection
@@ -83,7 +83,7 @@ def refuse_another_topic(settings: InventorySettings, connection: HotConnection)
     for topic, topic_id in found.items():
         remembered = rerun(partial(start_store.remembered_topic_id, topic=topic, topic_id=topic_id), connection)
         if remembered != topic_id:
-            raise made_anew(topic, remembered, topic_id)
+            raise recreated(topic, remembered, topic_id)
     return found
 
 

@@ -79,7 +79,7 @@ def trim(pipeline: Pipeline, topic: Topic, *, partition: int, to: int) -> None:
 
 
 def commit(pipeline: Pipeline, group: Group, topic: Topic, *, partition: int, offset: int) -> None:
-    """Commit an offset for a group in which nobody is."""
+    """Commit an offset for a group without members."""
     consumer = confluent_kafka.Consumer(
         {"bootstrap.servers": pipeline.kafka.kafka_bootstrap, "group.id": group.within(pipeline.namespace)}
     )

@@ -32,7 +32,7 @@ def delete_records(pipeline: Pipeline, topic: Topic, *, below: Mapping[int, int]
         each.result(10)
 
 
-def make_anew(pipeline: Pipeline, topic: Topic) -> None:
+def recreate(pipeline: Pipeline, topic: Topic) -> None:
     """Delete a topic and create it again, with as many partitions."""
     (created,) = [each for each in pipeline.topics if each.name == topic.name]
     pipeline.admin.delete_topics([created])

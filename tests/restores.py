@@ -8,7 +8,7 @@ from tests.pipeline import Pipeline
 
 
 class Backup:
-    """A copy of the database as it stands when this is made, which must be while nobody is connected.
+    """A copy of the database as it stands when this is made, which must be while no session is open.
 
     A copy by template holds what a dump of that moment holds: all rows, constraints and grants.
     """
@@ -20,9 +20,9 @@ class Backup:
             database.ensure_database(connection, self._name, source=self._settings.database)
 
     def restore(self) -> None:
-        """Put it in the place of the database, under the feet of whoever is connected: their sessions end.
+        """Put it in the place of the database, under the feet of all clients: their sessions end.
 
-        Nobody can do it otherwise: a database is dropped, or its server stopped, and both end every session.
+        It cannot be done otherwise: a database is dropped, or its server stopped, and both end every session.
         """
         name = self._settings.database
         with database.admin_connection(self._settings, "postgres") as connection:

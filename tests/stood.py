@@ -31,13 +31,13 @@ class Stood:
     failed: str
 
     def broken(self) -> dict[str, list[str]]:
-        """Judge all of it, read anew, without a wait; return what is broken, by rule."""
+        """Judge all of it, read again, without a wait; return what is broken, by rule."""
         with Auditor(settings_of(self.pipeline)) as auditor:
             return broken(auditor.audit(wait_seconds=0))
 
     def broken_since(self, memory: Path) -> dict[str, list[str]]:
         """Judge what has changed since the memory was left; return what is broken, by rule."""
-        return broken(audit_since(settings_of(self.pipeline), memory, anew=False, wait_seconds=0).judgement)
+        return broken(audit_since(settings_of(self.pipeline), memory, from_start=False, wait_seconds=0).judgement)
 
 
 @contextmanager

@@ -121,7 +121,7 @@ class Auditor:
                 raise StoreDownError(f"cannot read up to {stalls[0].end} of {stalls[0].at.spot}")
 
     def forget_minutes(self) -> None:
-        """Have the next audit read anew what is counted anew."""
+        """Have the next audit read again what is recounted."""
         with self._ahead:
             if self._scene is not None:
                 self._scene.forget_minutes()

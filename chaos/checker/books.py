@@ -217,7 +217,7 @@ class LedgerRow(NamedTuple):
 class Key(NamedTuple):
     """A row of `orders.idempotency_key`. `digest` stands for the event, `request` for what was asked for.
 
-    `acknowledged`: the broker confirmed the order, so the client was told "accepted".
+    `acknowledged`: the broker confirmed the order, so the client was answered "accepted".
     """
 
     order_id: str
@@ -237,7 +237,7 @@ class Stall(NamedTuple):
 class Unfinished(NamedTuple):
     """An accepted record that had not come through when the wait was over, and what it lacks; poison has no order.
 
-    `why`: who has not read which record. `lost`: nobody will ever read it.
+    `why`: who has not read which record. `lost`: no group will ever read it.
     """
 
     order_id: str
@@ -335,12 +335,12 @@ class Books:
     def trimmed(self, *topics: str) -> bool:
         """Return True if retention has taken records of these topics: what is missing may be gone, not lost.
 
-        What stood below the heads that a run tells of was never part of its history.
+        What stood below the heads that a run reports was never part of its history.
         """
         return any(self.head(spot) for spot in self.begins if spot.topic in topics)
 
     def head(self, spot: Spot) -> int:
         """Return the offset below which retention has taken records of this partition's history; 0 if it has not."""
-        told = self.testimony.heads.get(spot, 0) if self.testimony else 0
+        reported = self.testimony.heads.get(spot, 0) if self.testimony else 0
         begin = self.begins.get(spot, 0)
-        return begin if begin > told else 0
+        return begin if begin > reported else 0

@@ -91,7 +91,7 @@ class Cluster:
             raise _refused(error) from error
 
     def topic_ids(self, topics: Iterable[Topic]) -> dict[str, str]:
-        """Return the id of each topic, which is another one once the topic was made anew."""
+        """Return the id of each topic, which is another one once the topic was recreated."""
         names = TopicCollection([self._prefix + topic.name for topic in topics])
         try:
             asked = self._admin.describe_topics(names, request_timeout=CALL_SECONDS)

@@ -60,8 +60,8 @@ def fact_of(
         return "created", Created(**place, **_fields(Created, json.loads(body)))
     if topic == NOTIFICATION_SENT.name:
         return "sent", Sent(**place, source=source, **_fields(Sent, json.loads(body)))
-    told = _fields(Outcome, json.loads(body))
-    return "outcomes", Outcome(verdict=Verdict(topic), **place, source=source, minute=minute, units=units, **told)
+    fields = _fields(Outcome, json.loads(body))
+    return "outcomes", Outcome(verdict=Verdict(topic), **place, source=source, minute=minute, units=units, **fields)
 
 
 LISTED: dict[str, type[Any]] = {

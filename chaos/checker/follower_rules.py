@@ -60,7 +60,7 @@ def _names_uncommitted(books: Books) -> Iterator[Violation]:
 
 
 def notified_once(books: Books) -> Iterator[Violation]:
-    """S13: an event that was worked off is told once, in the right words, and its copies on the topic are one.
+    """S13: an event that was processed is notified once, in the right words, and its copies on the topic are one.
 
     What ledger and topic say of a notification is the same, and follows from the event.
     """
@@ -77,7 +77,7 @@ def notified_once(books: Books) -> Iterator[Violation]:
         if len({record.event_id for record in records}) > len({(r.kind, r.channel) for r in records}):
             yield Violation("copies of one notification carry different event ids", order_id, Harm.DOUBLED)
         for record in records:
-            yield from _told_otherwise(record, books)
+            yield from _sent_otherwise(record, books)
     yield from misfits(books, NOTIFICATION_SENT.name)
 
 
@@ -97,23 +97,23 @@ def _worked_off(books: Books) -> Iterator[tuple[str, Verdict]]:
 def _row_faults(order_id: str, row: LedgerRow, books: Books) -> Iterator[Violation]:
     """Yield what a ledger row derives otherwise than from its event."""
     if (user := _user_of(order_id, books)) is not None and row.user != user:
-        yield Violation(f"the ledger tells {row.user!r} of an order of {user!r}", order_id)
+        yield Violation(f"the ledger notifies {row.user!r} of an order of {user!r}", order_id)
     if row.message_id and not row.message_id.startswith(f"<{row.event_id}.{row.channel}@"):
         yield Violation(f"Message-ID {row.message_id} is not that of event {row.event_id} by {row.channel}", order_id)
 
 
-def _told_otherwise(record: Sent, books: Books) -> Iterator[Violation]:
-    """Yield what a record tells otherwise than the ledger's row of the same notification."""
+def _sent_otherwise(record: Sent, books: Books) -> Iterator[Violation]:
+    """Yield where a record differs from the ledger's row of the same notification."""
     order_id = record.order_id
     rows = [row for row in books.ledger.get(order_id, ()) if (row.kind, row.channel) == (record.kind, record.channel)]
     if not rows:
-        yield Violation(f"{record.at} tells {record.kind} by {record.channel}; the ledger has no such row", order_id)
+        yield Violation(f"{record.at} says {record.kind} by {record.channel}; the ledger has no such row", order_id)
         return
     (row, *_) = rows
     if record.sent_at != (row.sent_at or 0):
         yield Violation(f"{record.at} was sent at {record.sent_at}, the ledger says {row.sent_at}", order_id)
     if record.user != row.user and record.user != _user_of(order_id, books):
-        yield Violation(f"{record.at} tells {record.user!r} of an order of {row.user!r}", order_id)
+        yield Violation(f"{record.at} notifies {record.user!r} of an order of {row.user!r}", order_id)
     if (wanted := _sent_event_id(row)) is not None and record.event_id != wanted:
         yield Violation(f"{record.at} has event id {record.event_id}, which does not follow from its event", order_id)
 
@@ -127,7 +127,7 @@ def _sent_event_id(row: LedgerRow) -> str | None:
 
 
 def _user_of(order_id: str, books: Books) -> str | None:
-    """Return whose order it is, as far as a topic tells."""
+    """Return whose order it is, as far as a topic shows."""
     for records in (books.created.get(order_id), books.outcomes.get(order_id)):
         if records:
             return records[0].user

@@ -1,7 +1,7 @@
 """What an incremental audit remembers between its runs: a SQLite file beside the stack.
 
 Records of topics never change, so what was read of them once is kept as facts, also when retention takes them. Rows do
-change: of them only a digest per bucket of orders is kept, and whoever's bucket differs is looked at again. A run
+change: of them only a digest per bucket of orders is kept, and orders whose bucket differs are looked at again. A run
 writes all of it in one transaction, or nothing.
 """
 
@@ -75,18 +75,18 @@ class Stream(NamedTuple):
 
 
 class Memory:
-    """The memory of one pipeline in `path`; `anew` forgets what it holds, once the run is over.
+    """The memory of one pipeline in `path`; `from_start` forgets what it holds, once the run is over.
 
     `identity` names the pipeline and its topics: another one is refused. `digits` is asked how many characters of an
     order id make a bucket, for a memory that begins. Raises MemoryRefusedError.
     """
 
     def __init__(
-        self, path: Path, *, anew: bool, identity: Mapping[str, str], digits: Callable[[], int] = lambda: 9
+        self, path: Path, *, from_start: bool, identity: Mapping[str, str], digits: Callable[[], int] = lambda: 9
     ) -> None:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        self.fresh = anew or not path.exists()
+        self.fresh = from_start or not path.exists()
         self._file = path.with_name(f".{path.name}.{os.getpid()}") if self.fresh else path
         self._connection = sqlite3.connect(self._file, timeout=0, isolation_level=None)
         try:
@@ -116,7 +116,7 @@ class Memory:
 
     def _open(self, identity: Mapping[str, str], digits: Callable[[], int]) -> None:
         if self.fresh:
-            self._connection.execute("PRAGMA synchronous = OFF")  # nobody knows the file before it is whole
+            self._connection.execute("PRAGMA synchronous = OFF")  # no other process knows the file before it is whole
             self._connection.executescript(SCHEMA)
             self._connection.execute("BEGIN IMMEDIATE")
             known = {"version": str(VERSION), "digits": str(digits()), **identity}
@@ -129,7 +129,7 @@ class Memory:
         for name, value in identity.items():
             if known.get(name) != value:
                 what = f"{name} was {known.get(name, 'unknown')}, and is {value}"
-                raise MemoryRefusedError(f"{self._path} remembers another pipeline, or a topic made anew: {what}")
+                raise MemoryRefusedError(f"{self._path} remembers another pipeline, or a recreated topic: {what}")
 
     def _rows(self, statement: str, values: Iterable[Any] = ()) -> Iterator[tuple[Any, ...]]:
         return iter(self._connection.execute(statement, tuple(values)))
@@ -251,7 +251,7 @@ class Memory:
         sound: bool,
         judged_at: str,
     ) -> None:
-        """Take in what was read and judged; nobody sees it before `commit`.
+        """Take in what was read and judged; no reader sees it before `commit`.
 
         Of every order of which something was read, all that was remembered must have been recalled.
         """

@@ -72,15 +72,15 @@ def _partials_are_the_records(books: Books) -> Iterator[Violation]:
     found, expected = _published(books), _recorded(books)
     surplus: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
     for spot, minute in sorted(found.keys() | expected.keys()):
-        told, there = found.get((spot, minute), (0, 0, 0)), expected.get((spot, minute), (0, 0, 0))
-        if told == there:
+        summed, there = found.get((spot, minute), (0, 0, 0)), expected.get((spot, minute), (0, 0, 0))
+        if summed == there:
             continue
-        if books.head(spot) and all(more >= 0 for more in _minus(told, there)):
-            _add(surplus[minute], *_minus(told, there))
+        if books.head(spot) and all(more >= 0 for more in _minus(summed, there)):
+            _add(surplus[minute], *_minus(summed, there))
             continue
         yield Violation(
-            f"{spot.topic} {spot.partition}, {name_of(minute)}: {_said(told)} counted, {_said(there)} on the topic",
-            harm=_harm(told, there),
+            f"{spot.topic} {spot.partition}, {name_of(minute)}: {_said(summed)} counted, {_said(there)} on the topic",
+            harm=_harm(summed, there),
         )
     gone = _decided_of_trimmed(books)
     for minute, more in sorted(surplus.items()):
@@ -91,7 +91,7 @@ def _partials_are_the_records(books: Books) -> Iterator[Violation]:
 
 
 def _decided_of_trimmed(books: Books) -> dict[int, Sums] | None:
-    """Return what was decided, per minute of placing, of orders whose event is gone; None where nobody knows when."""
+    """Return what was decided, per minute of placing, of orders whose event is gone; None if a time is unknown."""
     sums: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
     for order_id, decision in hidden(books):
         status = books.statuses.get(order_id)
@@ -174,7 +174,7 @@ def _totals_are_the_decisions(books: Books) -> Iterator[Violation]:
         return
     last = {total.minute: (total.reserved, total.failed, total.units) for total in books.totals if total.revision}
     expected = _decided(books)
-    # What was counted of orders whose events are gone, and before the topic of totals lost its head, nobody can say.
+    # What was counted of orders whose events are gone, and before the topic of totals lost its head, is unknown.
     minutes = (last.keys() if books.trimmed(MINUTE_VOLUMES.name) else last.keys() | expected.keys()) - gone.keys()
     for minute in sorted(minutes):
         told, there = last.get(minute, (0, 0, 0)), expected.get(minute, (0, 0, 0))

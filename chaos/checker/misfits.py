@@ -20,22 +20,27 @@ DEAD_LETTER_VERSION = "1"
 def of_order(key: bytes | None, event: Mapping[str, Any], headers: Headers) -> Iterator[str]:
     """Yield what key and headers of an order's record say otherwise than its value."""
     yield from _key(key, event["user_id"])
-    told = {"ce_id": event["order_id"], "ce_type": "order.created", "ce_time": time_of(event["placed_at"]), **ALWAYS}
-    yield from _headers(headers, {name: value for name, value in told.items() if name in headers})
+    expected = {
+        "ce_id": event["order_id"],
+        "ce_type": "order.created",
+        "ce_time": time_of(event["placed_at"]),
+        **ALWAYS,
+    }
+    yield from _headers(headers, {name: value for name, value in expected.items() if name in headers})
 
 
 def of_outcome(key: bytes | None, event: Mapping[str, Any], headers: Headers, verdict: Verdict) -> Iterator[str]:
     """Yield the same of an outcome; its event id and its source are compared with the decision instead."""
     yield from _key(key, event["user_id"])
-    told = {"ce_type": verdict.value, "ce_source": "/inventory", "ce_time": time_of(event["decided_at"])}
-    yield from _headers(headers, {**told, **ALWAYS})
+    expected = {"ce_type": verdict.value, "ce_source": "/inventory", "ce_time": time_of(event["decided_at"])}
+    yield from _headers(headers, {**expected, **ALWAYS})
 
 
 def of_sent(key: bytes | None, event: Mapping[str, Any], headers: Headers) -> Iterator[str]:
     """Yield the same of a notification."""
     yield from _key(key, event["user_id"])
-    told = {"ce_id": event["event_id"], "ce_type": NOTIFICATION_SENT.name, "ce_source": "/notification"}
-    yield from _headers(headers, {**told, "ce_time": time_of(event["sent_at"]), **ALWAYS})
+    expected = {"ce_id": event["event_id"], "ce_type": NOTIFICATION_SENT.name, "ce_source": "/notification"}
+    yield from _headers(headers, {**expected, "ce_time": time_of(event["sent_at"]), **ALWAYS})
 
 
 def of_partial(key: bytes | None, event: Mapping[str, Any], headers: Headers) -> Iterator[str]:

@@ -14,7 +14,7 @@ from common.topics import DEAD_LETTER_TOPICS, INVENTORY_FAILED, INVENTORY_RESERV
 def orders_on_topic(books: Books) -> Iterator[Violation]:
     """S1: a confirmed order is on `orders.created`; all copies carry the bytes that are stored with its key.
 
-    The row of a key stands for what was asked for, by whom; the record's key and headers repeat its value.
+    The row of a key stands for the request and its user; the record's key and headers repeat its value.
     """
     for order_id, copies in books.created.items():
         if any(copy.digest != copies[0].digest for copy in copies):
@@ -114,12 +114,12 @@ def _other_than_noted(notes: Notes) -> Iterator[Violation]:
     for spot, offset in notes.answered.items():
         if offset > notes.committed.get(spot, 0):
             stands = notes.committed.get(spot, "nothing")
-            told = f"inventory.progress has {spot.topic} {spot.partition} answered to {offset}"
-            yield Violation(f"{told}, the group has committed {stands}")
+            noted = f"inventory.progress has {spot.topic} {spot.partition} answered to {offset}"
+            yield Violation(f"{noted}, the group has committed {stands}")
     for spot, offset in notes.starts.items():
         if offset > notes.ends.get(spot, -1):
-            told = f"inventory.start has {spot.topic} {spot.partition} begun at {offset}"
-            yield Violation(f"{told}, it ends at {notes.ends.get(spot, 'no offset')}")
+            noted = f"inventory.start has {spot.topic} {spot.partition} begun at {offset}"
+            yield Violation(f"{noted}, it ends at {notes.ends.get(spot, 'no offset')}")
     for topic, topic_id in notes.topic_ids.items():
         if (now := notes.topic_ids_now.get(topic)) != topic_id:
             yield Violation(f"inventory.input_topic has id {topic_id} for {topic}, the topic's is {now or 'none'}")

@@ -1,7 +1,8 @@
-"""What retention may have taken, told from what nobody wrote: an order is then judged by what is left of it. Pure.
+"""What retention may have taken, distinguished from what was never written. Pure.
 
-Trimmed heads are lawful. A record that is missing is excused only if it may have stood there: an order if its decision
-names a coordinate below the head; an event if on some partition no earlier answer to the same partition is left.
+An order is then judged by what is left of it. Trimmed heads are lawful. A record that is missing is excused only if
+it may have stood there: an order if its decision names a coordinate below the head; an event if on some partition no
+earlier answer to the same partition is left.
 """
 
 import sys
@@ -41,7 +42,7 @@ def is_past_heads(decision: Decision, offsets: Offsets, books: Books) -> bool:
 
 
 def notification_is_trimmed(order_id: str, books: Books) -> bool:
-    """Return True if the record that tells of an order's notification may be gone; the status must know of it then."""
+    """Return True if the record of an order's notification may be gone; the status must know of it then."""
     status = books.statuses.get(order_id)
     return books.trimmed(NOTIFICATION_SENT.name) and (status is None or status.notified_at is not None)
 

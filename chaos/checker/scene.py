@@ -47,9 +47,9 @@ class Scene:
             time.sleep(TURN_SECONDS)
 
     def forget_minutes(self) -> None:
-        """Forget what was read of the topics that counts stand on: they are counted anew."""
+        """Forget what was read of the topics that counts stand on: they are recounted."""
         names = (METRICS_PARTIALS.name, MINUTE_VOLUMES.name)
-        self.topics.begin_anew(*names)
+        self.topics.forget(*names)
         self.found.partials.clear()
         self.found.totals.clear()
         self.found.misfits = [misfit for misfit in self.found.misfits if misfit.at.topic not in names]

@@ -46,18 +46,21 @@ def audit_since(
     settings: CheckerSettings,
     path: Path,
     *,
-    anew: bool,
+    from_start: bool,
     wait_seconds: float,
     followers: bool = True,
     restocked: bool = True,
     report: Callable[[Waiting], None] = lambda _: None,
 ) -> Since:
-    """Wait, read what is new, judge, remember in `path`; `anew` reads everything and forgets what stood there.
+    """Wait, read what is new, judge, remember in `path`; `from_start` reads everything and forgets what stood there.
 
     Raises MemoryRefusedError if the memory is of another pipeline, or records are gone that were read; StoreDownError.
     """
     digits = TableReader(settings).bucket_digits
-    with audit.uncollected(), Memory(path, anew=anew, identity=_identity(settings), digits=digits) as memory:
+    with (
+        audit.uncollected(),
+        Memory(path, from_start=from_start, identity=_identity(settings), digits=digits) as memory,
+    ):
         return _Run(settings, memory, everything=not restocked).run(
             wait_seconds=wait_seconds, followers=followers, restocked=restocked, report=report
         )

@@ -26,13 +26,13 @@ def status_is_verdict(books: Books) -> Iterator[Violation]:
     for order_id, decision in hidden(books):
         status = books.statuses.get(order_id)
         if is_past_heads(decision, position, books) and (status is None or status.status == "pending"):
-            told = "pending" if status else "none"
-            yield Violation(f"status {told}, but its event was read by the projection before retention", order_id)
+            shown = "pending" if status else "none"
+            yield Violation(f"status {shown}, but its event was read by the projection before retention", order_id)
     for order_id, status in books.statuses.items():
         decision_of = books.decisions.get(order_id)
         if status.status != "pending" and (decision_of is None or status.status != STATUS_OF[decision_of.verdict]):
-            told = STATUS_OF[decision_of.verdict] if decision_of else "undecided"
-            yield Violation(f"status {status.status}, but the order is {told}", order_id)
+            decided = STATUS_OF[decision_of.verdict] if decision_of else "undecided"
+            yield Violation(f"status {status.status}, but the order is {decided}", order_id)
         else:
             yield from _status_faults(order_id, status, books)
     yield from _projected_beyond(books)
@@ -42,14 +42,14 @@ def _status_faults(order_id: str, status: Status, books: Books) -> Iterator[Viol
     """Yield the fields of a status row that are not what its records, or what is left of them, say."""
     position = books.progress.projection
     copies, events = books.created.get(order_id, ()), books.outcomes.get(order_id, ())
-    told: tuple[tuple[Created | Outcome, ...], ...] = (copies, events)
-    for source in (group[0] for group in told if group and below(group[0].at, position)):
+    sources: tuple[tuple[Created | Outcome, ...], ...] = (copies, events)
+    for source in (group[0] for group in sources if group and below(group[0].at, position)):
         due = (source.user, source.lines, source.placed_at)
         for name, there, said in zip(("user", "lines", "placed_at"), _of_order(status), due, strict=True):
             if there != said:
                 yield Violation(f"status: {name} is {there!r}, but {said!r} on {source.at}", order_id)
         if _of_order(status) != due:
-            break  # the event repeats the order: one fault is told once
+            break  # the event repeats the order: one fault is reported once
     yield from _outcome_faults(order_id, status, books)
     yield from _notified_otherwise(order_id, status, books)
 
@@ -76,24 +76,24 @@ def _outcome_faults(order_id: str, status: Status, books: Books) -> Iterator[Vio
 
 def _notified_otherwise(order_id: str, status: Status, books: Books) -> Iterator[Violation]:
     """Yield if the time of notification is not that of the earliest record that was read, or of the ledger."""
-    told = [record.sent_at for record in books.sent.get(order_id, ()) if below(record.at, books.progress.projection)]
-    if told:
-        if status.notified_at is None or status.notified_at > min(told):
-            yield Violation(f"status: notified at {status.notified_at}, but told at {min(told)}", order_id)
+    sent_at = [record.sent_at for record in books.sent.get(order_id, ()) if below(record.at, books.progress.projection)]
+    if sent_at:
+        if status.notified_at is None or status.notified_at > min(sent_at):
+            yield Violation(f"status: notified at {status.notified_at}, but the record says {min(sent_at)}", order_id)
             return
     elif status.notified_at is None:
         return
-    known = {row.sent_at for row in books.ledger.get(order_id, ())} | set(told)
+    known = {row.sent_at for row in books.ledger.get(order_id, ())} | set(sent_at)
     if status.notified_at not in known:
-        yield Violation(f"status: notified at {status.notified_at}, when nothing was told", order_id)
+        yield Violation(f"status: notified at {status.notified_at}, when no notification was sent", order_id)
 
 
 def _projected_beyond(books: Books) -> Iterator[Violation]:
     for spot, offset in books.progress.projection.items():
         if books.notes is not None and offset > books.notes.ends.get(spot, -1):
             ends = books.notes.ends.get(spot, "no offset")
-            told = f"orders.projection_offset has {spot.topic} {spot.partition} read to {offset}"
-            yield Violation(f"{told}, it ends at {ends}")
+            noted = f"orders.projection_offset has {spot.topic} {spot.partition} read to {offset}"
+            yield Violation(f"{noted}, it ends at {ends}")
 
 
 def _said(lacking: Lacking | None) -> str:

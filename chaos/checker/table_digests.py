@@ -1,7 +1,7 @@
 """What stands for the rows of a table, bucket by bucket, as PostgreSQL makes it in one pass.
 
 A row's hash covers all its columns and is 64 bits; those of a bucket are combined by XOR and counted. It finds what
-changed, by accident or by hand; it is no seal against somebody who computes collisions.
+changed, by accident or by hand; it is no seal against an attacker who computes collisions.
 """
 
 from collections.abc import Mapping

@@ -231,7 +231,7 @@ class TableReader:
             return replace(tables, keys=self._keys(connection, buckets), digests=digests, replays=replays)
 
     def identity(self) -> str:
-        """Return what tells this database from any other, a copy under the same name included."""
+        """Return what distinguishes this database from any other, a copy under the same name included."""
         with self._snapshot() as connection:
             return " ".join(str(value) for row in _rows(connection, IDENTITY) for value in row)
 

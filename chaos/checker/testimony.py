@@ -103,7 +103,7 @@ class Rereading(NamedTuple):
 class Testimony:
     """All that is told. `complete`: the requests and what was written are all that ever put orders in.
 
-    `log_lines` counts what was searched. `rereading` is None if nobody read a second time. `heads`: where history began
+    `log_lines` counts what was searched. `rereading` is None without a second reading. `heads`: where history began
     on partitions that held no order before. `restocked`: the SKUs whose stock was changed by hand.
     `grown`: from when to when keys moved to other partitions, in turn.
     """

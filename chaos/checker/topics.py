@@ -92,7 +92,7 @@ class TopicReader:
             self._cluster.ends([ORDERS_CREATED])  # the broker answers, so it is a transaction
         return tuple(Stall(Coordinate(*spot, self.positions[spot]), ends[spot]) for spot in behind)
 
-    def begin_anew(self, *topics: str) -> None:
+    def forget(self, *topics: str) -> None:
         """Forget how far these were read: they were deleted, and others have their names now."""
         forgotten = [spot for spot in self.positions if spot.topic in topics]
         for spot in forgotten:
@@ -136,7 +136,7 @@ class TopicReader:
         if begins[spot] <= self.positions[spot]:
             raise StoreDownError(
                 f"{spot.topic} {spot.partition} ends before {self.positions[spot]}, where it was read to",
-                cure="see whether a broker lost its log, or somebody made the topic anew; then verify again",
+                cure="see whether a broker lost its log, or an operator recreated the topic; then verify again",
             )
         self._cluster.leave_out(self._consumer, spot)
         self._take_up(begins)

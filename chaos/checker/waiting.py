@@ -1,7 +1,7 @@
 """Wait until each order that is on the topic at the start has its outcome, and each outcome its followers.
 
 The wait is one for all, since it ends with the slowest; who was slow is asked order by order when it is over, each by
-where its own records stand. So an order that waits on a partition which nobody reads accuses itself alone.
+where its own records stand. So an order that waits on a partition without a reader accuses itself alone.
 """
 
 import time
@@ -61,7 +61,7 @@ class Wait:
         self._projection: Offsets = {}
         # Where the followers must get to; known once those before them are through.
         self._outcomes: Offsets | None = None
-        self._told: Offsets | None = None
+        self._notified: Offsets | None = None
 
     def run(self, seconds: float) -> tuple[Unfinished, ...]:
         """Return who has not come through after so many seconds."""
@@ -69,13 +69,13 @@ class Wait:
         self._scene.topics.read_to(self._scene.cluster.ends([ORDERS_CREATED]), seconds=self._stall_seconds)
         self._accepted = self._visible(ORDERS_CREATED.name)
         while not self._look():
-            self._tell()
+            self._report_progress()
             if time.monotonic() > deadline:
                 return self._after_all()
             time.sleep(TURN_SECONDS)
             # What a transaction holds back is not waited for here: that is the judgement's matter.
             self._scene.read(seconds=TURN_SECONDS)
-        self._tell()
+        self._report_progress()
         return tuple(self._overtaken())
 
     def _look(self) -> bool:
@@ -92,15 +92,15 @@ class Wait:
         self._follow()
         if not _reached(self._notification, self._outcomes):
             return False
-        self._told = self._told or self._visible_now(NOTIFICATION_SENT.name)
-        return _reached(self._projection, {**self._accepted, **self._outcomes, **self._told})
+        self._notified = self._notified or self._visible_now(NOTIFICATION_SENT.name)
+        return _reached(self._projection, {**self._accepted, **self._outcomes, **self._notified})
 
     def _follow(self) -> None:
         self._notification = self._scene.cluster.committed(NOTIFICATION)
         self._projection = self._scene.tables.projection()
 
     def _after_all(self) -> tuple[Unfinished, ...]:
-        """Return who lacks what, now that the time is over: by the offsets of this moment, whoever was waited for."""
+        """Return who lacks what, now that the time is over: by the offsets of this moment, whatever was waited for."""
         self._scene.read(seconds=self._stall_seconds)
         self._inventory = self._scene.cluster.committed(INVENTORY)
         if self._followers:
@@ -128,7 +128,7 @@ class Wait:
         """Return the offset behind the last visible record per partition: no reader gets behind what follows it."""
         return {spot: offset + 1 for spot, offset in self._scene.topics.last.items() if spot.topic in names}
 
-    def _tell(self) -> None:
+    def _report_progress(self) -> None:
         found = self._scene.found
         self._report(
             Waiting(
@@ -157,8 +157,8 @@ class Wait:
         answers = [event.at for event in events]
         if unread := _first_unread(answers, self._notification):
             return "notification", f"the notification has not read {unread}"
-        told = [sent.at for sent in self._scene.found.sent.get(order_id, ())]
-        if unread := _first_unread([*(copy.at for copy in due), *answers, *told], self._projection):
+        notified = [sent.at for sent in self._scene.found.sent.get(order_id, ())]
+        if unread := _first_unread([*(copy.at for copy in due), *answers, *notified], self._projection):
             return "status", f"the projection has not read {unread}"
         return None
 
@@ -170,7 +170,7 @@ class Wait:
 
     def _late_readers(self) -> Iterator[Unfinished]:
         """Yield what was waited for although no order lacks anything any more: such a wait must not pass in silence."""
-        wanted = {**self._accepted, **(self._outcomes or {}), **(self._told or {})}
+        wanted = {**self._accepted, **(self._outcomes or {}), **(self._notified or {})}
         read_by = {
             "the inventory": {ORDERS_CREATED.name},
             "the notification": set(OUTCOMES),

@@ -97,7 +97,7 @@ class Field:
     """Have the judge forget the counts that it has read."""
     pace: Pace = QUICK
     recount_ahead: bool = False
-    """Minutes will be counted anew: no outcome may be deleted before."""
+    """Minutes will be recounted: no outcome may be deleted before."""
     grown: list[tuple[float, float]] = field(default_factory=list)
     """From when to when keys moved to other partitions."""
     killed: set[int] = field(default_factory=set)
@@ -164,7 +164,7 @@ class Field:
 
     @contextmanager
     def stopped(self, *stopping: Kept) -> Iterator[None]:
-        """Have these end in order, and nobody start them while the block runs."""
+        """Have these end in order, and keep them from being started while the block runs."""
         with ExitStack() as over:
             for kept in stopping:
                 self.wait_ready(kept)

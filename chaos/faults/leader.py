@@ -14,7 +14,7 @@ from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 AWAY_SECONDS = 3.5
 """More than the producers' patience with a record."""
 CALL_SECONDS = 2.0
-NOBODY = -1
+NO_LEADER = -1
 
 
 def take_leader_away(field: Field, chance: random.Random) -> Evidence:
@@ -48,9 +48,9 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
 
 
 def _is_without(bootstrap: str, topic: str, partition: int) -> bool:
-    """Return True if nobody leads the partition."""
+    """Return True if the partition has no leader."""
     with suppress(KafkaException):
-        return _leaders(bootstrap, topic)[partition] == NOBODY
+        return _leaders(bootstrap, topic)[partition] == NO_LEADER
     return False
 
 

@@ -1,4 +1,4 @@
-"""Offsets that somebody sets by hand: the product refuses to go on from there, and the runbook's procedure mends it."""
+"""Offsets that are set by hand: the product refuses to go on from there, and the runbook's procedure mends it."""
 
 import random
 import time
@@ -89,7 +89,7 @@ def _repair_counts(field: Field) -> None:
 
 
 def set_notification_back(field: Field, _chance: random.Random) -> Evidence:
-    """Set the group to the earliest: nobody is notified twice."""
+    """Set the group to the earliest: no customer is notified twice."""
     workers = _processes(field, NOTIFICATION)
     with _foreseen(field, workers):
         moved, _ = _set(field, NOTIFICATION, workers, _earliest)

@@ -46,7 +46,7 @@ _COMMITTING = (INVENTORY, NOTIFICATION, METRICS)
 def restock(field: Field, chance: random.Random) -> Evidence:
     """Set and add stock of a SKU that orders want, again and again, until orders took of it meanwhile.
 
-    What is on hand changes by nobody else, so it must be what the change before left.
+    Nothing else changes what is on hand, so it must be what the change before left.
     """
     shelves, sku = field.lane.site.shelves, field.restocked_sku
     first = last = field.insist(
@@ -87,7 +87,7 @@ def hold_rows(field: Field, _chance: random.Random) -> Evidence:
             waiting = max(waiting, field.insist(lambda: waiting_workers(field), "look at who waits"))
             time.sleep(LOOK_SECONDS)
     if not waiting:
-        raise VoidRunError("nobody waited for the rows that a session held")
+        raise VoidRunError("no worker waited for the rows that a session held")
     return {"rows": len(rows), "seconds": round(held, 2), "waiting": waiting}
 
 

@@ -1,4 +1,4 @@
-"""What is lost as a whole and brought back by the runbook: a database that was restored, counts that are made anew."""
+"""What is lost as a whole and brought back by the runbook: a database that was restored, counts that are recounted."""
 
 import random
 import time
@@ -8,7 +8,7 @@ from chaos.lane import VoidRunError
 from common.kafka.admin import Admin
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES
 
-RECOUNT = "minutes counted anew"
+RECOUNT = "minutes recounted"
 SINCE_THE_BACKUP = 100
 """So many orders are decided between backup and restore."""
 LOOK_SECONDS = 0.2
@@ -47,7 +47,7 @@ def _decisions(field: Field) -> int:
     return int(count)
 
 
-def count_anew(field: Field, _chance: random.Random) -> Evidence:
+def recount(field: Field, _chance: random.Random) -> Evidence:
     """Delete what is counted with the groups that count, have it provisioned, and start the counting: runbook."""
     site = field.lane.site
     admin = Admin(site.settings)
@@ -65,5 +65,5 @@ def count_anew(field: Field, _chance: random.Random) -> Evidence:
 
 FAULTS = (
     Fault("database restored from a backup", Hurts.MACHINE, restore, alone=True, once=True, ends_all=True),
-    Fault(RECOUNT, Hurts.METRICS, count_anew, once=True),
+    Fault(RECOUNT, Hurts.METRICS, recount, once=True),
 )

@@ -150,7 +150,7 @@ class _Meter:
         return _Meter(self._stage, f"{self._name}: {', '.join(map(str, labels))}")
 
     def remove(self, *_labels: object) -> None:
-        """Nothing is told of a gauge."""
+        """Nothing is recorded of a gauge."""
 
     def inc(self, amount: float = 1) -> None:
         tally: Counter[str] = self._stage.world.tally

@@ -27,7 +27,7 @@ class NotificationSent:
 
 
 def message_id(event_id: str, *, channel: str, domain: str) -> str:
-    """Return the RFC 5322 Message-ID of the message that tells this event through this channel."""
+    """Return the RFC 5322 Message-ID of the message that reports this event through this channel."""
     return f"<{event_id}.{channel}@{domain}>"
 
 

@@ -86,7 +86,7 @@ class Admin:
         return {topic: len(standing[name].partitions) for topic, name in names.items() if name in standing}
 
     def add_partitions(self, counts: Mapping[Topic, int]) -> None:
-        """Give each of these topics as many partitions in all; keys are spread anew over them, records stay.
+        """Give each of these topics as many partitions in all; keys are redistributed over them, records stay.
 
         Raises PipelineError if one has as many already.
         """
@@ -100,7 +100,7 @@ class Admin:
     def unread(self, group: Group) -> frozenset[Partition] | None:
         """Return the partitions that are no member's share; None if the group has no members.
 
-        While the group divides its partitions anew none is anybody's.
+        While the group reassigns its partitions no member has one.
         """
         group_id = group.within(self._namespace)
         described = self._calls.call(

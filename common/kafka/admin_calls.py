@@ -19,7 +19,7 @@ SETTLE_SECONDS = 20.0
 
 ATTEMPT_SECONDS = 1.0
 """The first attempt; each further one takes twice as long. The client looks a leader or a coordinator up once and then
-only waits, which on a new cluster it does in vain: better ask anew."""
+only waits, which on a new cluster it does in vain: better ask again."""
 
 _SLACK_SECONDS = 1.0  # a request keeps its own time-out, more or less
 SETTLING_WAIT_SECONDS = 0.05

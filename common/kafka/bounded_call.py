@@ -19,7 +19,7 @@ _stuck: list[threading.Thread] = []
 
 
 class Unanswered(Exception):  # noqa: N818 - what is known of the call, not what is wrong
-    """The call has not returned; nobody knows what it did or will do."""
+    """The call has not returned; it is not known what it did or will do."""
 
 
 class Caller:

@@ -41,8 +41,8 @@ class GroupConsumer:
     """One consumer. `owned` follows the assignment, `moved` says that it changed since the last `seek`.
 
     `joined`: the group has given this member its share, be it none. `service`: whose group it is. `held`: partitions
-    that are left alone. `coverage`: sees partitions that no member of the group reads; then the group is joined anew.
-    `untouched`: what tells that a partition without an offset is a new one.
+    that are left alone. `coverage`: sees partitions that no member of the group reads; then the member rejoins.
+    `untouched`: decides whether a partition without an offset is a new one.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class GroupConsumer:
         if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
             os._exit(ExitCode.SOFTWARE)
         if self._coverage and self._coverage.look(self.owned):
-            self._join_anew()
+            self._rejoin()
         first = self._consumer.poll(POLL_SECONDS)
         if self.held or not self._fetching:
             self._ask_for_ends()
@@ -195,15 +195,15 @@ class GroupConsumer:
             self._topics, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke
         )
 
-    def _join_anew(self) -> None:
-        """Leave the group and join it again: whoever leads it then divides all partitions that there are."""
+    def _rejoin(self) -> None:
+        """Leave the group and join it again: its leader then divides all partitions that there are."""
         log.warning("partitions.unread", partitions=[str(partition) for partition in sorted(self.unread)])
         self._consumer.unsubscribe()
         self._subscribe()
 
     def _place(self, positions: Mapping[Partition, int]) -> None:
         """Hand the client its assignment, at these offsets."""
-        assert positions.keys() == self.owned - self.held, "an owned partition that nobody reads"  # noqa: S101 - a broken programmer
+        assert positions.keys() == self.owned - self.held, "an owned partition that is not read"  # noqa: S101 - a broken programmer
         self._consumer.assign(
             [TopicPartition(partition.topic, partition.number, offset) for partition, offset in positions.items()]
         )
@@ -257,7 +257,7 @@ class GroupConsumer:
         self.owned = frozenset(Partition(tp.topic, tp.partition) for tp in partitions)
         self.moved = self.joined = True
         if self._coverage:
-            self._coverage.begin_anew()
+            self._coverage.start_over()
         failpoints.point(f"{self.service}:assigned")
         # The client gets nothing to fetch before `seek` says where. Without an offset it would ask for the committed
         # one itself, only once, and never serve the partition if the coordinator just moved (librdkafka issue 5586); at

@@ -24,7 +24,7 @@ from common.kafka.consumer import GroupConsumer
 from common.kafka.loop_core import next_offsets
 from common.kafka.records import CommitPoint, Handler, InputRecord, Partition
 from common.kafka.topic_mark import mark, marked_id, of_other_topics
-from common.kafka.topic_watch import made_anew
+from common.kafka.topic_watch import recreated
 from common.lifecycle import Stop
 from common.log import get_logger
 
@@ -72,7 +72,7 @@ class OffsetsInGroup:
         self._proven: dict[Partition, CommitPoint] = {}
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002 - the group knows
-        """Return the committed offsets. Raises PipelineError if they speak of another topic, or skip records."""
+        """Return the committed offsets. Raises PipelineError if they belong to another topic, or skip records."""
         points = self._consumer.committed()
         refuse_other_topics(points, self._topic_ids)
         doubtful = {
@@ -95,9 +95,9 @@ class OffsetsInGroup:
 
 
 def refuse_other_topics(points: Mapping[Partition, CommitPoint], topic_ids: Mapping[str, str]) -> None:
-    """Raise PipelineError if one of these offsets was stored for a topic that was made anew since."""
+    """Raise PipelineError if one of these offsets was stored for a topic that was recreated since."""
     for topic, remembered in of_other_topics(points, topic_ids).items():
-        raise made_anew(topic, remembered, topic_ids[topic])
+        raise recreated(topic, remembered, topic_ids[topic])
 
 
 class PositionStore(Protocol):
@@ -167,7 +167,7 @@ def run(
     A record that the handler rejects for good is put aside by it, and the offsets go on behind it.
 
     `watch` is called in every turn, idle or not; it must not wait. Raises PipelineError if the group refuses this
-    member, if an offset is gone, or whatever `watch` finds.
+    member, if an offset is gone, or for what `watch` finds.
     """
     dropped = False
     due: dict[Partition, int] = {}

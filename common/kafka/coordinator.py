@@ -1,7 +1,7 @@
 """See a client that looks for its group's coordinator where it was, not where it is. Pure, but for what is remembered.
 
 librdkafka 2.16.0 takes the address of the coordinator when it learns of another broker id, and not when the same broker
-has another address: it then asks every second, is told the right one, and connects to the old one, for ever. So after
+has another address: it then asks every second, gets the right one, and connects to the old one, for ever. So after
 one wrong answer, or when a broker comes back elsewhere under its id, the member stays outside of its group.
 """
 

@@ -1,8 +1,8 @@
 """Watch whether a group has begun on every partition of the topics that it reads.
 
 Partitions that are added to a topic come to a classic group with its next assignment, which its leader asks for when it
-learns of them. A static member that is restarted takes up its share without knowing that it leads, so nobody learns,
-and nobody reads them (docs/adr/0037). A member that gets a new partition commits its first offset at once; so where a
+learns of them. A static member that is restarted takes up its share without knowing that it leads, so no member learns
+of them or reads them (docs/adr/0037). A member that gets a new partition commits its first offset at once; so where a
 group has no offset, no member reads. Each member looks for such partitions, in the background: no loop waits for it.
 
 By the offsets, not by the members' shares: librdkafka's DescribeConsumerGroups takes the whole process down when the
@@ -67,11 +67,11 @@ class CoverageWatch:
         self.unread = found
         if self._agreed < LOOKS_TO_BELIEVE:
             return False
-        self.begin_anew()
+        self.start_over()
         return True
 
-    def begin_anew(self) -> None:
-        """Forget answers from before an assignment; what nobody read stays named until a look says otherwise."""
+    def start_over(self) -> None:
+        """Forget answers from before an assignment; what no member read stays named until a look says otherwise."""
         self._looking = None
         self._asked, self._agreed = time.monotonic(), 0
 

@@ -1,4 +1,4 @@
-"""Read and set what a group has committed, from outside: nobody joins.
+"""Read and set what a group has committed, from outside, without joining.
 
 Read by a consumer that subscribes to nothing. The admin client's call for the same, ListConsumerGroupOffsets, takes the
 whole process down when the group's coordinator is loading or has moved (librdkafka issue 5040).

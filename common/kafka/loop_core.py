@@ -57,7 +57,7 @@ class Gaps:
     holes: frozenset[tuple[Partition, int]] = frozenset()
 
     def meet(self, gap: Gap) -> "Gaps":
-        """Return this with a gap of a dense topic; `is_hole` tells what it turned out to be."""
+        """Return this with a gap of a dense topic; `is_hole` says what it turned out to be."""
         if self.met.get(gap.partition) == gap:
             return Gaps(self.met, self.holes | {(gap.partition, gap.due)})
         return Gaps({**self.met, gap.partition: gap}, self.holes)

@@ -27,10 +27,10 @@ def offset_gone(consumer: Consumer, message: Any) -> FatalError:
 RETENTION_CURE = "change nothing before you know what is lost: docs/runbook.md, `Retention overtook a group`"
 UNKNOWN_CURE = (
     "change nothing before you know what is lost: docs/runbook.md, `Retention overtook a group` if it was retention,"
-    " `A topic was made anew` if that"
+    " `A topic was recreated` if that"
 )
 SHORTER_CURE = (
-    "it was made anew, the broker lost its end, or the offset was set by hand: docs/runbook.md, `A topic was made anew`"
+    "it was recreated, the broker lost its end, or the offset was set by hand: docs/runbook.md, `A topic was recreated`"
 )
 
 

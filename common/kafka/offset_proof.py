@@ -18,7 +18,7 @@ Behind = Callable[[Mapping[Partition, CommitPoint]], Mapping[Partition, str]]
 
 
 class Doubt:
-    """What speaks against going on, and since when: for a minute it may pass by itself, then a person is needed.
+    """What prevents going on, and since when: for a minute it may pass by itself, then a person is needed.
 
     `passing` and `staying` begin the sentence that names the partitions; `cure`: what to do about those that stay.
     """

@@ -19,7 +19,7 @@ DEAD_LETTER_BYTES_MAX = max(topic.message_bytes_max for topic in DEAD_LETTER_TOP
 """A copy must fit whose original just fitted, or the record behind it is never reached."""
 
 REBOOTSTRAP_MS = 10_000
-"""A client that reaches no broker where it was told they are asks the first address again; the default is 5 minutes."""
+"""A client that reaches no broker at the addresses it has asks the first address again; the default is 5 minutes."""
 
 SWEEP_SECONDS = 15
 """A broker ends a timed-out transaction at its next sweep: by default every 10 s, and some slack."""

@@ -56,7 +56,7 @@ class SpanReader:
     def read(self, spans: Mapping[Partition, Span], *, seconds: float) -> Iterator[list[InputRecord]]:
         """Yield the records of the spans as they come, in order per partition, until all are done or the time is over.
 
-        The spans follow: what was yielded lies below `reached`. Whoever wants the rest calls again.
+        The spans follow: what was yielded lies below `reached`. The caller who wants the rest calls again.
         """
         left = {at: span for at, span in spans.items() if not span.done}
         self._consumer.assign([TopicPartition(*at, span.reached) for at, span in left.items()])
@@ -71,7 +71,7 @@ class SpanReader:
                 if records:
                     yield records
         finally:
-            with suppress(KafkaException):  # the first error is the one to tell
+            with suppress(KafkaException):  # the first error is the one to report
                 self._consumer.unassign()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Watch whether topics are still those that a process began with; a topic made anew repeats coordinates.
+"""Watch whether topics are still those that a process began with; a recreated topic repeats coordinates.
 
 A consumer does not notice: it goes on at its old offset in the new topic and passes over what lies below, in silence.
 The broker is asked in the background, so that watching never makes a loop wait.
@@ -37,7 +37,7 @@ class TopicWatch:
         for name in [name for name, answer in self._answers.items() if answer.done()]:
             found = _id_in(self._answers.pop(name))
             if found not in {None, self._ids[name]}:
-                raise made_anew(name, self._ids[name], str(found))
+                raise recreated(name, self._ids[name], str(found))
         if not self._answers and time.monotonic() - self._asked >= ASK_EVERY_SECONDS:
             self._asked = time.monotonic()
             self._answers = self._client.describe_topics(
@@ -45,11 +45,11 @@ class TopicWatch:
             )
 
 
-def made_anew(topic: str, remembered: str, found: str) -> PipelineError:
-    """Return what ends a process whose topic was deleted and made again; no restart cures it."""
+def recreated(topic: str, remembered: str, found: str) -> PipelineError:
+    """Return what ends a process whose topic was deleted and created again; no restart cures it."""
     return PipelineError(
-        f"topic {topic} was made anew ({remembered}, now {found}): what is remembered of offsets speaks of the old one",
-        cure="keep topics and tables as they are, and go on by docs/runbook.md, `A topic was made anew`",
+        f"topic {topic} was recreated ({remembered}, now {found}): the stored offsets belong to the old one",
+        cure="keep topics and tables as they are, and go on by docs/runbook.md, `A topic was recreated`",
     )
 
 

@@ -60,7 +60,7 @@ def run(
 
     `watch` is called in every turn, idle or not; it must not wait. `sparse_topics` are the inputs whose writers commit
     transactions, so that offsets without a record are nothing special there. Raises FatalError if this process must
-    not go on: fenced by a twin, an offset gone, the same failure for ever, whatever `watch` finds. Raises ContractError
+    not go on: fenced by a twin, an offset gone, the same failure for ever, what `watch` finds. Raises ContractError
     for a plan that would lose or repeat records.
     """
     loop = _Loop(step, consumer, build_producer, stop, health, service, sparse_topics)
@@ -344,7 +344,7 @@ class _Loop:
     def _count_fence(self) -> None:
         """Ask the group about a twin once fences repeat.
 
-        A fence alone tells none: the broker's time-out, a packet that comes late and a program outside of the group
+        A fence alone proves none: the broker's time-out, a packet that comes late and a program outside of the group
         look the same, and going on is safe. Of two members in one slot the group refuses the former.
         """
         metrics.FENCES.inc()

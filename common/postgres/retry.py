@@ -3,7 +3,7 @@
 What a failure means is read from its SQLSTATE. The work must be idempotent by key: a connection that is lost at COMMIT
 leaves open whether it committed, and the next attempt finds out.
 
-What a violated constraint means, nobody can read from its SQLSTATE: that another worker was faster, that a record is
+What a violated constraint means cannot be read from its SQLSTATE: that another worker was faster, that a record is
 bad, or that a statement is wrong. The caller names those that say "another worker was faster"; any other violation is
 a bug, loud, and never a reason to give a record up.
 """
@@ -44,7 +44,7 @@ class Failure(Enum):
     DATA = auto()
     """The server rejects a value for good."""
     BUG = auto()
-    """A missing table or right, a constraint that nobody named: no retry and no dead letter can cure it."""
+    """A missing table or right, a constraint that is not named: no retry and no dead letter can cure it."""
 
 
 _NO_GUARDS: frozenset[str] = frozenset()

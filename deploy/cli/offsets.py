@@ -55,8 +55,9 @@ def repair(
     For a group that lost its offsets, or whose offsets were set by hand, are old, or hung in a transaction. Those of
     `inventory` go behind the last order that a visible event or a dead letter answers: it reads all outcomes
     (read_committed) and the tables, and is refused where PostgreSQL lacks a decision whose event is visible. Those of
-    `notification` and `order-status` go to the earliest record wherever they cannot be believed: nobody is notified
-    twice, no status goes back. Refused while the group has members. Run twice, it changes nothing the second time.
+    `notification` and `order-status` go to the earliest record wherever they cannot be believed: no customer is
+    notified twice, no status goes back. Refused while the group has members. Run twice, it changes nothing the
+    second time.
     """
     if group is not GroupName.INVENTORY:
         _repair_to_earliest(home, group, dry_run=dry_run, as_json=as_json)

@@ -87,7 +87,7 @@ def _todo(found: Rebuilt) -> Iterator[tuple[str, str]]:
         ahead = f"stands at {each.committed} of {each.partition}, but {each.orders:,} orders from {each.first} on"
         yield (
             f"the group {ahead} have neither event nor decision: its offsets were set ahead",
-            "pipeline offsets repair inventory: it sets them back, and nobody's order is lost",
+            "pipeline offsets repair inventory: it sets them back, and no order is lost",
         )
     if found.differing:
         yield (

@@ -48,7 +48,7 @@ def grow(
 ) -> None:
     """Give a topic, and those that are keyed like it, N partitions, while everything runs; wait until all are read.
 
-    Nothing is lost and nothing stops. Kafka spreads keys anew, so a user's orders may go to another partition: their
+    Nothing is lost and nothing stops. Kafka redistributes keys, so a user's orders may go to another partition: their
     order holds among those placed before, and among those placed after the change, not across. The times are printed.
     """
     ranges = growth.grow(_admin(home), growth.named(name), partitions, typer.echo)

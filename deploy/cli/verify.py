@@ -61,7 +61,7 @@ def verify(
         From | None,
         typer.Option(
             help="Read only what is new, and judge as strictly. last: go on from the memory of the last such run, kept"
-            " in the stack's folder (the first one reads everything); start: read everything, and begin it anew."
+            " in the stack's folder (the first one reads everything); start: read everything, and replace the memory."
         ),
     ] = None,
     as_json: JsonOption = False,
@@ -89,15 +89,15 @@ def verify(
         if since is None:
             judgement = audit(settings, **options, report=report)
         else:
-            memory, anew = memory_path(home, settings), since is From.START
-            looked = audit_since(settings, memory, anew=anew, **options, report=report)
+            memory, from_start = memory_path(home, settings), since is From.START
+            looked = audit_since(settings, memory, from_start=from_start, **options, report=report)
             judgement = looked.judgement
-    _tell(judgement, looked, seconds=time.monotonic() - began, as_json=as_json)
+    _report(judgement, looked, seconds=time.monotonic() - began, as_json=as_json)
     if not judgement.sound:
         raise typer.Exit(ExitCode.VIOLATION)
 
 
-def _tell(judgement: Judgement, looked: Since | None, *, seconds: float, as_json: bool) -> None:
+def _report(judgement: Judgement, looked: Since | None, *, seconds: float, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps({**_as_fields(judgement, seconds), **_looked_at(looked)}, indent=2))
         return

@@ -1,4 +1,4 @@
-"""What the tables tell Prometheus: orders decided, the balance of the stock, the ledger, the projection's positions.
+"""What the tables give Prometheus: orders decided, the balance of the stock, the ledger, the projection's positions.
 
 Read by the role `reader`. The balance adds up all decisions, since a sum that the worker kept would repeat its mistakes
 and cost it time; one statement is one snapshot, so a balance is never torn by a commit in between.

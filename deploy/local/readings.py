@@ -44,7 +44,7 @@ class Readings:
 
 
 def lag_on(page: str) -> float | None:
-    """Return the lag of `inventory` that a /metrics page says, or None; infinite while a partition is nobody's."""
+    """Return the lag of `inventory` that a /metrics page says, or None; infinite while a partition has no reader."""
     with suppress(ValueError):
         samples = [each for family in text_string_to_metric_families(page) for each in family.samples]
         lags = [each.value for each in samples if each.name == _LAG and each.labels.get("group") == "inventory"]

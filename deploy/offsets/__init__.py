@@ -1,1 +1,1 @@
-"""Set a group's offsets from what its topics and tables prove, so that nobody works them out by hand."""
+"""Set a group's offsets from what its topics and tables prove, so that no operator works them out by hand."""

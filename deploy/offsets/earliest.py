@@ -42,7 +42,7 @@ def judged(point: CommitPoint | None, *, first: int, end: int, topic_id: str, un
         return "none"
     marked = marked_id(point)
     if marked not in {None, topic_id}:
-        return "of a topic that was made anew"
+        return "of a topic that was recreated"
     if point.offset < first:
         return f"up to {first - point.offset} records are lost"
     if point.offset > end:

@@ -59,7 +59,7 @@ def refusals(topic: str, partitions: Iterable[Facts], *, skip_removed: bool) -> 
         if each.target > each.end:
             yield (
                 f"{name} ends at {each.end}, but is answered up to {each.target - 1}",
-                "the topic was made anew or lost records: see docs/runbook.md, the committed offset is gone",
+                "the topic was recreated or lost records: see docs/runbook.md, the committed offset is gone",
             )
         if each.removed and not skip_removed:
             yield (

@@ -67,8 +67,8 @@ class InventoryOffsets:
 
     def _facts(self, connection: sa.Connection, orders: Sequence[Partition], report: Report) -> list[Facts]:
         events, letters = self._ends(EVENTS), self._ends(LETTERS)
-        told = answered(self._cluster.options, events, prefix="origin_", origin=self._topic, report=report)
-        put_away = answered(self._cluster.options, letters, prefix="dlq_", origin=self._topic, report=report)
+        by_event = answered(self._cluster.options, events, prefix="origin_", origin=self._topic, report=report)
+        by_letter = answered(self._cluster.options, letters, prefix="dlq_", origin=self._topic, report=report)
         if (self._ends(EVENTS), self._ends(LETTERS)) != (events, letters):
             raise has_members(self.group_id)
         written = noted(connection, self._topic)
@@ -80,8 +80,8 @@ class InventoryOffsets:
                 first=ends[at].first,
                 end=ends[at].stable,
                 committed=committed.get(at),
-                event=told.get(at.number),
-                letter=put_away.get(at.number),
+                event=by_event.get(at.number),
+                letter=by_letter.get(at.number),
                 noted=written.progress.get(at.number),
                 decided=written.decided.get(at.number),
             )

@@ -1,6 +1,6 @@
 """Give topics more partitions while they are written and read; see that every group takes the new ones up.
 
-Records stay where they are, and keys are spread anew over all partitions. So a user's orders may come to another
+Records stay where they are, and keys are redistributed over all partitions. So a user's orders may come to another
 partition, and for a while two partitions hold some that are not decided yet (docs/adr/0037). The topics that are keyed
 by user grow together. Repeating a growth is safe: what stands is left as it is, and what is missing is done.
 """

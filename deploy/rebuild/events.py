@@ -1,7 +1,7 @@
-"""What the topics tell of rows: a decision from its event, a ledger row from its notification. Pure.
+"""The rows that follow from the topics: a decision from its event, a ledger row from its notification. Pure.
 
-An event was encoded from the decision that it tells, and is stored in its row: all of the row follows from it, but how
-often it was replayed.
+An event was encoded from the decision that it reports, and is stored in its row: all of the row follows from it, but
+how often it was replayed.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ class DecisionRow(NamedTuple):
 
 
 class SentRow(NamedTuple):
-    """A row of `notification.ledger` that is sent; the id of the event that it tells is its decision's."""
+    """A row of `notification.ledger` that is sent; the id of the event that it reports is its decision's."""
 
     order_id: str
     kind: str
@@ -45,7 +45,7 @@ class SentRow(NamedTuple):
 
 
 def decision_row(codec: Codec, expected: type[InventoryReserved | InventoryFailed], record: InputRecord) -> DecisionRow:
-    """Return the decision that a record tells. Raises Undecodable if it tells none that the table could hold."""
+    """Return the decision that a record reports. Raises Undecodable if it reports none that the table could hold."""
     event = codec.decode(expected, record.value)
     _refuse(orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.placed_at_ms)))
     _refuse(orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.decided_at_ms)))
@@ -70,7 +70,7 @@ def decision_row(codec: Codec, expected: type[InventoryReserved | InventoryFaile
 
 
 def sent_row(codec: Codec, record: InputRecord) -> SentRow:
-    """Return the ledger's row that a record tells. Raises Undecodable if it tells none that the table could hold."""
+    """Return the ledger's row of a record. Raises Undecodable if it reports none that the table could hold."""
     event = codec.decode(NotificationSent, record.value)
     stand_in = (OrderLine("none", 1),)
     _refuse(orders.complaint(OrderCreated(event.order_id, event.user_id, stand_in, event.sent_at_ms)))

@@ -80,7 +80,7 @@ def rebuild(settings: RebuildSettings, *, dry_run: bool, report: Report) -> Rebu
     """
     codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED, NOTIFICATION_SENT))
     topics = Topics(settings, report)
-    topics.await_nobody((INVENTORY, NOTIFICATION))
+    topics.await_no_members((INVENTORY, NOTIFICATION))
     with opened(settings) as store:
         return _Rebuild(settings, codec, topics, store).run(dry_run=dry_run)
 
@@ -98,7 +98,7 @@ class _Rebuild:
             INVENTORY_FAILED.within(settings.namespace): InventoryFailed,
         }
         self._found = Rebuilt()
-        self._told: set[str] = set()  # orders whose decision is missing, and whose event tells it
+        self._recoverable: set[str] = set()  # orders whose decision is missing, but stands in an event
 
     def run(self, *, dry_run: bool) -> Rebuilt:
         found = self._found
@@ -107,7 +107,7 @@ class _Rebuild:
         change = not dry_run and not found.short
         if change:
             self._record_decisions()
-        self._compare_ledger(tell=change)
+        self._compare_ledger(record=change)
         if change:
             self._store.note(progress)
         found.changed = change and bool(found.missing or found.notifications or found.progress)
@@ -118,13 +118,13 @@ class _Rebuild:
         for rows in self._decisions(count=True):
             known = self._store.events({row.order_id for row in rows})
             missing = {
-                row.order_id: row for row in rows if row.order_id not in known and row.order_id not in self._told
+                row.order_id: row for row in rows if row.order_id not in known and row.order_id not in self._recoverable
             }
             self._found.differing += sum(known.get(row.order_id, row.event) != row.event for row in rows)
             self._found.reserved += sum(row.reserved for row in missing.values())
             self._found.failed += sum(not row.reserved for row in missing.values())
             units += units_reserved(iter(missing.values()))
-            self._told.update(missing)
+            self._recoverable.update(missing)
         available = self._store.available()
         self._found.units = dict(sorted(units.items()))
         self._found.short = {
@@ -134,17 +134,19 @@ class _Rebuild:
         }
 
     def _record_decisions(self) -> None:
-        if self._told:
+        if self._recoverable:
             for rows in self._decisions(count=False):
-                for part in _parts(list({row.order_id: row for row in rows if row.order_id in self._told}.values())):
+                for part in _parts(
+                    list({row.order_id: row for row in rows if row.order_id in self._recoverable}.values())
+                ):
                     self._store.record(part)
 
-    def _compare_ledger(self, *, tell: bool) -> None:
+    def _compare_ledger(self, *, record: bool) -> None:
         for records in self._topics.read(NOTIFICATION_SENT.name, self._topics.spans(NOTIFICATION_SENT)):
             missing = self._store.unsent(list(self._sent(records)))
             self._found.notifications += len(missing)
-            for part in _parts(missing) if tell else ():
-                self._store.tell(part, mail_domain=self._settings.mail_domain)
+            for part in _parts(missing) if record else ():
+                self._store.record_sent(part, mail_domain=self._settings.mail_domain)
 
     def _compare_progress(self) -> dict[Partition, int]:
         """Return up to where the inventory has answered, for each partition where that is further than noted."""
@@ -169,7 +171,7 @@ class _Rebuild:
         letters: set[tuple[Partition, int]] | None = None
         for records in self._topics.read(ORDERS_CREATED.name, spans):
             orders = {(record.partition, record.offset): order_id for record, order_id in self._orders(records)}
-            known = self._store.events(set(orders.values())).keys() | self._told
+            known = self._store.events(set(orders.values())).keys() | self._recoverable
             if suspects := [at for at, order_id in orders.items() if order_id not in known]:
                 letters = self._dead_letters() if letters is None else letters
                 for partition, offset in suspects:
@@ -187,7 +189,7 @@ class _Rebuild:
         return {source for source in sources if source is not None}
 
     def _decisions(self, *, count: bool) -> Iterator[list[DecisionRow]]:
-        """Yield the decisions that visible events tell; `count` those that tell none."""
+        """Yield the decisions that visible events report; `count` those that report none."""
         spans = self._topics.spans(INVENTORY_RESERVED, INVENTORY_FAILED)
         for records in self._topics.read("outcomes", spans):
             rows = []

@@ -48,7 +48,7 @@ SELECT order_id::text, kind, channel FROM notification.ledger
 WHERE order_id = ANY(CAST(:ids AS uuid[])) AND state = 'sent'
 """
 _EVENT_IDS = "SELECT order_id::text, event_id::text FROM inventory.decision WHERE order_id = ANY(CAST(:ids AS uuid[]))"
-_TELL = """
+_RECORD_SENT = """
 INSERT INTO notification.ledger AS known
     (order_id, kind, channel, event_id, user_id, state, message_id, claimed_at, sent_at)
 SELECT n.order_id, n.kind, n.channel, n.event_id, n.user_id, 'sent', n.message_id, n.at, n.at
@@ -108,23 +108,23 @@ class Store:
         missing = {row[:3]: row for row in rows if row[:3] not in known}
         return [missing[key] for key in sorted(missing)]
 
-    def tell(self, rows: Sequence[SentRow], *, mail_domain: str) -> None:
+    def record_sent(self, rows: Sequence[SentRow], *, mail_domain: str) -> None:
         """Put these into the ledger as sent; one without a decision is left out."""
         event_ids = {row[0]: row[1] for row in self._rows(_EVENT_IDS, ids=[row.order_id for row in rows])}
-        told = [(row, event_ids[row.order_id]) for row in rows if row.order_id in event_ids]
+        sent = [(row, event_ids[row.order_id]) for row in rows if row.order_id in event_ids]
         with self._connection.begin():
             self._connection.execute(
-                sa.text(_TELL),
+                sa.text(_RECORD_SENT),
                 {
-                    "order_ids": [UUID(row.order_id) for row, _ in told],
-                    "kinds": [row.kind for row, _ in told],
-                    "channels": [row.channel for row, _ in told],
-                    "event_ids": [UUID(event_id) for _, event_id in told],
-                    "user_ids": [row.user_id for row, _ in told],
+                    "order_ids": [UUID(row.order_id) for row, _ in sent],
+                    "kinds": [row.kind for row, _ in sent],
+                    "channels": [row.channel for row, _ in sent],
+                    "event_ids": [UUID(event_id) for _, event_id in sent],
+                    "user_ids": [row.user_id for row, _ in sent],
                     "message_ids": [
-                        message_id(event_id, channel=row.channel, domain=mail_domain) for row, event_id in told
+                        message_id(event_id, channel=row.channel, domain=mail_domain) for row, event_id in sent
                     ],
-                    "times": [row.sent_at_ms for row, _ in told],
+                    "times": [row.sent_at_ms for row, _ in sent],
                 },
             )
 

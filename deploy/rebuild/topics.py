@@ -1,4 +1,4 @@
-"""Read whole topics, once nobody writes to them any more."""
+"""Read whole topics, once no process writes to them any more."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,7 @@ class Topics:
         self._namespace = settings.namespace
         self._report = report
 
-    def await_nobody(self, groups: Sequence[Group]) -> None:
+    def await_no_members(self, groups: Sequence[Group]) -> None:
         """Return once none of these groups has a member. Raises PipelineError if one still has some."""
         for group in groups:
             self._cluster.await_empty(group.within(self._namespace))

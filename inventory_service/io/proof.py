@@ -1,13 +1,13 @@
 """Believe neither the group's offsets nor the database before the one confirms the other (docs/adr/0031, 0042).
 
 What is answered is noted in `inventory.progress`. Offsets that lie before the note: a broker that loads its groups
-answers so, or somebody set them back; orders would be answered twice. Offsets that lie beyond it: the note of the last
-batches was lost, and then every order between has its decision. Or it has none: somebody set the offsets ahead, and the
-orders between would be lost; or PostgreSQL was restored from an older backup, and the stock of what was answered since
-would be sold twice.
+answers so, or they were set back by hand; orders would be answered twice. Offsets that lie beyond it: the note of the
+last batches was lost, and then every order between has its decision. Or it has none: the offsets were set ahead by
+hand, and the orders between would be lost; or PostgreSQL was restored from an older backup, and the stock of what was
+answered since would be sold twice.
 
-Whoever restores a database ends its sessions. So a new connection is proven as a whole: on every partition, also on
-those of other workers, whose reservations hold the same stock.
+Restoring a database ends its sessions. So a new connection is proven as a whole: on every partition, also on those
+of other workers, whose reservations hold the same stock.
 """
 
 from collections.abc import Mapping

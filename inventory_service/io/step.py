@@ -50,7 +50,7 @@ class Unsettled:
     letters: int = 0
 
     def is_covered_by(self, stable: Mapping[Partition, CommitPoint]) -> bool:
-        """Tell whether the group stands where the plan would have put it, as far as its partitions are still ours."""
+        """Return True if the group stands where the plan would have put it, as far as its partitions are still ours."""
         known = self.offsets.keys() & stable.keys()
         return bool(known) and all(stable[at].offset >= self.offsets[at].offset for at in known)
 
@@ -114,7 +114,7 @@ class InventoryStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget the batch in hand; before the next one is decided, these offsets are to be proven.
 
-        If they are those of the batch, its transaction was committed after all, and nobody else will count it.
+        If they are those of the batch, its transaction was committed after all, and no other process will count it.
         """
         if self._unsettled.is_covered_by(stable):
             self._count()

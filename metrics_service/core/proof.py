@@ -51,7 +51,7 @@ def behind(stable: Mapping[Partition, CommitPoint], found: Mapping[Partition, Pu
 def ahead(stable: Mapping[Partition, CommitPoint], earliest: Mapping[Partition, int]) -> dict[Partition, str]:
     """Return the partitions whose offset no process of ours committed although it lies above the earliest record.
 
-    Whoever counts commits metadata always; provisioning writes none, and begins at the earliest.
+    A process that counts always commits metadata; provisioning writes none, and begins at the earliest.
     """
     return {
         partition: f"at {point.offset}, the earliest is {earliest[partition]}"
@@ -61,5 +61,5 @@ def ahead(stable: Mapping[Partition, CommitPoint], earliest: Mapping[Partition, 
 
 
 def topic_id(point: CommitPoint) -> str:
-    """Return the id of the topic for which this was committed; empty if an older version did, or nobody."""
+    """Return the id of the topic for which this was committed; empty if an older version did, or none was committed."""
     return str(json.loads(point.metadata).get("t", "")) if point.metadata else ""

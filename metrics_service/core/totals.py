@@ -30,8 +30,8 @@ class Progress(NamedTuple):
 
     def to_metadata(self, topic_id: str = "") -> str:
         """Return the text to commit, with the id of the topic if known."""
-        told = {"v": VERSION, "p": self.read_to, "h": self.kept_from_ms, "z": self.empty_to_ms}
-        return json.dumps(told | ({"t": topic_id} if topic_id else {}), separators=(",", ":"))
+        fields = {"v": VERSION, "p": self.read_to, "h": self.kept_from_ms, "z": self.empty_to_ms}
+        return json.dumps(fields | ({"t": topic_id} if topic_id else {}), separators=(",", ":"))
 
 
 def restored(point: CommitPoint) -> Progress:

@@ -50,8 +50,8 @@ class Progress(NamedTuple):
 
     def to_metadata(self, topic_id: str = "") -> str:
         """Return the text to commit, with the id of the topic if known; some 100 bytes of the 4096 that fit."""
-        told = {"v": VERSION, "p": self.read_to, "w": self.watermark_ms, "e": self.closed_to_ms}
-        return json.dumps(told | ({"t": topic_id} if topic_id else {}), separators=(",", ":"))
+        fields = {"v": VERSION, "p": self.read_to, "w": self.watermark_ms, "e": self.closed_to_ms}
+        return json.dumps(fields | ({"t": topic_id} if topic_id else {}), separators=(",", ":"))
 
 
 def restored(point: CommitPoint) -> Progress:

@@ -9,7 +9,7 @@ from common.kafka.group_offsets import set_group_offsets
 from common.kafka.looking_back import Looker, looking
 from common.kafka.options import admin_options
 from common.kafka.records import CommitPoint, InputRecord, Partition
-from common.kafka.topic_watch import made_anew
+from common.kafka.topic_watch import recreated
 from common.log import get_logger
 from common.topics import (
     INVENTORY_FAILED,
@@ -77,7 +77,7 @@ class Repair:
         ids, stood = self._admin.topic_ids(sources), self._admin.committed(group)
         for at, point in stood.items():
             if topic_id(point) not in {"", ids[at.topic]}:
-                raise made_anew(at.topic, topic_id(point), ids[at.topic])
+                raise recreated(at.topic, topic_id(point), ids[at.topic])
         return ids, stood
 
     def _partials(self, looker: Looker) -> list[tuple[int, VolumePartial]]:

@@ -1,10 +1,10 @@
-"""Refuse committed offsets that were set by hand, or that speak of a topic that was made anew (docs/adr/0041)."""
+"""Refuse committed offsets that were set by hand, or that belong to a topic that was recreated (docs/adr/0041)."""
 
 from collections.abc import Callable, Iterable, Mapping
 
 from common.errors import FatalError
 from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_watch import made_anew
+from common.kafka.topic_watch import recreated
 from metrics_service.core.proof import ahead, topic_id
 
 Earliest = Callable[[Iterable[Partition]], Mapping[Partition, int]]
@@ -28,7 +28,7 @@ class StartGuard:
         for partition, point in stable.items():
             remembered, found = topic_id(point), self.id_of(partition)
             if remembered and remembered != found:
-                raise made_anew(partition.topic, remembered, found)
+                raise recreated(partition.topic, remembered, found)
         self._bare = {partition: point for partition, point in stable.items() if not point.metadata and point.offset}
 
     def give(self) -> None:

@@ -24,7 +24,7 @@ FORGET_EVERY_MS = 3_600_000
 """So long a process keeps even what lies behind the horizon: one that begins with weeks of history gets it partition by
 partition, the old minutes of one after the new minutes of another."""
 
-UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Counting minutes anew`"
+UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Recounting minutes`"
 
 log = get_logger()
 

@@ -29,7 +29,7 @@ AHEAD_MS_MAX = 3_600_000
 by. It would keep its window, and with it the committed offset, open until that time comes."""
 _YEAR_9999_MS = 253_402_300_800_000
 
-UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Counting minutes anew`"
+UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Recounting minutes`"
 
 log = get_logger()
 

@@ -60,7 +60,7 @@ def mark(connection: sa.Connection, keys: Sequence[Key], *, channel: str) -> dic
 
 
 def states(connection: sa.Connection, key: Key) -> frozenset[str]:
-    """Return the states of this notification's rows, in whatever channel; none if it was never claimed."""
+    """Return the states of this notification's rows, in any channel; none if it was never claimed."""
     wanted = sa.select(ledger.c.state).where(ledger.c.order_id == UUID(key.order_id), ledger.c.kind == key.kind.value)
     return frozenset(connection.scalars(wanted))
 

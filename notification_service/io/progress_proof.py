@@ -1,7 +1,7 @@
 """Prove offsets that this product did not commit itself: does the ledger know what lies right below them?
 
-A partition's records are worked on in their order, so where the newest outcome below an offset is told of, all are. One
-that is unknown says that the group was set ahead by hand: the customers in between would never be notified, in silence.
+A partition's records are worked on in their order, so where the newest outcome below an offset was notified, all were.
+One that is unknown says that the group was set ahead by hand: the customers in between would silently be left out.
 """
 
 from collections.abc import Mapping
@@ -44,31 +44,31 @@ class ProgressProof:
         }
 
     def __call__(self, offsets: Mapping[Partition, int]) -> None:
-        """Return if nobody was passed over. Raises FatalError if somebody was, Busy while that cannot be found out."""
+        """Return if no customer was passed over. Raises FatalError if one was, Busy while that cannot be found out."""
         with looking(self._options) as looker:
-            ahead = {at: found for at, offset in offsets.items() if (found := self._untold(looker, at, offset))}
+            ahead = {at: found for at, offset in offsets.items() if (found := self._passed_over(looker, at, offset))}
         if ahead:
-            told = ", ".join(
-                f"{at.topic}[{at.number}] at {offsets[at]}, but nobody was notified of {ahead[at].offset}"
+            named = ", ".join(
+                f"{at.topic}[{at.number}] at {offsets[at]}, but no customer was notified of {ahead[at].offset}"
                 for at in sorted(ahead)
             )
             raise FatalError(
-                f"the group's offsets were set ahead of its work: {told}",
+                f"the group's offsets were set ahead of its work: {named}",
                 cure="stop the workers, then: pipeline offsets repair notification (docs/runbook.md);"
-                " nobody is notified twice by it",
+                " no customer is notified twice by it",
             )
 
-    def _untold(self, looker: Looker, partition: Partition, offset: int) -> InputRecord | None:
+    def _passed_over(self, looker: Looker, partition: Partition, offset: int) -> InputRecord | None:
         """Return the newest outcome below the offset if it was passed over; what cannot be read is no outcome."""
         for record in looker.newest_below(partition, offset):
             try:
                 outcome = read(self._codec, self._sources[partition.topic], record.value)
             except Undecodable:
                 continue
-            return None if self._told(record, outcome) else record
+            return None if self._was_notified(record, outcome) else record
         return None
 
-    def _told(self, record: InputRecord, outcome: Outcome) -> bool:
+    def _was_notified(self, record: InputRecord, outcome: Outcome) -> bool:
         with ledger_store.connected(self._engine) as connection:
             states = ledger_store.states(connection, Key.of(outcome))
         if "sent" in states:

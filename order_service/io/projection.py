@@ -41,7 +41,7 @@ class Projection:
         self._store = store
         self._codec = codec
         self._event_of: Mapping[str, type[Told]] = {topic.within(namespace): event for topic, event in _EVENTS}
-        self._left: dict[Partition, int] = {}  # where the stored positions stand, if nobody else changed them
+        self._left: dict[Partition, int] = {}  # where the stored positions stand, if no other process changed them
 
     def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
         """Return the next offset to read per partition, marked with its topic; one never stored is left out."""
@@ -50,7 +50,7 @@ class Projection:
         return stored
 
     def handle(self, batch: Sequence[InputRecord]) -> None:
-        """Store what the batch tells and how far it goes, in one transaction."""
+        """Store what the batch says and how far it goes, in one transaction."""
         self._apply(fold(self._told(batch)), batch)
 
     def reject(self, record: InputRecord, poison: Poison) -> None:

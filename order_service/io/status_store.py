@@ -31,7 +31,7 @@ _NO_IDS: Mapping[str, str] = MappingProxyType({})
 class StatusStore:
     """The tables `orders.order_status` and `orders.projection_offset`. Every method raises Busy in an outage.
 
-    `topic_ids`: topic name on the cluster -> the id that is stored beside its offsets; whoever only reads needs none.
+    `topic_ids`: topic name on the cluster -> the id that is stored beside its offsets; a reader needs none.
     """
 
     def __init__(self, engine: sa.Engine, topic_ids: Mapping[str, str] = _NO_IDS) -> None:

@@ -151,8 +151,8 @@ def test_an_order_that_nobody_knows_is_said_to_be_unknown(
     assert "way out: " in ended.stderr
 
 
-def test_one_waiting_order_accuses_nobody_else(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Aim: nobody reads a partition. The orders of the others are judged by their own facts, followers included."""
+def test_one_waiting_order_accuses_no_other_order(pipeline: Pipeline, tmp_path: Path) -> None:
+    """Aim: one partition is not read. The orders of the others are judged by their own facts, followers included."""
     pipeline.set_stock({"tea": 100})
     sound = [make_order() for _ in range(5)]
     inventory = pipeline.start("inventory_service", role="inventory_rw")

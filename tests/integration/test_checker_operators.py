@@ -54,7 +54,7 @@ def test_an_auditor_goes_on_behind_what_retention_took_while_it_read(
 
 
 def test_orders_whose_records_retention_took_are_judged_by_what_is_left(pipeline: Pipeline) -> None:
-    """Aim: every topic loses its head. Nobody is accused, and what is spoilt in the tables is named all the same."""
+    """Aim: every topic loses its head. No order is accused, and what is spoilt in the tables is named all the same."""
     with stood(pipeline) as here:
         for topic in EVENT_TOPICS:
             for spot, end in {seen.partition: seen.offset + 1 for seen in read(pipeline, topic)}.items():

@@ -11,13 +11,13 @@ from chaos.checker.since import Since, audit_since
 from common.topics import INVENTORY, INVENTORY_RESERVED, ORDERS_CREATED
 from tests.audits import OUTCOMES, broken, commit, copy_event, execute, grow, inventory, process, settings_of, trim
 from tests.factories import make_order
-from tests.operators import make_anew
+from tests.operators import recreate
 from tests.pipeline import Pipeline
 from tests.records import read, wait_for, write_orders
 
 
-def since(pipeline: Pipeline, memory: Path, *, anew: bool = False) -> Since:
-    return audit_since(settings_of(pipeline), memory, anew=anew, wait_seconds=0.5, followers=False)
+def since(pipeline: Pipeline, memory: Path, *, from_start: bool = False) -> Since:
+    return audit_since(settings_of(pipeline), memory, from_start=from_start, wait_seconds=0.5, followers=False)
 
 
 def agreed(pipeline: Pipeline, memory: Path) -> dict[str, list[str]]:
@@ -95,13 +95,13 @@ def test_facts_stand_in_for_records_that_retention_took_and_new_partitions_are_r
     assert found.judgement.counts["orders"] == 4
 
 
-def test_a_memory_of_a_topic_that_was_made_anew_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_a_memory_of_a_topic_that_was_recreated_is_refused(pipeline: Pipeline, tmp_path: Path) -> None:
     memory = tmp_path / "verify.sqlite"
     write_orders(pipeline, [make_order()])
     since(pipeline, memory)
-    make_anew(pipeline, ORDERS_CREATED)
+    recreate(pipeline, ORDERS_CREATED)
 
-    with pytest.raises(MemoryRefusedError, match="topic made anew: topic orders") as refused:
+    with pytest.raises(MemoryRefusedError, match="recreated topic: topic orders") as refused:
         since(pipeline, memory)
     assert refused.value.cure.endswith("pipeline verify --since start")
-    assert since(pipeline, memory, anew=True).before == ""
+    assert since(pipeline, memory, from_start=True).before == ""

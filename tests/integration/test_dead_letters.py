@@ -345,10 +345,10 @@ def test_worker_lived_through_all_of_it__and_its_log_holds_no_value(shop: Shop) 
     assert shop.worker.stop() == 0
 
 
-def test_good_order_whose_row_breaks_a_constraint_that_nobody_named_is_no_dead_letter(
+def test_good_order_whose_row_breaks_an_unnamed_constraint_is_no_dead_letter(
     make_pipeline: Callable[..., Pipeline],
 ) -> None:
-    """Whoever adds a constraint may not have thought of the worker: it ends and names it, and no order is given up."""
+    """An operator who adds a constraint may not think of the worker: it ends and names it, and no order is given up."""
     pipeline = make_pipeline(partitions=1)
     pipeline.set_stock({"tea": 10})
     with pipeline.administer() as connection:

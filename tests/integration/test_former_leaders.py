@@ -46,7 +46,7 @@ def of_offsets_repair(settings: KafkaSettings) -> Ask:
 
 
 @pytest.mark.parametrize("client", [of_admin, of_checker, of_offsets_repair])
-def test_client_asks_anew_after_another_leader_epoch_has_begun(
+def test_client_asks_again_after_another_leader_epoch_has_begun(
     cluster: MockCluster, client: Callable[[KafkaSettings], Ask]
 ) -> None:
     """Fault: the partition loses its leader and gets it back; the client goes on with the former epoch by itself."""

@@ -1,4 +1,4 @@
-"""Partitions that are added to a topic while it is written and read: somebody reads them, from their beginning."""
+"""Partitions that are added to a topic while it is written and read: they are read, from their beginning."""
 
 import time
 from collections import Counter
@@ -105,7 +105,7 @@ def test_added_partitions_are_taken_up_by_everyone_while_orders_come(pipeline: P
         worker.wait_ready()
 
 
-def test_partitions_that_somebody_else_added_are_found_by_restarted_workers(pipeline: Pipeline) -> None:
+def test_partitions_that_an_operator_added_are_found_by_restarted_workers(pipeline: Pipeline) -> None:
     """Fault: partitions are added by other means while no worker lives; static members start again into their old
     shares. Must hold: orders there are answered without provisioning; until then no worker is ready.
     """
@@ -125,7 +125,7 @@ def test_partitions_that_somebody_else_added_are_found_by_restarted_workers(pipe
     assert growth.bring_in_step(pipeline.admin) == ("notification.sent", "inventory.failed", "inventory.reserved")
 
 
-def test_partition_without_offset_is_not_begun_anew_where_work_was_done(pipeline: Pipeline) -> None:
+def test_partition_without_offset_is_not_read_from_its_beginning_again_where_work_was_done(pipeline: Pipeline) -> None:
     """Fault: the group's offset on one partition is gone. Must hold: nothing there is decided a second time."""
     worker = start_inventory(pipeline, 0)
     placed = place(pipeline, partition=1)

@@ -256,10 +256,10 @@ class Fences:
 def test_epoch_that_is_taken_again_and_again_ends_no_process_while_the_group_knows_of_no_twin(
     pipeline: Pipeline,
 ) -> None:
-    """H8: a late packet, a time-out of the broker and another program fence as a twin does; the group tells them apart.
+    """H8: a late packet, a time-out of the broker and another program fence as a twin does; the group can distinguish.
 
     Fault: another producer takes the epoch inside five transactions in a row. Must hold: the loop says that the slot is
-    contested, asks the group, and goes on; each record is told once.
+    contested, asks the group, and goes on; each record is published once.
     """
     values = load(pipeline)
     with structlog.testing.capture_logs() as logs, Loop(pipeline, wrap=Fences(pipeline, 5)) as loop:
@@ -270,7 +270,7 @@ def test_epoch_that_is_taken_again_and_again_ends_no_process_while_the_group_kno
 def test_epoch_that_is_taken_for_ever_ends_the_process_which_says_what_is_known(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """H8: nobody but a person can help then. Must hold: nothing was told, and no twin is claimed that nobody saw."""
+    """H8: only a person can help then. Must hold: nothing was published, and no twin is claimed that was not seen."""
     monkeypatch.setattr(loop_core, "UNSURE_ENDS_MAX", 5)
     monkeypatch.setattr(transactional_loop, "TWIN_SECONDS", 0.5)
     load(pipeline)
@@ -301,12 +301,12 @@ class BehindLater:
 
 
 @pytest.mark.parametrize(
-    ("cover", "told_of", "sound"),
+    ("cover", "reported", "sound"),
     [(ahead, "would be lost", False), (BehindLater(), "would come again", True), (elsewhere, "another member", False)],
     ids=["ahead", "behind", "not owned"],
 )
 def test_plan_whose_offsets_would_lose_or_repeat_records_ends_the_loop_before_anything_is_published(
-    pipeline: Pipeline, cover: Cover, told_of: str, *, sound: bool
+    pipeline: Pipeline, cover: Cover, reported: str, *, sound: bool
 ) -> None:
     """A step gets its offsets wrong: the broker would take them, and lose or repeat records in silence.
 
@@ -317,7 +317,7 @@ def test_plan_whose_offsets_would_lose_or_repeat_records_ends_the_loop_before_an
     with Loop(pipeline, cover=cover) as loop:
         wait_for(lambda: loop.failed is not None, what="the end of the loop")
     assert isinstance(loop.failed, ContractError)
-    assert told_of in loop.failed.message
+    assert reported in loop.failed.message
     partition = Partition(ORDERS_CREATED.within(pipeline.namespace), 0)
     offset = pipeline.admin.committed(INVENTORY)[partition].offset
     assert (offset > 0) == sound

@@ -1,4 +1,4 @@
-"""Input topics that change under a worker: made anew, or cut by retention. Offsets then mean other records, or none."""
+"""Input topics that change under a worker: recreated, or cut by retention. Offsets then mean other records, or none."""
 
 from collections.abc import Callable
 
@@ -10,13 +10,13 @@ from common.errors import ExitCode
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from tests.commands import blocks
 from tests.factories import make_order
-from tests.operators import make_anew
+from tests.operators import recreate
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import read, wait_for, write_orders
 
 ORDERS = 20
-(KEEP_DECISIONS,) = blocks("docs/runbook.md", "A topic was made anew")
+(KEEP_DECISIONS,) = blocks("docs/runbook.md", "A topic was recreated")
 UNITS = make_order().lines[0].quantity
 
 
@@ -39,23 +39,23 @@ def outcomes(pipeline: Pipeline) -> int:
     return len(read(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
 
 
-def test_topic_made_anew_ends_the_worker_before_it_skips_what_nobody_notices(pipeline: Pipeline) -> None:
+def test_recreated_topic_ends_the_worker_before_it_skips_orders_unnoticed(pipeline: Pipeline) -> None:
     """H42: the new topic has as many records as the old one, so the worker's offset fits and all of them lie below it.
 
-    Fault: the input topic is deleted and made anew under an idle worker, and filled again. Must hold: the worker ends
+    Fault: the input topic is deleted and recreated under an idle worker, and filled again. Must hold: the worker ends
     saying so, and so does every restart; no record of the new topic counts as a copy of an old one. What the runbook
     says then keeps the old decisions and has the new orders answered.
     """
     worker = start_worker(pipeline).wait_ready()
     load(pipeline)
     wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")
-    make_anew(pipeline, ORDERS_CREATED)
+    recreate(pipeline, ORDERS_CREATED)
     load(pipeline)
     assert worker.wait(timeout_seconds=15) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, worker.output()
     again = start_worker(pipeline)
     assert again.wait(timeout_seconds=15) == ExitCode.SOFTWARE, again.output()
     for ended in (worker, again):
-        assert "A topic was made anew" in ended.output().splitlines()[-1]
+        assert "A topic was recreated" in ended.output().splitlines()[-1]
     assert outcomes(pipeline) == ORDERS
 
     with pipeline.administer() as connection:

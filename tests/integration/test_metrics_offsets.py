@@ -5,7 +5,7 @@ import pytest
 from common.errors import ExitCode, PipelineError
 from common.kafka.records import Partition
 from common.topics import INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, METRICS_TOTALS, Group
-from tests.operators import delete_records, ends, make_anew, set_group
+from tests.operators import delete_records, ends, recreate, set_group
 from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders
 from tests.pipeline import Pipeline
 from tests.processes import Process
@@ -109,12 +109,12 @@ def test_totals_group_that_was_set_ahead_adds_nothing_up_and_from_the_earliest_i
     assert counting.stop() == 0
 
 
-def test_outcome_topic_made_anew_is_found_by_the_next_start(pipeline: Pipeline, outcomes: Outcomes) -> None:
+def test_recreated_outcome_topic_is_found_by_the_next_start(pipeline: Pipeline, outcomes: Outcomes) -> None:
     counted(pipeline, outcomes)
     points = pipeline.admin.committed(METRICS)
-    make_anew(pipeline, INVENTORY_RESERVED)
+    recreate(pipeline, INVENTORY_RESERVED)
     set_group(pipeline, METRICS, points)  # a commit in the last moment leaves them behind
-    refused(pipeline, "windows", ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
+    refused(pipeline, "windows", ExitCode.SOFTWARE, "was recreated", "A topic was recreated")
 
 
 def test_retention_that_overtook_who_counts_is_named_with_what_is_lost(pipeline: Pipeline, outcomes: Outcomes) -> None:

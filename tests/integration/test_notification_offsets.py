@@ -1,4 +1,4 @@
-"""An operator's hand on offsets and topics of the group `notification`: no customer is passed over or told twice."""
+"""An operator changes offsets and topics of the group `notification`: no customer is passed over or notified twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION
 from tests.commands import Shell, blocks
 from tests.mail import MailServer, serving
 from tests.notifications import by_mail, ledger, make_reserved, start_worker, wait_published, write_outcomes, written
-from tests.operators import delete_records, ends, make_anew, set_group
+from tests.operators import delete_records, ends, recreate, set_group
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import wait_for, write
@@ -29,7 +29,7 @@ def shell(pipeline: Pipeline, tmp_path: Path) -> Shell:
 
 
 def decide(pipeline: Pipeline, *outcomes: InventoryReserved) -> None:
-    """Have the decisions that these outcomes tell in the table."""
+    """Have the decisions that these outcomes report in the table."""
     with pipeline.administer() as connection:
         connection.execute(
             sa.text(
@@ -71,16 +71,16 @@ def refused(pipeline: Pipeline, code: ExitCode, *words: str) -> None:
     assert all(word in last for word in words), last
 
 
-def test_offsets_set_ahead_of_the_work_are_refused__set_back_nobody_is_told_twice(
+def test_offsets_set_ahead_of_the_work_are_refused__set_back_no_customer_is_notified_twice(
     pipeline: Pipeline, shell: Shell
 ) -> None:
     """Fault: `--to-latest` while outcomes wait. Must hold: the worker ends and says so, the way out that it names
-    notifies all that wait, and nobody a second time."""
+    notifies all that wait, and no customer a second time."""
     stopped_after(pipeline, 5)
     waiting = [make_reserved(f"waiting {number}") for number in range(5)]
     write_outcomes(pipeline, *waiting)
     set_group(pipeline, NOTIFICATION, ends(pipeline, INVENTORY_RESERVED, INVENTORY_FAILED))
-    refused(pipeline, ExitCode.UNAVAILABLE, "set ahead of its work", "nobody was notified of 9", "runbook")
+    refused(pipeline, ExitCode.UNAVAILABLE, "set ahead of its work", "no customer was notified of 9", "runbook")
     assert len(ledger(pipeline)) == 5
 
     assert "[0] 10: set by hand" in shell.run(REPAIR)
@@ -105,18 +105,18 @@ def test_offsets_of_an_older_version_are_believed(pipeline: Pipeline) -> None:
     assert stands(pipeline).metadata, "from now on it is marked"
 
 
-def test_claimed_is_not_told__an_offset_behind_a_claim_alone_is_refused(pipeline: Pipeline) -> None:
-    """Fault: the mail server is away, the batch is claimed, somebody sets the group to the end."""
-    nobody_listens = by_mail(pipeline.processes.free_port())
+def test_claimed_is_not_sent__an_offset_behind_a_claim_alone_is_refused(pipeline: Pipeline) -> None:
+    """Fault: the mail server is away, the batch is claimed, an operator sets the group to the end."""
+    no_server = by_mail(pipeline.processes.free_port())
     write_outcomes(pipeline, make_reserved("ada"), make_reserved("bob"))
-    worker = start_worker(pipeline, env=nobody_listens)
+    worker = start_worker(pipeline, env=no_server)
     wait_for(lambda: len(ledger(pipeline)) == 2, what="the claims")
     worker.kill()
     set_group(pipeline, NOTIFICATION, {at(pipeline): 2})
-    refused(pipeline, ExitCode.UNAVAILABLE, "nobody was notified of 1")
+    refused(pipeline, ExitCode.UNAVAILABLE, "no customer was notified of 1")
 
 
-def test_topic_made_anew_ends_a_running_worker_and_every_restart(pipeline: Pipeline, shell: Shell) -> None:
+def test_recreated_topic_ends_a_running_worker_and_every_restart(pipeline: Pipeline, shell: Shell) -> None:
     """Fault: the new topic is as long as the old one, so the worker's offset fits and lies behind what waits."""
     written_before = [make_reserved(f"old {number}") for number in range(3)]
     worker = start_worker(pipeline).wait_ready()
@@ -125,16 +125,16 @@ def test_topic_made_anew_ends_a_running_worker_and_every_restart(pipeline: Pipel
     wait_for(lambda: stands(pipeline).offset == 3, what="the commit")
     point = stands(pipeline)
 
-    make_anew(pipeline, INVENTORY_RESERVED)
-    # The id is seen to differ, or the new topic to be shorter, whichever comes first; both name the same entry.
+    recreate(pipeline, INVENTORY_RESERVED)
+    # The id is seen to differ, or the new topic to be shorter; both name the same entry.
     assert worker.wait(timeout_seconds=20) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, worker.output()
-    assert "A topic was made anew" in worker.output().splitlines()[-1]
+    assert "A topic was recreated" in worker.output().splitlines()[-1]
     waiting = [make_reserved(f"new {number}") for number in range(3)]
     write_outcomes(pipeline, *waiting)
     set_group(pipeline, NOTIFICATION, {at(pipeline): point})  # a commit in the last moment leaves it behind
-    refused(pipeline, ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
+    refused(pipeline, ExitCode.SOFTWARE, "was recreated", "A topic was recreated")
 
-    assert "made anew -> 0" in shell.run(REPAIR)
+    assert "recreated -> 0" in shell.run(REPAIR)
     start_worker(pipeline)
     wait_published(pipeline, *waiting)
 

@@ -84,7 +84,7 @@ def test_operator_who_means_it_has_orders_told_again(pipeline: Pipeline) -> None
 
 
 def test_offsets_set_ahead_lose_no_order(pipeline: Pipeline) -> None:
-    """Aim: G4. Fault: somebody resets the group to latest while orders wait.
+    """Aim: G4. Fault: an operator resets the group to latest while orders wait.
 
     Must hold: no order is passed over; the worker says from where on; once the offsets are right, all are answered.
     """

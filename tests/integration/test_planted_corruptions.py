@@ -232,11 +232,11 @@ def value(record: Record, _: Codec) -> Record:
 
 
 def field(event: type[Any], **changed: Any) -> Callable[[Record, Codec], Record]:
-    """Return what encodes the event anew with another value of a field."""
+    """Return what encodes the event again with another value of a field."""
 
     def spoil(record: Record, codec: Codec) -> Record:
-        told = codec.decode(event, record.value)
-        return record._replace(value=codec.encode(replace(told, **changed)))
+        decoded = codec.decode(event, record.value)
+        return record._replace(value=codec.encode(replace(decoded, **changed)))
 
     return spoil
 

@@ -1,4 +1,4 @@
-"""An operator's hand on the offsets and topics of the group `order-status`, whose progress is in the database."""
+"""An operator changes the offsets and topics of the group `order-status`, whose progress is in the database."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +14,7 @@ from order_service.io.status_store import StatusStore
 from tests.api import start_projection
 from tests.commands import Shell, blocks
 from tests.factories import make_order
-from tests.operators import delete_records, ends, make_anew, set_group
+from tests.operators import delete_records, ends, recreate, set_group
 from tests.pipeline import Pipeline
 from tests.records import wait_for, write_orders
 
@@ -72,32 +72,34 @@ def test_group_that_is_set_to_the_end_passes_over_nothing(pipeline: Pipeline, st
         projection.kill()
 
 
-def test_topic_made_anew_ends_a_running_projection_and_every_restart(
+def test_recreated_topic_ends_a_running_projection_and_every_restart(
     pipeline: Pipeline, store: StatusStore, shell: Shell
 ) -> None:
     projection = start_projection(pipeline).wait_ready()
     wait_known(store, place(pipeline, 3))
-    make_anew(pipeline, ORDERS_CREATED)
-    # The id is seen to differ, or the new topic to be shorter, whichever comes first; both name the same entry.
+    recreate(pipeline, ORDERS_CREATED)
+    # The id is seen to differ, or the new topic to be shorter; both name the same entry.
     assert projection.wait(timeout_seconds=20) in {ExitCode.SOFTWARE, ExitCode.UNAVAILABLE}, projection.output()
-    assert "A topic was made anew" in projection.output().splitlines()[-1]
+    assert "A topic was recreated" in projection.output().splitlines()[-1]
     waiting = place(pipeline, 3)
     pipeline.admin.write_first_offsets(pipeline.topics)
-    refused(pipeline, ExitCode.SOFTWARE, "was made anew", "A topic was made anew")
+    refused(pipeline, ExitCode.SOFTWARE, "was recreated", "A topic was recreated")
 
-    assert "made anew -> 0" in repair(pipeline, shell)
+    assert "recreated -> 0" in repair(pipeline, shell)
     start_projection(pipeline)
     wait_known(store, waiting)
 
 
-def test_topic_made_anew_while_nobody_ran_is_found_by_the_next_start(pipeline: Pipeline, store: StatusStore) -> None:
+def test_topic_recreated_while_no_process_ran_is_found_by_the_next_start(
+    pipeline: Pipeline, store: StatusStore
+) -> None:
     projection = start_projection(pipeline).wait_ready()
     wait_known(store, place(pipeline, 3))
     assert projection.stop() == 0
-    make_anew(pipeline, ORDERS_CREATED)
+    recreate(pipeline, ORDERS_CREATED)
     place(pipeline, 5)
     pipeline.admin.write_first_offsets(pipeline.topics)
-    refused(pipeline, ExitCode.SOFTWARE, "was made anew")
+    refused(pipeline, ExitCode.SOFTWARE, "was recreated")
 
 
 def test_position_of_an_older_version_is_believed_and_marked(pipeline: Pipeline, store: StatusStore) -> None:

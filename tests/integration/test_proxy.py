@@ -219,7 +219,7 @@ def test_a_stale_end_txn_of_a_rebuilt_producer_is_fenced(pipeline: Pipeline, kaf
 def test_known_limit__a_copy_of_an_end_txn_that_comes_late_ends_the_next_transaction_of_a_clean_producer(
     pipeline: Pipeline, kafka: KafkaProxy
 ) -> None:
-    """Protocol V1 has one epoch for all transactions of a producer: the broker cannot tell the copy from the next end.
+    """Protocol V1 has one epoch for all transactions of a producer: the broker takes the copy for the next end.
 
     Nothing shows on the producer's side: each of its requests was answered, in time, on a connection that stays. If
     this test fails, the client has closed it (transaction protocol V2, KIP-890: an epoch per transaction): take the

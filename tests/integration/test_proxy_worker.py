@@ -88,8 +88,10 @@ def test_a_worker_killed_while_it_takes_its_slot_leaves_it_to_the_next(pipeline:
     assert_sound(pipeline, orders=ORDERS)
 
 
-def test_a_worker_that_was_told_a_wrong_address_of_the_broker_comes_back(pipeline: Pipeline, kafka: KafkaProxy) -> None:
-    """Aim: recovery by itself. Fault: connections are cut, and all metadata name a port where nobody is, for a while.
+def test_a_worker_that_was_given_a_wrong_address_of_the_broker_comes_back(
+    pipeline: Pipeline, kafka: KafkaProxy
+) -> None:
+    """Aim: recovery by itself. Fault: connections are cut, and all metadata name an unused port for a while.
 
     Must hold: once the answers are right, the worker goes on within seconds; clients used to look there for minutes.
     """

@@ -91,7 +91,7 @@ def test_database_restored_while_all_are_down_stops_every_worker(pipeline: Pipel
 def test_projection_reads_again_what_the_restored_tables_lack(pipeline: Pipeline) -> None:
     """Aim: S17. Fault: the tables under a running projection are those of before; so is its stored position.
 
-    Must hold: the orders between are projected again; without a new order nobody misses them.
+    Must hold: the orders between are projected again; without a new order they go unnoticed.
     """
     start_projection(pipeline).wait_ready()
     load(pipeline, 0)
@@ -101,7 +101,7 @@ def test_projection_reads_again_what_the_restored_tables_lack(pipeline: Pipeline
     load(pipeline, 0)
     wait_for(lambda: projected(pipeline) == 2 * ORDERS, what="all orders")
 
-    with pipeline.administer() as connection:  # one transaction, as one restore: nobody sees a part of it
+    with pipeline.administer() as connection:  # one transaction, as one restore: no reader sees a part of it
         connection.exec_driver_sql(
             "BEGIN; LOCK TABLE orders.order_status, orders.projection_offset IN ACCESS EXCLUSIVE MODE;"
             " TRUNCATE orders.order_status, orders.projection_offset;"
@@ -117,7 +117,7 @@ def projected(pipeline: Pipeline) -> int:
 
 
 def test_server_that_only_restarts_is_believed_at_once(pipeline: Pipeline) -> None:
-    """Aim: a new connection alone costs nobody a pause: what is noted is what is committed."""
+    """Aim: a new connection alone costs no pause: what is noted is what is committed."""
     work_until_backed_up(pipeline)
     worker = start_worker(pipeline)
     for round_number in range(1, 4):

@@ -92,7 +92,7 @@ def test_attempt_that_another_worker_got_ahead_of_is_made_again_on_the_same_conn
 def test_constraint_that_the_caller_does_not_name_is_loud__and_never_poison(
     connection: HotConnection, failure: str, constraint: str
 ) -> None:
-    """Guards are the caller's, not the library's: another service's unique violation says that somebody was faster."""
+    """Guards are the caller's, not the library's: another service's unique violation means a lost race."""
     work = Attempts(failure)
     with pytest.raises(ContractError, match=constraint) as refused:
         rerun(work, connection, guards=GUARDS)

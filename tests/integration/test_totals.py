@@ -1,4 +1,4 @@
-"""Totals of the tables: those of the rows, whatever is killed; written by nobody but the trigger."""
+"""Totals of the tables: those of the rows, whatever is killed; written only by the trigger."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Topics whose heads retention has cut off: nobody reads below the committed offset, so nobody misses them."""
+"""Topics whose heads retention has cut off: nothing below the committed offset is read, so nothing is missed."""
 
 from contextlib import closing
 

@@ -70,7 +70,7 @@ class Beats(Health):
 
 
 class Loop:
-    """The loop in a thread of its own, its clients told apart by their ids."""
+    """The loop in a thread of its own, its clients distinguished by their ids."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         consuming = {**consumer_options(settings, group=INVENTORY, slot=0), "client.id": CONSUMER}
@@ -144,7 +144,7 @@ def settings(proxy: KafkaProxy) -> KafkaSettings:
 
 @pytest.fixture
 def nowhere() -> Iterator[socket.socket]:
-    """Return a socket that holds a port; until it listens, connections are refused, and then nobody answers."""
+    """Return a socket that holds a port; until it listens, connections are refused, and then not answered."""
     with socket.socket() as held:
         held.bind(("127.0.0.1", 0))
         yield held
@@ -154,7 +154,7 @@ def nowhere() -> Iterator[socket.socket]:
 def test_call_that_forgot_its_time_out_costs_a_producer_and_no_process(
     proxy: KafkaProxy, settings: KafkaSettings, nowhere: socket.socket, *, listens: bool
 ) -> None:
-    """Fault: the producer is told once that the group's coordinator is where nobody is.
+    """Fault: the producer is once given an address of the group's coordinator where no process listens.
 
     `send_offsets_to_transaction` then waits for ever, also when the broker answers well again: only the watchdog ended
     that, after 80 s. Must hold: the loop lets go of the producer within seconds, and the next one commits.
@@ -174,7 +174,7 @@ def test_call_that_forgot_its_time_out_costs_a_producer_and_no_process(
 def test_calls_that_never_return_end_the_process_before_they_are_many(
     proxy: KafkaProxy, settings: KafkaSettings, nowhere: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each keeps a thread and a client. Must hold: a new process takes up without them, and the reason is told."""
+    """Each keeps a thread and a client. Must hold: a new process takes up without them, and the reason is reported."""
     monkeypatch.setattr(producer, "RETURN_SECONDS", 2.5)
     proxy.misdirected[PRODUCER] = nowhere.getsockname()[1]
     with Loop(settings) as loop:
@@ -199,7 +199,7 @@ def test_producer_that_cannot_take_its_slot_makes_room_for_another_one(
 def test_member_that_seeks_its_coordinator_where_it_is_not_ends_and_a_new_one_reads_on(
     cluster: MockCluster, proxy: KafkaProxy, settings: KafkaSettings, nowhere: socket.socket
 ) -> None:
-    """Fault: the consumer is told a wrong address, once; all later answers are right, and the client heeds none.
+    """Fault: the consumer is given a wrong address, once; all later answers are right, and the client uses none.
 
     It stood outside of its group for good, moving and not ready. Must hold: it ends and says why; a new one goes on.
     """

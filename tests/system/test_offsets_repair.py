@@ -70,7 +70,7 @@ def note(pipeline: Pipeline, offsets: Mapping[Partition, int]) -> None:
 
 
 def pend(pipeline: Pipeline, offsets: Mapping[Partition, int]) -> Producer:
-    """Leave offsets of the group in a transaction that nobody ends."""
+    """Leave offsets of the group in a transaction that is never ended."""
     options = {
         "bootstrap.servers": pipeline.kafka.kafka_bootstrap,
         "group.id": INVENTORY.within(pipeline.namespace),
@@ -98,7 +98,7 @@ def end_pending(shell: Shell) -> None:
 
 
 @pytest.mark.parametrize("moved", ["forgotten", "back to the beginning", "back within the last batch", "to the end"])
-def test_repaired_offsets_tell_no_order_twice_and_lose_none(
+def test_repaired_offsets_publish_no_order_twice_and_lose_none(
     pipeline: Pipeline, workers: Workers, shell: Shell, moved: str
 ) -> None:
     """Aim: S5, L1. Fault: the group's offsets are gone, or somewhere else, while orders wait.
@@ -126,7 +126,7 @@ def test_repaired_offsets_tell_no_order_twice_and_lose_none(
     assert_sound(pipeline, orders=2 * ORDERS)
 
 
-def test_pending_offsets_of_a_committed_transaction_are_ended_without_telling_an_order_twice(
+def test_pending_offsets_of_a_committed_transaction_are_ended_without_publishing_an_order_twice(
     pipeline: Pipeline, workers: Workers, shell: Shell
 ) -> None:
     """H: a transaction that was committed everywhere but where the group's offsets are kept (ADR 36).
@@ -151,7 +151,7 @@ def test_pending_offsets_of_a_committed_transaction_are_ended_without_telling_an
 def test_pending_offsets_of_a_dead_worker_are_ended_without_losing_an_order(
     pipeline: Pipeline, workers: Workers, shell: Shell
 ) -> None:
-    """Fault: SIGKILL with the offsets sent and no commit, in a transaction that outlasts the test; nobody returns."""
+    """Fault: SIGKILL with the offsets sent and no commit, in a transaction that outlasts the test; no restart."""
     arm = Arm(point="inventory:offsets_sent", action=Action.KILL, hit=2, flush=True)
     workers.arm(arm)
     killed = workers.start(PIPELINE_KAFKA_PRODUCER_OPTIONS=LASTING)
@@ -177,7 +177,7 @@ def test_offsets_are_not_set_beside_a_live_worker(pipeline: Pipeline, workers: W
 def test_offsets_are_set_while_workers_are_frozen_outside_the_group(
     pipeline: Pipeline, workers: Workers, shell: Shell
 ) -> None:
-    """The local stack's way to stop them. Thawed, a worker finds itself out of the group and reads its offsets anew."""
+    """The local stack's way to stop them. Thawed, a worker finds itself out of the group and rereads its offsets."""
     worker = workers.start().wait_ready()
     load(pipeline)
     wait_for(lambda: outcomes(pipeline) == ORDERS, what="the outcomes")

@@ -101,8 +101,8 @@ def work(pipeline: Pipeline, **wanted: int) -> None:
 def test_restored_database_is_rebuilt_as_the_runbook_says(pipeline: Pipeline, shell: Callable[..., str]) -> None:
     """Aim: G1 to G3, G8. Fault: the database is that of before, while events and notifications of later are visible.
 
-    Must hold: each lost row is back to the byte, and a second run changes nothing; nobody is notified twice; then work
-    goes on and the books are sound.
+    Must hold: each lost row is back to the byte, and a second run changes nothing; no customer is notified twice; then
+    work goes on and the books are sound.
     """
     work(pipeline)
     backup = Backup(pipeline)
@@ -112,8 +112,8 @@ def test_restored_database_is_rebuilt_as_the_runbook_says(pipeline: Pipeline, sh
     assert rows(pipeline, "decision") != before["decision"]
 
     commands = blocks("docs/runbook.md", HEADING)
-    told = shell(commands[REBUILD])
-    assert "decisions      missing: 42 (40 reserved, 2 failed)" in told, told
+    printed = shell(commands[REBUILD])
+    assert "decisions      missing: 42 (40 reserved, 2 failed)" in printed, printed
     assert {table: rows(pipeline, table) for table in TABLES} == before
 
     again = shell("pipeline rebuild")
@@ -146,9 +146,9 @@ def test_lost_restock_is_named_and_nothing_is_changed_before_it_is_made_good(
     backup.restore()
     restored = {table: rows(pipeline, table) for table in TABLES}
 
-    told = json.loads(shell("pipeline rebuild --json", check=False))
-    assert (told["short"], told["changed"]) == ({"tea": 36}, False)
-    assert told["todo"][0]["cure"].startswith(
+    found = json.loads(shell("pipeline rebuild --json", check=False))
+    assert (found["short"], found["changed"]) == ({"tea": 36}, False)
+    assert found["todo"][0]["cure"].startswith(
         "restock what came in since the backup, at least: pipeline stock add tea 36"
     )
     assert {table: rows(pipeline, table) for table in TABLES} == restored
@@ -163,17 +163,19 @@ def test_lost_restock_is_named_and_nothing_is_changed_before_it_is_made_good(
     assert {**after, "stock": ()} == {**before, "stock": ()}
 
 
-def test_offsets_set_ahead_are_told_from_a_restored_database(pipeline: Pipeline, shell: Callable[..., str]) -> None:
+def test_offsets_set_ahead_are_distinguished_from_a_restored_database(
+    pipeline: Pipeline, shell: Callable[..., str]
+) -> None:
     """Aim: G4. Fault: the group was set to the end while orders waited; nothing was restored."""
     work(pipeline, orders=8)
     load(pipeline, orders=8)
     ends = pipeline.admin.stable_ends([ORDERS_CREATED])
     set_group(pipeline, INVENTORY, ends)
 
-    told = shell("pipeline rebuild", check=False)
-    assert "decisions      missing: 0" in told, told
-    assert "its offsets were set ahead" in told, told
-    assert "pipeline offsets repair inventory" in told, told
+    printed = shell("pipeline rebuild", check=False)
+    assert "decisions      missing: 0" in printed, printed
+    assert "its offsets were set ahead" in printed, printed
+    assert "pipeline offsets repair inventory" in printed, printed
     shell("pipeline offsets repair inventory", role="reader")
     workers = start_workers(pipeline)
     finished(pipeline)

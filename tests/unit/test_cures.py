@@ -1,4 +1,4 @@
-"""No way out that the product names destroys what somebody accepted, counted or sent."""
+"""No way out that the product names destroys what was accepted, counted or sent."""
 
 import ast
 import re
@@ -11,7 +11,7 @@ DESTROYS = re.compile(
     re.IGNORECASE,
 )
 LAWFUL = ("a file of the cache is damaged",)
-"""What can be downloaded again is nobody's data."""
+"""What can be downloaded again is no data of a user."""
 
 
 def cures() -> list[tuple[str, str]]:

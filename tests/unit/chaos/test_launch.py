@@ -45,7 +45,7 @@ from common import failpoints
 failpoints.point("demo:taken")
 true = datetime.datetime.now().timestamp()
 clocks = {"time_ns": time.time_ns() / 1e9, "time": time.time(), "uuid7": uuid_utils.uuid7().timestamp / 1e3}
-print(json.dumps({name: round(told - true) for name, told in clocks.items()}))
+print(json.dumps({name: round(read - true) for name, read in clocks.items()}))
 """
 
 
@@ -136,7 +136,7 @@ def test_an_armed_flushed_point_has_the_producer_send_all_before(files: Files) -
 
 
 def test_a_clock_set_back_is_what_the_service_reads_everywhere(files: Files) -> None:
-    """Ids that tell the time as well: the service asks nothing but these."""
+    """Ids that carry the time as well: the service asks nothing but these."""
     write_plan(files.control, [Arm(point="demo:taken", action=Action.JUMP, seconds=-3600.0)])
 
     ended = files.launch(CLOCKS)

@@ -48,8 +48,8 @@ def collector(fresh: Sequence[Fact] = ()) -> Collector:
     return found
 
 
-def opened(path: Path, *, anew: bool = False, identity: Mapping[str, str] = IDENTITY) -> Memory:
-    return Memory(path, anew=anew, identity=identity)
+def opened(path: Path, *, from_start: bool = False, identity: Mapping[str, str] = IDENTITY) -> Memory:
+    return Memory(path, from_start=from_start, identity=identity)
 
 
 def keep(memory: Memory, found: Collector, *, commit: bool = True) -> None:
@@ -113,8 +113,8 @@ def test_a_run_that_ends_before_it_is_over_leaves_what_was_there(tmp_path: Path)
     path = tmp_path / "memory"
     with opened(path) as memory:
         keep(memory, collector([CREATED]))
-    for anew in (False, True):
-        with opened(path, anew=anew) as memory:
+    for from_start in (False, True):
+        with opened(path, from_start=from_start) as memory:
             keep(memory, collector([EVENT]), commit=False)
     again = collector()
     with opened(path) as memory:

@@ -29,5 +29,5 @@ def test_an_answer_that_names_two_brokers_names_both_proxies() -> None:
 
     with KafkaProxy("127.0.0.1:9092") as first, KafkaProxy("127.0.0.1:9093") as second:
         first.stand_beside(second)
-        told = struct.pack(">i", CORRELATION) + address(first.port) + address(second.port) + address(9094)
-        assert asyncio.run(through(first)) == frame(told)
+        answer = struct.pack(">i", CORRELATION) + address(first.port) + address(second.port) + address(9094)
+        assert asyncio.run(through(first)) == frame(answer)

@@ -360,7 +360,7 @@ def test_heads_that_never_held_an_order_excuse_nothing() -> None:
     assert "S1" not in broken(replace(trimmed, testimony=replace(SOUND, heads={Spot(CREATED, 0): 39})))
 
 
-def test_an_accepted_order_that_nobody_decided_is_lost_also_if_retention_took_it() -> None:
+def test_an_accepted_order_without_decision_is_lost_also_if_retention_took_it() -> None:
     trimmed = replace(make_books(), **without("second")(make_books()), begins={Spot(CREATED, 0): 40})
 
     assert "S1" in broken(trimmed)
@@ -384,12 +384,12 @@ def test_orders_keep_their_order_before_and_after_a_growth_and_not_across() -> N
     books = replace(make_books(), created={**make_books().created, **at})
     moved = "was sent after"
 
-    def told_of(*grown: tuple[float, float]) -> list[str]:
+    def found_with(*grown: tuple[float, float]) -> list[str]:
         judged = replace(books, testimony=replace(SOUND, grown=grown))
         return [found.what for found in topic_order_is_acceptance_order(judged) if moved in found.what]
 
-    assert told_of()
-    assert told_of((0.1, 0.5))
-    assert told_of((5.0, 6.0))
-    assert not told_of((2.1, 2.9))
-    assert not told_of((2.1, 3.5))
+    assert found_with()
+    assert found_with((0.1, 0.5))
+    assert found_with((5.0, 6.0))
+    assert not found_with((2.1, 2.9))
+    assert not found_with((2.1, 3.5))

@@ -1,4 +1,4 @@
-"""Faults meet each other, but for those that must be alone: nobody acts beside these."""
+"""Faults meet each other, but for those that must be alone: no other acts beside these."""
 
 import threading
 from collections.abc import Iterator
@@ -39,7 +39,7 @@ def test_faults_of_different_victims_act_side_by_side() -> None:
 
 
 @pytest.mark.parametrize("alone", [True, False])
-def test_nobody_acts_beside_one_that_is_alone(alone: bool) -> None:  # noqa: FBT001 - a parameter of the test
+def test_no_fault_acts_beside_one_that_is_alone(alone: bool) -> None:  # noqa: FBT001 - a parameter of the test
     turns = Turns()
     with acting(turns, alone=True) as first:
         assert first.wait(SECONDS_MAX)

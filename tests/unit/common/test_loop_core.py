@@ -211,7 +211,7 @@ def test_fences_are_too_many_from_the_fourth_within_a_minute_on() -> None:
     assert [ends.fences_too_many(at) for at in (0.0, 10.0, 20.0, 59.0, 69.0, 70.0, 200.0)] == [0, 0, 0, 4, 4, 4, 0]
 
 
-def test_unsure_ends_are_counted_in_a_row__and_the_last_word_tells_how_many_were_fenced() -> None:
+def test_unsure_ends_are_counted_in_a_row__and_the_last_message_says_how_many_were_fenced() -> None:
     ends = UnsureEnds()
     for _ in range(UNSURE_ENDS_MAX):
         ends.count(fenced=True)
@@ -226,7 +226,7 @@ def test_unsure_ends_are_counted_in_a_row__and_the_last_word_tells_how_many_were
 
 
 @pytest.mark.parametrize(
-    ("offsets", "told"),
+    ("offsets", "refusal"),
     [
         ({A: 6, B: 3}, ""),
         ({A: 5}, ""),
@@ -239,11 +239,11 @@ def test_unsure_ends_are_counted_in_a_row__and_the_last_word_tells_how_many_were
     ids=["all", "a part, the step keeps the rest", "where it stands", "nothing", "ahead", "behind", "not owned"],
 )
 def test_offsets_that_would_lose_or_repeat_records_are_refused_by_name(
-    offsets: dict[Partition, int], told: str
+    offsets: dict[Partition, int], refusal: str
 ) -> None:
     points = {partition: CommitPoint(offset) for partition, offset in offsets.items()}
     found = complaint(points, due={A: 6, B: 3}, committed={A: 4, B: 3})
-    assert (told in found) if told else (found == "")
+    assert (refusal in found) if refusal else (found == "")
 
 
 @given(FETCHES_OF_OWNED, st.integers(0, 5))

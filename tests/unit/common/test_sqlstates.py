@@ -83,7 +83,7 @@ def test_state_asks_for_what_the_table_says(sqlstate: str, failure: Failure) -> 
 @pytest.mark.parametrize(
     "constraint", ["stock_available_le_on_hand", "decision_lines_match", "decision_reason_iff_failed"]
 )
-def test_constraint_that_nobody_named_is_never_a_reason_to_give_a_record_up(constraint: str) -> None:
+def test_unnamed_constraint_is_never_a_reason_to_give_a_record_up(constraint: str) -> None:
     assert classify(error("23514", constraint=constraint), GUARDS) is Failure.BUG
 
 

@@ -15,7 +15,7 @@ OURS, BARE, OTHERS = mark("an-id"), "", mark("another")
         (CommitPoint(7, OURS), ""),
         (CommitPoint(5, BARE), ""),
         (CommitPoint(7, BARE), "set by hand"),
-        (CommitPoint(7, OTHERS), "made anew"),
+        (CommitPoint(7, OTHERS), "recreated"),
         (CommitPoint(3, OURS), "up to 2 records are lost"),
         (CommitPoint(10, OURS), "behind the end, 9"),
         (CommitPoint(7, "an older version's words"), "set by hand"),
@@ -39,7 +39,7 @@ def test_mark_is_read_back__and_nothing_else_is_one() -> None:
     assert [marked_id(CommitPoint(1, text)) for text in ("", '{"v":1}', "topic-id", "topic-id a b")] == [None] * 4
 
 
-def test_offsets_of_a_topic_made_anew_are_found__unmarked_ones_are_not_judged() -> None:
+def test_offsets_of_a_recreated_topic_are_found__unmarked_ones_are_not_judged() -> None:
     points = {
         Partition("t", 0): CommitPoint(1, OTHERS),
         Partition("t", 1): CommitPoint(1),

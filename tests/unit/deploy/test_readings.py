@@ -28,7 +28,7 @@ def test_lag_is_read_off_a_page() -> None:
 
 
 @pytest.mark.parametrize("page", ["", "# a comment\n", "{}}{ no metrics\n"])
-def test_lag_that_nobody_says_is_unknown_not_zero(page: str) -> None:
+def test_lag_that_no_worker_reports_is_unknown_not_zero(page: str) -> None:
     assert lag_on(page) is None
 
 
@@ -42,8 +42,8 @@ def test_lag_of_two_workers_is_added_and_totals_are_no_process_s(
     assert taken.totals == Totals(None, None)
 
 
-def test_lag_is_unknown_while_a_partition_is_nobody_s(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Workers say the lag of what they own: of what nobody owns it may be anything, and 0 would be a lie."""
+def test_lag_is_unknown_while_a_partition_has_no_reader(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Workers say the lag of what they own: of what no worker owns it may be anything, and 0 would be a lie."""
     unread = PAGE + "# TYPE kafka_unread_partitions gauge\nkafka_unread_partitions 4.0\n"
     pages = iter([PAGE, unread])
     monkeypatch.setattr(readings, "get", lambda _port, path, **_: next(pages) if path == "/metrics" else "ready")

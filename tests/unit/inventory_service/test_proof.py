@@ -109,7 +109,7 @@ def test_offsets_ahead_of_the_note_are_believed_if_every_order_between_is_decide
     assert tables.noted == {OURS: 10}, "noted, so that it is not asked again"
 
 
-def test_orders_below_the_offset_that_nobody_decided_stop_the_worker_before_it_decides(
+def test_undecided_orders_below_the_offset_stop_the_worker_before_it_decides(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0

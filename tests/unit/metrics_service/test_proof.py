@@ -108,11 +108,11 @@ def test_offset_without_metadata_is_lawful_at_the_earliest_record_alone() -> Non
         looked.give()
 
 
-def test_offset_of_a_topic_that_was_made_anew_is_refused_and_one_of_an_older_version_is_not() -> None:
+def test_offset_of_a_recreated_topic_is_refused_and_one_of_an_older_version_is_not() -> None:
     looked = guard()
     looked.demand({AT: RIGHT})
     looked.demand({AT: CommitPoint(7, Progress(7).to_metadata("an id"))})
-    with pytest.raises(PipelineError, match="was made anew"):
+    with pytest.raises(PipelineError, match="was recreated"):
         looked.demand({AT: CommitPoint(7, Progress(7).to_metadata("another"))})
 
 

@@ -84,7 +84,7 @@ def test_offsets_that_are_lost_while_counting_cost_no_order_and_double_none(
     resume_windows(counting, how)
     counted = play(counting, clock, script[half:])
     in_time = [(each.topic, each.partition, each.minute_ms) for each in volumes(counted.written) if not each.late]
-    assert len(in_time) == len(set(in_time)), "a partition told the same minute twice"
+    assert len(in_time) == len(set(in_time)), "a partition published the same minute twice"
 
     adding = totals_loop(counted.written, clock)
     begin(adding, clock, more[: len(more) // 2])
@@ -108,7 +108,7 @@ def test_offset_that_is_right_stays_as_it_is() -> None:
     assert totals_resumed(right, [], [], refused=(), first=3, end=9, topic_id="id") == Resumed(right)
 
 
-def test_what_retention_took_before_it_was_counted_is_told() -> None:
+def test_what_retention_took_before_it_was_counted_is_reported() -> None:
     overtaken = CommitPoint(100, windows.Progress(108, ONE, ONE).to_metadata())
     resumed = windows_resumed(overtaken, Published(104, ONE), first=120, topic_id="id")
     assert resumed == Resumed(CommitPoint(120, windows.Progress(120, ONE, ONE).to_metadata("id")), lost=12)

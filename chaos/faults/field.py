@@ -22,6 +22,7 @@ from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Broker, Ground
 from common.errors import PipelineError
 from common.events.codec import Codec
+from common.topics import Group
 
 FIRED_SECONDS_MAX = 60.0
 """How long a fault waits for its moment: another one may have its victim down."""
@@ -98,6 +99,8 @@ class Field:
     pace: Pace = QUICK
     recount_ahead: bool = False
     """Minutes will be recounted: no outcome may be deleted before."""
+    moved: set[Group] = field(default_factory=set)
+    """Groups whose offsets were set by hand: where they stand says nothing of what they have done."""
     grown: list[tuple[float, float]] = field(default_factory=list)
     """From when to when keys moved to other partitions."""
     killed: set[int] = field(default_factory=set)

@@ -61,7 +61,7 @@ def _mended(group: Group, where: Where, repair: Callable[[Field], object]) -> Ac
 
     def act(field: Field, _chance: random.Random) -> Evidence:
         workers = _processes(field, group)
-        with _foreseen(field, workers):
+        with _by_hand(field, group, workers):
             moved, marks = _set(field, group, workers, where)
             try:
                 refusal = _wait_refused(field, marks)
@@ -91,7 +91,7 @@ def _repair_counts(field: Field) -> None:
 def set_notification_back(field: Field, _chance: random.Random) -> Evidence:
     """Set the group to the earliest: no customer is notified twice."""
     workers = _processes(field, NOTIFICATION)
-    with _foreseen(field, workers):
+    with _by_hand(field, NOTIFICATION, workers):
         moved, _ = _set(field, NOTIFICATION, workers, _earliest)
     for kept in workers:
         field.wait_ready(kept)
@@ -103,13 +103,18 @@ def _processes(field: Field, group: Group) -> list[Kept]:
 
 
 @contextmanager
-def _foreseen(field: Field, processes: Sequence[Kept]) -> Iterator[None]:
-    """Take the ends of these processes while the block runs for what the fault asks for: they refuse to go on."""
+def _by_hand(field: Field, group: Group, processes: Sequence[Kept]) -> Iterator[None]:
+    """Set a group in this block and mend it: until then no record that it reads is trimmed, wherever it stands.
+
+    The ends of these processes meanwhile are what the fault asks for: they refuse to go on.
+    """
     known = [(kept, len(kept.deaths)) for kept in processes]
+    field.moved.add(group)
     try:
         yield
     finally:
         field.killed |= {death.pid for kept, number in known for death in kept.deaths[number:]}
+    field.moved.discard(group)  # one that was not mended stays among them
 
 
 def _set(field: Field, group: Group, workers: Sequence[Kept], where: Where) -> tuple[int, dict[Path, int]]:

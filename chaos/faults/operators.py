@@ -142,7 +142,7 @@ def _trim(field: Field) -> int:
     site = field.lane.site
     cluster = Cluster(site.settings)
     begins = cluster.begins((NOTIFICATION_SENT, ORDERS_CREATED) if field.recount_ahead else _CUT)
-    behind = _behind_all(cluster, TableReader(site.settings).projection(), begins)
+    behind = _behind_all(field, cluster, begins)
     heads = {spot: offset for spot, offset in behind.items() if offset > begins[spot]}
     if heads:
         field.read_ahead(heads)
@@ -150,13 +150,16 @@ def _trim(field: Field) -> int:
     return sum(offset - begins[spot] for spot, offset in heads.items())
 
 
-def _behind_all(cluster: Cluster, projection: Offsets, begins: Offsets) -> dict[Spot, int]:
+def _behind_all(field: Field, cluster: Cluster, begins: Offsets) -> dict[Spot, int]:
     """Return the offset below which no group reads any more, per partition."""
-    standing = [(group, cluster.committed(group)) for group in _COMMITTING]
+    moved = set(field.moved)
+    projection = TableReader(field.lane.site.settings).projection()
+    stands = {group: cluster.committed(group) for group in _COMMITTING}
+    stands |= dict.fromkeys(moved | field.moved, begins)  # looked at before and after: one may come or go meanwhile
     behind = {}
     readers = {topic.name: topic.readers for topic in _CUT}
     for spot, begin in begins.items():
-        known = [offsets.get(spot, begin) for group, offsets in standing if group in readers[spot.topic]]
+        known = [offsets.get(spot, begin) for group, offsets in stands.items() if group in readers[spot.topic]]
         behind[spot] = min([projection.get(spot, begin), *known])
     return behind
 

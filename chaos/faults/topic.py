@@ -136,6 +136,12 @@ def _tell(
 
 def hang(field: Field, chance: random.Random) -> Evidence:
     """Begin a transaction on the input, write garbage, and never end it: readers wait until the broker does."""
+    left = field.insist(lambda: _leave_open(field, chance), "leave a transaction open")
+    time.sleep(TRANSACTION_SECONDS)
+    return left
+
+
+def _leave_open(field: Field, chance: random.Random) -> Evidence:
     settings = field.lane.site.settings
     topic = ORDERS_CREATED.within(settings.namespace)
     producer = confluent_kafka.Producer(
@@ -171,7 +177,6 @@ def hang(field: Field, chance: random.Random) -> Evidence:
         del producer
     if stable > left[0]:
         raise VoidRunError("the foreign transaction held nobody up")
-    time.sleep(TRANSACTION_SECONDS)
     return {"partition": partition, "offsets": left, "stable_end": stable}
 
 

@@ -56,7 +56,7 @@ def test_client_asks_again_after_another_leader_epoch_has_begun(
     assert ask() == before
 
 
-def test_client_asks_anew_after_partitions_were_added(pipeline: Pipeline) -> None:
+def test_client_asks_again_after_partitions_were_added(pipeline: Pipeline) -> None:
     """Fault: partitions are added; the client goes on with the number that it knows by itself."""
     cluster = WatchedCluster(pipeline.kafka)
     known = cluster.spots(METRICS_PARTIALS)

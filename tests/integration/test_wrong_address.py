@@ -29,6 +29,8 @@ from common.topics import INVENTORY
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 
+pytestmark = pytest.mark.own_process
+
 RECORDS = 10
 PRODUCER, CONSUMER = "producer", "consumer"
 
@@ -110,8 +112,8 @@ class Loop:
 
 
 @pytest.fixture
-def cluster(monkeypatch: pytest.MonkeyPatch) -> MockCluster:
-    """Return a cluster that is never closed: calls that never return hold clients of it."""
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockCluster]:
+    """Return a cluster that is not closed while calls hang: they hold clients of it."""
     monkeypatch.setattr(transactional_loop, "_spare_the_collector", lambda: None)  # this process is not the loop's own
     monkeypatch.setattr(bounded_call, "_stuck", [])
     made = MockCluster()
@@ -120,7 +122,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> MockCluster:
     operator.commit(offsets=[TopicPartition("in", 0, 0)], asynchronous=False)
     operator.close()
     load(made)
-    return made
+    yield made
+    if not bounded_call._stuck:
+        made.close()
 
 
 def load(cluster: MockCluster) -> None:

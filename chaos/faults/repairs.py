@@ -3,7 +3,7 @@
 import random
 import time
 
-from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
+from chaos.faults.field import MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
 from common.kafka.admin import Admin
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES
@@ -24,7 +24,7 @@ def restore(field: Field, _chance: random.Random) -> Evidence:
     with field.stopped(field.lane.kept("order-api")):
         put_back = field.insist(site.backup, "back the database up")
         known = field.insist(lambda: _decisions(field), "count the decisions")
-        deadline = time.monotonic() + FIRED_SECONDS_MAX
+        deadline = time.monotonic() + MENDED_SECONDS_MAX  # a load whose producer was hurt is silent for a minute
         while field.insist(lambda: _decisions(field), "count the decisions") < known + SINCE_THE_BACKUP:
             if time.monotonic() > deadline:
                 raise VoidRunError("nothing was decided since the backup")

@@ -29,7 +29,7 @@ demo: setup ## start, post 20 orders, kill a worker in between, prove the books,
 	@$(BIN)/pipeline demo
 
 test: setup ## prove it: unit, integration and system tests on servers of their own
-	@$(BIN)/pytest -n 4 --dist loadgroup
+	@$(BIN)/pytest -n 3 --dist loadgroup
 
 compose-test: setup ## the same in containers: build, up, demo, a kill in mid-work, the proof, down
 	@deploy/images/compose-test.sh

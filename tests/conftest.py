@@ -3,7 +3,7 @@
 `--stack=local` (the default) starts a broker, a registry and a database of its own and removes them at the end.
 `--stack=containers` does so in containers, from the images of compose.yaml; it needs Docker. `--stack=external` uses
 those named by PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_REGISTRY_URL and PIPELINE_POSTGRES_ADMIN_URL. Unit tests ask for none
-and start nothing. Parallel runs (`-n 4`) share one stack, which their controller holds.
+and start nothing. Parallel runs (`-n 3`) share one stack, which their controller holds.
 """
 
 import itertools

@@ -93,12 +93,15 @@ class TopicReader:
         return tuple(Stall(Coordinate(*spot, self.positions[spot]), ends[spot]) for spot in behind)
 
     def forget(self, *topics: str) -> None:
-        """Forget how far these were read: they were deleted, and others have their names now."""
-        forgotten = [spot for spot in self.positions if spot.topic in topics]
-        for spot in forgotten:
-            self._cluster.leave_out(self._consumer, spot)
+        """Forget how far these were read: they were deleted, and others have their names now.
+
+        The consumer goes as well: one that has seen a later leader epoch of the old topic never reads the new one.
+        """
+        for spot in [spot for spot in self.positions if spot.topic in topics]:
             del self.positions[spot], self.begins[spot]
             self.last.pop(spot, None)
+        self._consumer.close()
+        self._consumer = self._cluster.consumer(self.positions)
 
     def _take_up(self, begins: Offsets) -> None:
         self._cluster.assign_more(self._consumer, begins)

@@ -126,6 +126,7 @@ def open_battle(
                 second=second,
                 lane=lane,
                 kafka=kafka,
+                beside=beside,
                 postgres=postgres,
                 codec=open_codec(site.settings, (ORDERS_CREATED,)),
                 spared=spared,
@@ -213,8 +214,8 @@ class Battle:
         `minutes`: also wait until the last minute is over, and ask for the total of each.
         """
         lane = self.field.lane
-        self.field.kafka.heal()
-        self.field.postgres.heal()
+        for proxy in (self.field.kafka, self.field.beside, self.field.postgres):
+            proxy.heal()
         lane.wait_ready(seconds=CAME_THROUGH_SECONDS_MAX)
         report("healed; waiting until everything came through")
         quiet_since = time.monotonic()

@@ -83,6 +83,8 @@ class Field:
     """One more broker: it leads what a fault moves to it, and some of what is made while it is there."""
     lane: Lane
     kafka: KafkaProxy
+    beside: KafkaProxy
+    """The proxy of the second broker, for those that go through `kafka`."""
     postgres: PostgresProxy
     codec: Codec
     spared: frozenset[tuple[str, int]] = frozenset()

@@ -1,0 +1,99 @@
+"""Kafka skips the transaction markers of a partition that has no leader just then (KAFKA-20734, docs/adr/0043)."""
+
+from collections.abc import Iterator
+
+import confluent_kafka
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import AdminClient
+from rich.console import Console
+
+from chaos.reassign import move
+from chaos.scene import Broker, Site
+from common.topics import INVENTORY_RESERVED
+from deploy.cli.proving import proving_ground
+from tests.records import wait_for
+
+pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
+
+LED_BY_FIRST, LED_BY_SECOND = 0, 1
+SECONDS = 20.0
+
+
+@pytest.fixture(scope="module")
+def pair() -> Iterator[tuple[Site, Broker]]:
+    """A site, and a second broker that came once the first one had what brokers keep for themselves."""
+    with proving_ground(Console(quiet=True)) as ground, ground.site("leaderless", partitions=4) as site:
+        transactional(site, "the first")
+        with ground.second_broker() as second:
+            move(site.settings.kafka_bootstrap, topic_of(site), LED_BY_SECOND, second.id)
+            yield site, second
+
+
+def topic_of(site: Site) -> str:
+    return INVENTORY_RESERVED.within(site.settings.namespace)
+
+
+def transactional(site: Site, name: str) -> confluent_kafka.Producer:
+    """Return a producer that has taken the transactional id; an open transaction of its predecessor is aborted."""
+    options = {"bootstrap.servers": site.settings.kafka_bootstrap, "transactional.id": name, "log_level": 0}
+    producer = confluent_kafka.Producer(options)
+    producer.init_transactions(SECONDS)
+    return producer
+
+
+def write(site: Site, producer: confluent_kafka.Producer, value: str) -> None:
+    """Begin a transaction and write to both partitions."""
+    producer.begin_transaction()
+    for partition in (LED_BY_FIRST, LED_BY_SECOND):
+        producer.produce(topic_of(site), value, partition=partition)
+    assert producer.flush(SECONDS) == 0
+
+
+def visible(site: Site, partition: int) -> list[str]:
+    """Return what a reader of committed records gets to see now."""
+    options = {
+        "bootstrap.servers": site.settings.kafka_bootstrap,
+        "group.id": "sees",
+        "isolation.level": "read_committed",
+        "enable.partition.eof": True,
+    }
+    consumer = confluent_kafka.Consumer(options)
+    consumer.assign([TopicPartition(topic_of(site), partition, confluent_kafka.OFFSET_BEGINNING)])
+    found: list[str] = []
+    while (message := consumer.poll(SECONDS)) is not None and message.error() is None:
+        found.append((message.value() or b"").decode())
+    consumer.close()
+    return found
+
+
+def led_by(site: Site, broker: int) -> bool:
+    client = AdminClient({"bootstrap.servers": site.settings.kafka_bootstrap, "log_level": 0})
+    topic = client.list_topics(topic_of(site), timeout=SECONDS).topics[topic_of(site)]
+    return topic.partitions[LED_BY_SECOND].leader == broker
+
+
+def test_known_limit__a_transaction_is_not_atomic_where_a_partition_has_no_leader_when_it_ends(
+    pair: tuple[Site, Broker],
+) -> None:
+    """Fault: the only replica of one partition is gone when a transaction is aborted, and comes back.
+
+    The coordinator takes the partition for a deleted one. The next commit of the same producer shows its records too.
+
+    Once this test fails, brokers write the marker after all. Then take the entry "A partition without a leader" out of
+    "Not promised" in docs/guarantees.md, have the nemesis freeze the second broker for longer than its session in
+    "partition's leader away", and assert here that the aborted records stay invisible.
+    """
+    site, second = pair
+    aborted = transactional(site, "worker")
+    write(site, aborted, "aborted")
+    second.server.freeze()
+    wait_for(lambda: led_by(site, -1), what="a partition without a leader")
+    successor = transactional(site, "worker")
+    second.server.thaw()
+    wait_for(lambda: led_by(site, second.id), what="the leader")
+    write(site, successor, "committed")
+    successor.commit_transaction(SECONDS)
+
+    assert visible(site, LED_BY_FIRST) == ["committed"]
+    assert visible(site, LED_BY_SECOND) == ["aborted", "committed"]

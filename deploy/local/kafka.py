@@ -38,8 +38,8 @@ offsets.topic.num.partitions=3
 # (docs/adr/0031).
 offsets.topic.segment.bytes=1048576
 transaction.state.log.num.partitions=3
-# Heads that DeleteRecords took come back when the broker is killed before it has noted where each log begins. By default
-# it does so every minute, from half a minute after its start.
+# Heads that DeleteRecords took come back when the broker is killed before it has noted where each log begins. By
+# default it does so every minute, from half a minute after its start.
 log.flush.start.offset.checkpoint.interval.ms=1000
 log.initial.task.delay.ms=1000
 # Take-over within seconds: short sessions are allowed, a dead producer's transaction is aborted soon after its time.

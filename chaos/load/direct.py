@@ -65,7 +65,7 @@ class DirectLoad:
     def run(self, mix: Mix) -> Tally:
         """Write all records, or those until the stop; return once the end of each is known.
 
-        Raises FatalError if the registry, or KafkaException if the broker does not answer at the start.
+        Raises FatalError if the registry does not answer at the start, KafkaException if the broker stays away.
         """
         began = time.monotonic()
         codec = open_codec(self._settings, (ORDERS_CREATED,))
@@ -74,7 +74,7 @@ class DirectLoad:
             planned = records(
                 mix,
                 codec,
-                partitions=writing.partitions(),
+                partitions=writing.partitions(self._patience_seconds),
                 new_id=lambda: str(uuid_utils.uuid7()),
                 now_ms=self._now_ms,
             )
@@ -123,9 +123,18 @@ class _Writing:
         self._handed_over = 0
         self.done = 0
 
-    def partitions(self) -> int:
-        """Return how many partitions the topic has."""
-        found = self._producer.list_topics(self._topic, timeout=CALL_SECONDS).topics[self._topic]
+    def partitions(self, patience_seconds: float) -> int:
+        """Return how many partitions the topic has; the broker may be down for so long."""
+        deadline = time.monotonic() + patience_seconds
+        while True:
+            try:
+                found = self._producer.list_topics(self._topic, timeout=CALL_SECONDS).topics[self._topic]
+            except KafkaException:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(ROOM_SECONDS)
+            else:
+                break
         if found.error is not None:
             raise KafkaException(found.error)
         return len(found.partitions)

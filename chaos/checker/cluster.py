@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 from uuid import uuid4
 
@@ -20,13 +20,22 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from chaos.checker.errors import StoreDownError
 from chaos.checker.terms import Offsets, Spot
 from common.config import KafkaSettings
-from common.kafka.admin_calls import SETTLING, SETTLING_WAIT_SECONDS, forget_former_leaders
 from common.topics import ALL_TOPICS, Group, Topic
 
 CALL_SECONDS = 10.0
 
-_LEADER_CHANGES = SETTLING - {KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._TIMED_OUT}  # noqa: SLF001 - a public name
-"""Answers of a moment; a missing topic and a broker that does not answer are reported at once."""
+_LEADER_CHANGES = frozenset(
+    {
+        KafkaError.FENCED_LEADER_EPOCH,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+        KafkaError.OFFSET_NOT_AVAILABLE,
+        KafkaError.UNKNOWN_LEADER_EPOCH,
+        KafkaError._NOENT,  # noqa: SLF001 - a public name of librdkafka: no leader is known
+    }
+)
+"""Answers of a moment. After the first and the last librdkafka looks no leader up by itself."""
+SETTLING_WAIT_SECONDS = 0.05
 
 EARLIEST: OffsetSpec = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 LATEST: OffsetSpec = OffsetSpec.latest()  # type: ignore[no-untyped-call]
@@ -133,7 +142,8 @@ class Cluster:
             except KafkaException as error:
                 if error.args[0].code() not in _LEADER_CHANGES or time.monotonic() > deadline:
                     raise _refused(error) from error
-                forget_former_leaders(self._admin, error)
+            with suppress(KafkaException):  # if no broker answers, the next request says so
+                self._admin.list_topics(timeout=CALL_SECONDS)
             time.sleep(SETTLING_WAIT_SECONDS)
 
     def committed(self, group: Group) -> Offsets:

@@ -75,7 +75,8 @@ def _servers(config: pytest.Config) -> str:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     """Run a test that is marked `own_process` in a pytest of its own: what it leaves hanging ends with that process.
 
-    Clients that can never be closed go on connecting, and take the processor from every later test.
+    Clients that can never be closed go on connecting, and take the processor from every later test. It asks for no
+    servers and is in no xdist_group: the inner run knows neither. Its fixtures are set up in both processes.
     """
     if pyfuncitem.get_closest_marker("own_process") is None or _IN_OWN_PROCESS in os.environ:
         return None

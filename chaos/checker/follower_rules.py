@@ -60,7 +60,7 @@ def _names_uncommitted(books: Books) -> Iterator[Violation]:
 
 
 def notified_once(books: Books) -> Iterator[Violation]:
-    """S13: an event that was processed is notified once, in the right words, and its copies on the topic are one.
+    """S13: an event that was processed has one notification, in the right words; its copies on the topic are one.
 
     What ledger and topic say of a notification is the same, and follows from the event.
     """

@@ -1,12 +1,13 @@
-"""A fault of one partition: its leader goes away while every other partition is served."""
+"""A fault of one partition: a worker is parted from its leader while every other partition is served."""
 
 import random
 import time
 
 from confluent_kafka.admin import AdminClient
 
-from chaos.faults.field import Evidence, Fault, Field, Hurts
+from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.reassign import move
+from chaos.relay import Direction
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 
 AWAY_SECONDS = 3.5
@@ -25,9 +26,15 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
     bootstrap = settings.kafka_bootstrap
     leaders = field.insist(lambda: _leaders(bootstrap, topic), "look at the partitions")
     partition, began = chance.choice(sorted(leaders)), time.monotonic()
+    spoken = len(field.beside.kinds(Direction.REQUEST))
     field.insist(lambda: move(bootstrap, topic, partition, field.second.id), "move a partition")
-    field.beside.partition()
     try:
+        field.lane.wait(
+            lambda: len(field.beside.kinds(Direction.REQUEST)) > spoken,
+            "a worker at the second broker",
+            seconds=FIRED_SECONDS_MAX,
+        )
+        field.beside.partition()
         time.sleep(AWAY_SECONDS)
     finally:
         field.beside.heal()
@@ -36,7 +43,7 @@ def take_leader_away(field: Field, chance: random.Random) -> Evidence:
 
 
 def _leaders(bootstrap: str, topic: str) -> dict[int, int]:
-    """Return partition -> the broker that leads it, by a new client: one that knows both may ask the frozen one."""
+    """Return partition -> the broker that leads it, by a new client: one that knows both may ask the other broker."""
     client = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     found = client.list_topics(topic, timeout=CALL_SECONDS).topics[topic].partitions
     return {number: each.leader for number, each in found.items()}

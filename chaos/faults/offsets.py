@@ -123,6 +123,7 @@ def _set(field: Field, group: Group, workers: Sequence[Kept], where: Where) -> t
         moved = field.insist(lambda: _put(field, group, where), f"set the group {group.name}")
         marks = {kept.log: kept.log.stat().st_size for kept in workers}
     if not moved:
+        field.moved.discard(group)  # it stands where it stood
         raise VoidRunError(f"{group.name} stood there already")
     return moved, marks
 

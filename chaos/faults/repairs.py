@@ -27,7 +27,7 @@ def restore(field: Field, _chance: random.Random) -> Evidence:
         deadline = time.monotonic() + MENDED_SECONDS_MAX  # a load whose producer was hurt is silent for a minute
         while field.insist(lambda: _decisions(field), "count the decisions") < known + SINCE_THE_BACKUP:
             if time.monotonic() > deadline:
-                raise VoidRunError("nothing was decided since the backup")
+                raise VoidRunError(f"fewer than {SINCE_THE_BACKUP} orders were decided since the backup")
             time.sleep(LOOK_SECONDS)
         with field.stopped(*workers):
             decided = field.insist(lambda: _decisions(field), "count the decisions")

@@ -99,8 +99,8 @@ def forget_former_leaders(client: AdminClient, error: KafkaException) -> None:
     """Have the client look all leaders up again if it failed for knowing them as they were, before it is asked again.
 
     librdkafka does so itself after other errors of that kind, but not after these two: where a partition lost its
-    leader and got it back, it sends the former leader epoch for minutes; of a partition that was added since, it says
-    as long that there is no leader.
+    leader and got it back, it sends the former leader epoch for minutes; for just as long it says of a partition
+    that was added since that it has no leader.
     """
     if error.args[0].code() in _FORMER_LEADERS:
         with suppress(KafkaException):  # if no broker answers, the next request says so

@@ -61,5 +61,5 @@ def ahead(stable: Mapping[Partition, CommitPoint], earliest: Mapping[Partition, 
 
 
 def topic_id(point: CommitPoint) -> str:
-    """Return the id of the topic for which this was committed; empty if an older version did, or none was committed."""
+    """Return the id of the topic for which this was committed; empty if an older version committed it, or none did."""
     return str(json.loads(point.metadata).get("t", "")) if point.metadata else ""

@@ -256,7 +256,7 @@ class Fences:
 def test_epoch_that_is_taken_again_and_again_ends_no_process_while_the_group_knows_of_no_twin(
     pipeline: Pipeline,
 ) -> None:
-    """H8: a late packet, a time-out of the broker and another program fence as a twin does; the group can distinguish.
+    """H8: a late packet, a time-out of the broker and another program fence as a twin does; the group can tell which.
 
     Fault: another producer takes the epoch inside five transactions in a row. Must hold: the loop says that the slot is
     contested, asks the group, and goes on; each record is published once.

@@ -80,20 +80,24 @@ def test_known_limit__a_transaction_is_not_atomic_where_a_partition_has_no_leade
 
     The coordinator takes the partition for a deleted one. The next commit of the same producer shows its records too.
 
-    Once this test fails, brokers write the marker after all. Then take the entry "A partition without a leader" out of
-    "Not promised" in docs/guarantees.md, have the nemesis freeze the second broker for longer than its session in
-    "partition's leader away", and assert here that the aborted records stay invisible.
+    Once this test fails, at the latest because the successor cannot begin while the broker is frozen, brokers write the
+    marker after all. Then take the entry "A partition without a leader" out of "Not promised" in docs/guarantees.md,
+    have the nemesis freeze the second broker for longer than its session in "partition's leader away", thaw before the
+    successor begins, and assert here that the aborted record stays invisible.
     """
     site, second = pair
     aborted = transactional(site, "worker")
     write(site, aborted, "aborted")
     second.server.freeze()
-    wait_for(lambda: led_by(site, -1), what="a partition without a leader")
-    successor = transactional(site, "worker")
-    second.server.thaw()
+    try:
+        wait_for(lambda: led_by(site, -1), what="a partition without a leader")
+        successor = transactional(site, "worker")
+    finally:
+        second.server.thaw()
     wait_for(lambda: led_by(site, second.id), what="the leader")
     write(site, successor, "committed")
     successor.commit_transaction(SECONDS)
 
-    assert visible(site, LED_BY_FIRST) == ["committed"]
+    wait_for(lambda: visible(site, LED_BY_FIRST) == ["committed"], what="the committed record")
+    wait_for(lambda: "committed" in visible(site, LED_BY_SECOND), what="the committed record of the other partition")
     assert visible(site, LED_BY_SECOND) == ["aborted", "committed"]

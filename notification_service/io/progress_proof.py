@@ -1,7 +1,8 @@
 """Prove offsets that this product did not commit itself: does the ledger know what lies right below them?
 
 A partition's records are worked on in their order, so where the customer of the newest outcome below an offset was
-notified, all were. One that is unknown says that the group was set ahead by hand: the customers in between would silently be left out.
+notified, all were. One that is unknown says that the group was set ahead by hand: the customers in between would
+silently be left out.
 """
 
 from collections.abc import Mapping

@@ -51,7 +51,7 @@ def run(
     seconds = 60 * minutes
     began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     judgement: Judgement | None = None
-    told: dict[str, int] = {}
+    requests: dict[str, int] = {}
     faults: list[dict[str, Any]] = []
     voids: list[str] = []
     complaints: list[str] = []
@@ -60,7 +60,7 @@ def run(
         with open_battle(ground, f"nemesis-{seed}", seed=seed) as battle:
             began = time.monotonic()
             try:
-                told = battle.fight(
+                requests = battle.fight(
                     schedule(seed, seconds, nightly=nightly), seconds=seconds, orders=orders, report=report
                 )
                 judgement, complaints = battle.judge(report=report)
@@ -85,7 +85,7 @@ def run(
         started=started,
         seconds=round(spent, 2),
         faults=faults,
-        orders={**told, **(judgement.counts if judgement else {})},
+        orders={**requests, **(judgement.counts if judgement else {})},
         rules=rules_of(judgement) if judgement else {},
         culprits=[*culprits, *voids],
         paths=paths,

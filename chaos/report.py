@@ -8,7 +8,7 @@ from chaos.history import Result, Run
 TREND_RUNS = 10
 MUST_HOLD = {
     "kill": "one outcome per order, stock balanced, the next process of the slot goes on",
-    "zombie": "another worker takes over; whoever wakes up changes nothing",
+    "zombie": "another worker takes over; the one that wakes up changes nothing",
     "takeover": "the dead worker's partitions are served by another",
     "lane": "a second reader sees the same; everybody ends within 5 s with exit code 0",
     "mixed": "all rules over all orders; every recovery path taken",

@@ -85,6 +85,8 @@ class CoverageWatch:
             asked.set_result(self._seen())
         except KafkaException:
             asked.set_result(None)
+        except Exception as error:  # noqa: BLE001 - raised where the answer is looked at: a silent watch sees nothing
+            asked.set_exception(error)
 
     def _seen(self) -> frozenset[Partition]:
         """Return the partitions on which the group has no offset."""

@@ -51,7 +51,7 @@ class Admin:
     def __init__(self, settings: KafkaSettings) -> None:
         self._options = {**admin_options(settings), "log_level": 2}  # what fails is raised, once
         self._client = AdminClient(self._options)
-        self._calls = AdminCalls(self._client, bootstrap=settings.kafka_bootstrap)
+        self._calls = AdminCalls(self._client, options=self._options, bootstrap=settings.kafka_bootstrap)
         self._namespace = settings.namespace
 
     def create_topics(
@@ -103,8 +103,8 @@ class Admin:
         While the group reassigns its partitions no member has one.
         """
         group_id = group.within(self._namespace)
-        described = self._calls.call(
-            lambda limit: self._client.describe_consumer_groups([group_id], request_timeout=limit),
+        described = self._calls.call_coordinator(
+            lambda client, limit: client.describe_consumer_groups([group_id], request_timeout=limit),
             passing=KafkaError.GROUP_ID_NOT_FOUND,
         )
         if group_id not in described or not described[group_id].members:
@@ -167,8 +167,8 @@ class Admin:
     def delete_groups(self, groups: Sequence[Group]) -> None:
         """Delete these groups of the namespace, which must have no live member; the absent are passed over."""
         names = [group.within(self._namespace) for group in groups]
-        self._calls.call(
-            lambda limit: self._client.delete_consumer_groups(names, request_timeout=limit),
+        self._calls.call_coordinator(
+            lambda client, limit: client.delete_consumer_groups(names, request_timeout=limit),
             passing=KafkaError.GROUP_ID_NOT_FOUND,
         )
 
@@ -223,8 +223,8 @@ class Admin:
         request = [
             ConsumerGroupTopicPartitions(group_id, [TopicPartition(*at, offset) for at, offset in first.items()])
         ]
-        answer = self._calls.call(
-            lambda limit: self._client.alter_consumer_group_offsets(request, request_timeout=limit),
+        answer = self._calls.call_coordinator(
+            lambda client, limit: client.alter_consumer_group_offsets(request, request_timeout=limit),
             passing=KafkaError.UNKNOWN_MEMBER_ID,
         )
         refused = any(at.error for at in answer[group_id].topic_partitions) if answer else True

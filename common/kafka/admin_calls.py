@@ -10,6 +10,8 @@ from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
 from common.errors import FatalError, PipelineError
+from common.kafka.answers import results
+from common.kafka.group_requests import GroupRequests
 
 CONNECT_SECONDS = 10.0
 """After so long without any answer a broker counts as absent."""
@@ -49,8 +51,9 @@ T = TypeVar("T")
 class AdminCalls:
     """Sends requests by an admin client. Methods raise FatalError if the broker does not answer."""
 
-    def __init__(self, client: AdminClient, *, bootstrap: str) -> None:
+    def __init__(self, client: AdminClient, *, options: Mapping[str, Any], bootstrap: str) -> None:
         self._client = client
+        self._groups = GroupRequests(options)
         self._bootstrap = bootstrap
 
     def metadata(self) -> Mapping[str, Any]:
@@ -66,18 +69,13 @@ class AdminCalls:
         `request` takes the seconds that an attempt may last. What a cluster answers while a topic or a coordinator is
         new is asked again within the deadline.
         """
-        deadline = time.monotonic() + SETTLE_SECONDS
-        limit = ATTEMPT_SECONDS
-        while True:
-            try:
-                return _results(request(limit), limit + _SLACK_SECONDS, passing)
-            except KafkaException as error:
-                if error.args[0].code() not in SETTLING or time.monotonic() + limit > deadline:
-                    raise self.unreachable(error) from error
-                forget_former_leaders(self._client, error)
-                if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - a public name of librdkafka
-                    limit *= 2
-            time.sleep(SETTLING_WAIT_SECONDS)
+        return self._settled(lambda limit: results(request(limit), seconds=limit + _SLACK_SECONDS, passing=passing))
+
+    def call_coordinator(
+        self, request: Callable[[AdminClient, float], Mapping[Any, Future[T]]], *, passing: int | None = None
+    ) -> dict[Any, T]:
+        """Do the same with a request that a group's coordinator answers; `request` is as GroupRequests takes it."""
+        return self._settled(lambda limit: self._groups.ask(request, seconds=limit, passing=passing))
 
     def unreachable(self, error: KafkaException) -> PipelineError:
         """Return what to raise for an error that no further attempt mends."""
@@ -94,6 +92,20 @@ class AdminCalls:
             )
         return PipelineError(f"the broker refuses: {cause.str()}")
 
+    def _settled(self, attempt: Callable[[float], dict[Any, T]]) -> dict[Any, T]:
+        deadline = time.monotonic() + SETTLE_SECONDS
+        limit = ATTEMPT_SECONDS
+        while True:
+            try:
+                return attempt(limit)
+            except KafkaException as error:
+                if error.args[0].code() not in SETTLING or time.monotonic() + limit > deadline:
+                    raise self.unreachable(error) from error
+                forget_former_leaders(self._client, error)
+                if error.args[0].code() == KafkaError._TIMED_OUT:  # noqa: SLF001 - a public name of librdkafka
+                    limit *= 2
+            time.sleep(SETTLING_WAIT_SECONDS)
+
 
 def forget_former_leaders(client: AdminClient, error: KafkaException) -> None:
     """Have the client look all leaders up again if it failed for knowing them as they were, before it is asked again.
@@ -105,16 +117,3 @@ def forget_former_leaders(client: AdminClient, error: KafkaException) -> None:
     if error.args[0].code() in _FORMER_LEADERS:
         with suppress(KafkaException):  # if no broker answers, the next request says so
             client.list_topics(timeout=CONNECT_SECONDS)
-
-
-def _results(futures: Mapping[Any, Future[T]], seconds: float, passing: int | None) -> dict[Any, T]:
-    results = {}
-    for name, future in futures.items():
-        try:
-            results[name] = future.result(seconds)
-        except TimeoutError:
-            raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - as above
-        except KafkaException as error:
-            if error.args[0].code() != passing:
-                raise
-    return results

@@ -1,7 +1,7 @@
 """Read and set what a group has committed, from outside, without joining.
 
 Read by a consumer that subscribes to nothing. The admin client's call for the same, ListConsumerGroupOffsets, takes the
-whole process down when the group's coordinator is loading or has moved (librdkafka issue 5040).
+whole process down if it times out before the coordinator is known (librdkafka issue 5040; see GroupRequests).
 """
 
 import time
@@ -10,10 +10,10 @@ from contextlib import closing
 from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient
 
 from common.errors import FatalError, PipelineError
 from common.kafka.consumer import topic_partitions
+from common.kafka.group_requests import GroupRequests
 from common.kafka.records import CommitPoint, Partition
 
 SET_SECONDS = 10.0
@@ -53,10 +53,12 @@ def group_offsets(
 
 def set_group_offsets(options: Mapping[str, Any], *, group_id: str, points: Mapping[Partition, CommitPoint]) -> None:
     """Set these offsets with their metadata. Raises PipelineError if the group has live members."""
-    client = AdminClient(dict(options))
-    request = ConsumerGroupTopicPartitions(group_id, topic_partitions(points))
+    request = [ConsumerGroupTopicPartitions(group_id, topic_partitions(points))]
     try:
-        answer = client.alter_consumer_group_offsets([request], request_timeout=SET_SECONDS)[group_id].result()
+        answer = GroupRequests(options).ask(
+            lambda client, limit: client.alter_consumer_group_offsets(request, request_timeout=limit),
+            seconds=SET_SECONDS,
+        )[group_id]
         errors = [each.error for each in answer.topic_partitions if each.error]
     except KafkaException as error:
         errors = [error.args[0]]

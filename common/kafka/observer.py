@@ -15,7 +15,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 
 from common.config import KafkaSettings
 from common.errors import Busy
+from common.kafka.answers import results
 from common.kafka.consumer import topic_partitions
+from common.kafka.group_requests import GroupRequests
 from common.kafka.options import admin_options
 from common.kafka.records import Partition
 from common.kafka.tail_reader import TailReader
@@ -73,6 +75,7 @@ class Observer:
     def __init__(self, settings: KafkaSettings, topics: Sequence[Topic] = ALL_TOPICS) -> None:
         self._options = {**admin_options(settings), "client.id": READS_AS, "log_level": 2}
         self._client = AdminClient(self._options)
+        self._group_requests = GroupRequests(self._options)
         self._namespace = settings.namespace
         self._topics = {topic.within(settings.namespace): topic for topic in topics}
         self._reader = TailReader(self._options, group_id=Group(READS_AS).within(settings.namespace))
@@ -160,7 +163,7 @@ class Observer:
         read = {at: each for at, each in ends.items() if view.group in self._topics[at.topic].readers}
         try:
             lag = view.lag(committed, read, self._reader)
-            members = view.members(self._client)
+            members = view.members(self._group_requests)
         except KafkaException as error:
             log.warning("group.unseen", group=view.group.name, error=error.args[0].str())
             return None
@@ -221,15 +224,14 @@ class _GroupView:
                 self._windows[partition] = extended(self._windows[partition], tail.reached, tail.records)
         return {partition: lag_records(self._windows[partition], found.stable) for partition, found in ends.items()}
 
-    def members(self, client: AdminClient) -> int:
+    def members(self, requests: GroupRequests) -> int:
         """Return how many members the group has."""
-        asked = client.describe_consumer_groups([self._group_id], request_timeout=REQUEST_SECONDS)
-        try:
-            return len(_result(asked[self._group_id]).members)
-        except KafkaException as error:
-            if error.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
-                return 0
-            raise
+        found = requests.ask(
+            lambda client, limit: client.describe_consumer_groups([self._group_id], request_timeout=limit),
+            seconds=REQUEST_SECONDS,
+            passing=KafkaError.GROUP_ID_NOT_FOUND,
+        )
+        return len(found[self._group_id].members) if found else 0
 
     def close(self) -> None:
         self._asking.close()
@@ -240,12 +242,5 @@ def _readers(topics: Iterable[Topic]) -> tuple[Group, ...]:
 
 
 def _offsets(answer: Mapping[TopicPartition, Future[Any]]) -> dict[Partition, int]:
-    return {Partition(at.topic, at.partition): _result(future).offset for at, future in answer.items()}
-
-
-def _result(answer: Future[Any]) -> Any:
-    """Return what was asked for; raises KafkaException, also where the client does not keep its own time-out."""
-    try:
-        return answer.result(REQUEST_SECONDS + 1)
-    except TimeoutError:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - a public name of librdkafka
+    found = results(answer, seconds=REQUEST_SECONDS + 1)
+    return {Partition(at.topic, at.partition): each.offset for at, each in found.items()}

@@ -1,7 +1,7 @@
 """What repairing a group's offsets asks of the cluster: partitions as they are, ends, the group, and one change."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, TypeVar
 
@@ -17,7 +17,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-d
 from common.config import KafkaSettings
 from common.errors import FatalError, PipelineError
 from common.kafka.admin_calls import SETTLING, forget_former_leaders
+from common.kafka.answers import results
 from common.kafka.group_offsets import group_offsets
+from common.kafka.group_requests import GroupRequests
 from common.kafka.options import admin_options
 from common.kafka.records import Partition
 
@@ -46,6 +48,7 @@ class Cluster:
     def __init__(self, settings: KafkaSettings) -> None:
         self.options = {**admin_options(settings), "log_level": 2}  # what fails is raised, once
         self._client = AdminClient(self.options)
+        self._groups = GroupRequests(self.options)
         self._bootstrap = settings.kafka_bootstrap
 
     def partitions(self, names: Iterable[str]) -> list[Partition]:
@@ -123,7 +126,9 @@ class Cluster:
             ConsumerGroupTopicPartitions(group_id, [TopicPartition(*at, offset) for at, offset in offsets.items()])
         ]
         try:
-            answer = self._call(lambda: _result(self._client.alter_consumer_group_offsets(request)[group_id]))
+            answer = self._ask_coordinator(
+                lambda client, limit: client.alter_consumer_group_offsets(request, request_timeout=limit)
+            )[group_id]
         except _RefusedError as error:
             if error.code in _MEMBERS:
                 raise has_members(group_id) from error
@@ -135,26 +140,27 @@ class Cluster:
             raise PipelineError(f"the broker refuses offsets of {group_id}: {refused[0].error.str()}")
 
     def _members(self, group_id: str) -> int:
-        try:
-            return len(self._call(lambda: _result(self._client.describe_consumer_groups([group_id])[group_id])).members)
-        except _RefusedError as error:
-            if error.code == KafkaError.GROUP_ID_NOT_FOUND:
-                return 0
-            raise
+        found = self._ask_coordinator(
+            lambda client, limit: client.describe_consumer_groups([group_id], request_timeout=limit),
+            passing=KafkaError.GROUP_ID_NOT_FOUND,
+        )
+        return len(found[group_id].members) if found else 0
 
     def _offsets(
         self, partitions: Sequence[Partition], spec: OffsetSpec, isolation: IsolationLevel
     ) -> dict[Partition, int]:
         asked = {TopicPartition(*at): spec for at in partitions}
         found = self._call(
-            lambda: {
-                at: _result(future)
-                for at, future in self._client.list_offsets(asked, isolation_level=isolation).items()
-            }
+            lambda: results(self._client.list_offsets(asked, isolation_level=isolation), seconds=CALL_SECONDS)
         )
         return {Partition(at.topic, at.partition): result.offset for at, result in found.items()}
 
-    def _call(self, ask: Any) -> Any:
+    def _ask_coordinator(
+        self, request: Callable[[AdminClient, float], Mapping[Any, Future[T]]], *, passing: int | None = None
+    ) -> dict[Any, T]:
+        return self._call(lambda: self._groups.ask(request, seconds=CALL_SECONDS, passing=passing))
+
+    def _call(self, ask: Callable[[], T]) -> T:
         """Ask again for ten seconds while the cluster settles on a leader or a coordinator."""
         deadline = time.monotonic() + CALL_SECONDS
         while True:
@@ -187,11 +193,3 @@ def has_members(group_id: str) -> PipelineError:
         f"group {group_id} has live members",
         cure="stop all of its workers, wait until their sessions have ended (6 s), then run this again",
     )
-
-
-def _result(future: "Future[T]") -> T:
-    """Return what was asked for; raises KafkaException, also where the client does not keep its own time-out."""
-    try:
-        return future.result(CALL_SECONDS)
-    except TimeoutError:
-        raise KafkaException(KafkaError(KafkaError._TIMED_OUT)) from None  # noqa: SLF001 - a public name of librdkafka

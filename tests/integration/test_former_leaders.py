@@ -1,6 +1,7 @@
 """An admin client that once looked up who leads a partition, and is asked again after that has changed."""
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from confluent_kafka import TopicPartition
@@ -29,8 +30,9 @@ def cluster() -> Iterator[MockCluster]:
 
 
 def of_admin(settings: KafkaSettings) -> Ask:
-    client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap})
-    calls = AdminCalls(client, bootstrap=settings.kafka_bootstrap)
+    options: dict[str, Any] = {"bootstrap.servers": settings.kafka_bootstrap}
+    client = AdminClient(options)
+    calls = AdminCalls(client, options=options, bootstrap=settings.kafka_bootstrap)
     asked: dict[TopicPartition, OffsetSpec] = {TopicPartition("in", 0): EARLIEST}
     return lambda: [found.offset for found in calls.call(lambda _: client.list_offsets(asked)).values()]
 

@@ -190,7 +190,7 @@ class Cluster:
         return {Spot(self.short_name(at.topic), at.partition): at.offset for at in found if at.offset >= 0}
 
     def _points(self, group: Group, isolation: str, *, seconds: float) -> list[TopicPartition]:
-        """Ask by a consumer that joins nothing: the admin client's call crashes now and then (librdkafka #5040)."""
+        """Ask by a consumer that joins nothing: the admin client's call may crash (librdkafka #5040)."""
         asked = [
             TopicPartition(self._prefix + spot.topic, spot.partition)
             for topic in ALL_TOPICS

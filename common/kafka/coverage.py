@@ -5,8 +5,7 @@ learns of them. A static member that is restarted takes up its share without kno
 of them or reads them (docs/adr/0037). A member that gets a new partition commits its first offset at once; so where a
 group has no offset, no member reads. Each member looks for such partitions, in the background: no loop waits for it.
 
-By the offsets, not by the members' shares: librdkafka's DescribeConsumerGroups takes the whole process down when the
-group's coordinator is loading (issue 5040, `eonce->refcnt > 0`), as it is after each restart of a broker.
+By the offsets, not by the members' shares: a share says nothing of whether its member reads.
 """
 
 import threading

@@ -33,7 +33,7 @@ from deploy.local.state import Phase, ProcessState, StackState
 SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""
 PROVISION_ATTEMPTS_MAX = 2
-"""It may be repeated, and librdkafka can crash on a coordinator that is still loading (its issue 5040)."""
+"""It may be repeated, and a cluster that has only just started may keep it waiting for too long."""
 STOP_SECONDS = 5.0
 _PUBLISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 10.0

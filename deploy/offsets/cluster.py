@@ -113,12 +113,8 @@ class Cluster:
         return False
 
     def kept_on(self, group_id: str) -> Partition:
-        """Return the partition that keeps the group's offsets: by Java's hash of its id."""
-        count = len(self.partitions([OFFSETS_TOPIC]))
-        hashed = 0
-        for character in group_id:
-            hashed = (31 * hashed + ord(character)) & 0xFFFFFFFF
-        return Partition(OFFSETS_TOPIC, (hashed & 0x7FFFFFFF) % count)
+        """Return the partition that keeps the group's offsets."""
+        return Partition(OFFSETS_TOPIC, keeper(group_id, len(self.partitions([OFFSETS_TOPIC]))))
 
     def set_offsets(self, group_id: str, offsets: Mapping[Partition, int]) -> None:
         """Set them, all or none. Raises PipelineError if the group has members: the broker accepts none then."""
@@ -193,3 +189,15 @@ def has_members(group_id: str) -> PipelineError:
         f"group {group_id} has live members",
         cure="stop all of its workers, wait until their sessions have ended (6 s), then run this again",
     )
+
+
+def keeper(group_id: str, count: int) -> int:
+    """Return which of so many partitions keeps the group's offsets.
+
+    Source: Kafka's `Utils.abs(groupId.hashCode()) % count`, where the least number of all counts as 0.
+    """
+    hashed = 0
+    for character in group_id:
+        hashed = (31 * hashed + ord(character)) & 0xFFFFFFFF
+    signed = hashed - (1 << 32) if hashed >> 31 else hashed
+    return 0 if signed == -(1 << 31) else abs(signed) % count

@@ -33,6 +33,7 @@ class ProblemType(Enum):
     ORDER_UNKNOWN = ("order-unknown", 404, "There is no such order")
     NOT_FOUND = ("not-found", 404, "There is nothing at this address")
     METHOD_NOT_ALLOWED = ("method-not-allowed", 405, "This address does not take that method")
+    TOO_SLOW = ("too-slow", 408, "The request came too slowly")
     TOO_LARGE = ("too-large", 413, "The body is too large")
     URI_TOO_LONG = ("uri-too-long", 414, "The address is too long")
     UNSUPPORTED_MEDIA_TYPE = ("unsupported-media-type", 415, "The body must be application/json")

@@ -4,11 +4,13 @@ The application is never preloaded: `load` runs in each worker, so engine and pr
 them. SIGTERM and SIGINT to the master both end it gracefully within 5 s; workers whose master died end by themselves.
 """
 
+import errno
 import os
 import signal
 import socket
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,19 +34,25 @@ from common.lifecycle import Stop
 from common.log import get_logger
 from common.postgres.engine import create_engine
 from order_service.config import ApiSettings
+from order_service.io import arrivals
 from order_service.io.app import create_app
+from order_service.io.arrivals import Arrivals
 from order_service.io.problems import Problem, ProblemType, respond, unreadable
 from order_service.io.publisher import Publisher
 
 STOP_SECONDS = 3
 """gunicorn kills what is left then; a request waits longer than this for nothing that is worth it."""
-READ_SECONDS_MAX = 10.0
-"""From a thread's taking a connection up to the end of the request's headers."""
+READ_SECONDS_MAX = 2.0
+"""From a thread's taking a connection up to the end of the request's headers, which have come already."""
 ANSWER_SECONDS_MAX = 30.0
-"""For the body and the answer: more than any wait inside, so it ends only clients that do not move."""
+"""For the answer: more than any wait inside, so it ends only clients that do not read theirs."""
 KEEP_ALIVE_SECONDS = 15
-CONNECTIONS_MAX = 1000
+KEPT_ALIVE_MAX = 300
+QUEUED_PER_THREAD_MAX = 4
 BACKLOG_MAX = 512
+PATIENCE_SECONDS = 5.5
+"""A request that waited so long for a thread is not begun: by then its client would have had a 503."""
+LOOK_EVERY_SECONDS = 0.2
 OWN_METRICS = ("order_http_", "order_requests_")
 
 log = get_logger()
@@ -90,7 +98,9 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "preload_app": False,
             "graceful_timeout": STOP_SECONDS,
             "keepalive": KEEP_ALIVE_SECONDS,
-            "worker_connections": CONNECTIONS_MAX,
+            "worker_connections": arrivals.CONNECTIONS_MAX
+            + KEPT_ALIVE_MAX
+            + (1 + QUEUED_PER_THREAD_MAX) * self._settings.http_threads,
             "backlog": BACKLOG_MAX,
             "control_socket_disable": True,
             "forwarded_allow_ips": "",
@@ -147,22 +157,57 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
 
 class _Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, with an end for clients that do not move and for waits that outlast a stop.
+    """gthread, whose threads get requests that have come whole, and whose main thread never waits for a client.
 
-    gunicorn reads without time-outs once a thread took a connection, so a few slow clients could hold every thread.
+    By itself it reads and drains without an end that suits many: a few slow clients could hold every thread.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.max_keepalived = KEPT_ALIVE_MAX
         self._deadlines: dict[TConn, float] = {}
+        self._queued: dict[TConn, float] = {}
+        self._next_look = 0.0
+        self._arrivals: Arrivals
+
+    def run(self) -> None:
+        """Serve until the end. Runs in the main thread."""
+        self._arrivals = Arrivals(
+            self.poller, pass_on=self._queue, drop=self._drop, answer=self._problem, read_ahead=_read_ahead
+        )
+        super().run()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Take SIGTERM: no new connections, and nobody waits for an outcome any more."""
         self.app.stop.set()
         super().handle_exit(sig, frame)
 
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection; without a descriptor for it, close another one first."""
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in {errno.EMFILE, errno.ENFILE}:
+                raise
+            self._arrivals.make_room()
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Have the connection wait for its next request."""
+        self._arrivals.admit(conn)
+
+    def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
+        """Keep the connection for another request, or close it."""
+        if fs.cancelled() or fs.exception() is not None or not fs.result():
+            self._arrivals.see_off(conn)
+        else:
+            super().finish_request(conn, fs)
+
     def handle(self, conn: TConn) -> Any:
-        """Read and answer one request, in a thread."""
+        """Read and answer one request, in a thread; not one whose client has given it up by now."""
+        if time.monotonic() - self._queued.pop(conn) > PATIENCE_SECONDS:
+            conn.sock.setblocking(True)
+            conn.sock.sendall(self._problem(ProblemType.UNAVAILABLE))
+            return False
         self._deadlines[conn] = time.monotonic() + READ_SECONDS_MAX
         try:
             return super().handle(conn)
@@ -174,12 +219,8 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         if not isinstance(exc, ParseException) or isinstance(exc, (InvalidResponseHeader, InvalidResponseHeaderName)):
             super().handle_error(req, client, addr, exc)
             return
-        kind = _unreadable_kind(exc)
-        metrics.HTTP_UNREADABLE.labels(kind.status).inc()
-        with self.wsgi.app_context():
-            answer = unreadable(kind)
         try:
-            client.sendall(answer)
+            client.sendall(self._problem(_unreadable_kind(exc)))
         except OSError:
             log.debug("client.gone", address=addr[0])
 
@@ -195,9 +236,13 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         return super().handle_request(req, conn)
 
     def murder_pending(self) -> None:
-        """Close what took too long; the main thread comes by every second."""
+        """Close what took too long; the main thread comes by after each event, and every second."""
         super().murder_pending()
         now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_EVERY_SECONDS
+        self._arrivals.end_overdue(stopping=not self.alive)
         for conn, deadline in tuple(self._deadlines.items()):
             if deadline < now:
                 log.warning("client.dropped", address=conn.client[0])
@@ -206,6 +251,28 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
                     conn.sock.shutdown(socket.SHUT_RDWR)
                 except OSError:
                     log.debug("client.gone", address=conn.client[0])
+
+    def _queue(self, conn: TConn) -> None:
+        if len(self._queued) >= QUEUED_PER_THREAD_MAX * self.cfg.threads:
+            self._arrivals.refuse(conn, ProblemType.UNAVAILABLE)
+            return
+        conn.data_ready = True
+        self._queued[conn] = time.monotonic()
+        super().enqueue_req(conn)
+
+    def _drop(self, conn: TConn) -> None:
+        self.nr_conns -= 1
+        conn.close()
+
+    def _problem(self, kind: ProblemType) -> bytes:
+        metrics.HTTP_UNREADABLE.labels(kind.status).inc()
+        with self.wsgi.app_context():
+            return unreadable(kind)
+
+
+def _read_ahead(conn: TConn) -> bytes:
+    """Return what the parser has read of the next request together with the one before."""
+    return bytes(conn.parser.unreader.buf.getvalue()) if conn.parser is not None else b""
 
 
 def _unreadable_kind(error: ParseException) -> ProblemType:

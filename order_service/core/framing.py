@@ -1,0 +1,61 @@
+"""How much of an HTTP/1.1 request has come. What it asks for is read elsewhere: by gunicorn's parser alone.
+
+Whatever that parser refuses at once counts as whole, so that it can.
+"""
+
+import re
+from dataclasses import dataclass
+
+_END_OF_LINE = b"\r\n"
+_END_OF_HEAD = b"\r\n\r\n"
+_LENGTH = re.compile(rb"^content-length[ \t]*:[ \t]*(\d+)[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+_CHUNKED = re.compile(rb"^transfer-encoding[ \t]*:.*chunked", re.IGNORECASE | re.MULTILINE)
+_EXPECTS = re.compile(rb"^expect[ \t]*:[ \t]*100-continue[ \t]*\r$", re.IGNORECASE | re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What has come of a request. Sizes are in bytes."""
+
+    head: int
+    missing: int = 0
+    """At least so many; 0 if the request is whole."""
+    body: int = 0
+    """As the head announces it; of chunks, what has come so far."""
+    chunked: bool = False
+    expects: bool = False
+    """The client waits for "100 Continue" before it sends the body."""
+
+
+def frame(seen: bytes) -> Frame:
+    """Return how much of a request there is in these bytes, its first."""
+    end = seen.find(_END_OF_HEAD)
+    if end < 0:
+        return Frame(head=len(seen), missing=1)
+    start = end + len(_END_OF_HEAD)
+    head, came = seen[: end + len(_END_OF_LINE)], len(seen) - start
+    chunked = _CHUNKED.search(head) is not None
+    if chunked:
+        missing, body = _missing_of_chunks(seen[start:]), came
+    else:
+        length = _LENGTH.search(head)
+        body = int(length[1]) if length else 0
+        missing = max(body - came, 0)
+    expects = missing > 0 and came == 0 and _EXPECTS.search(head) is not None
+    return Frame(start, missing, body, chunked=chunked, expects=expects)
+
+
+def _missing_of_chunks(body: bytes) -> int:
+    at = 0
+    while at <= len(body):
+        end = body.find(_END_OF_LINE, at)
+        if end < 0:
+            return 1
+        try:
+            size = int(body[at:end].partition(b";")[0], 16)
+        except ValueError:
+            return 0
+        if size <= 0:  # the last one; trailers may follow, up to an empty line
+            return 0 if _END_OF_HEAD in body[end:] else 1
+        at = end + len(_END_OF_LINE) + size + len(_END_OF_LINE)
+    return at - len(body)

@@ -6,17 +6,16 @@ hangs for good, as whoever reads /livez would: some calls of the client forget t
 """
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from common import metrics
-from common.errors import ExitCode, FatalError
+from common import metrics, probe_server
+from common.errors import ExitCode
 from common.log import get_logger
+from common.probe_server import Page
 
 LIVE_WITHIN_SECONDS = 30.0
 """A loop that has not moved for so long hangs; longer than any bounded call in it."""
@@ -82,15 +81,6 @@ class Watchdog:
             os._exit(ExitCode.UNAVAILABLE)
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    watch: Callable[[], None]
-
-    def service_actions(self) -> None:
-        """Do what is to be done in every turn of the server."""
-        self.watch()
-
-
 @contextmanager
 def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",)) -> Iterator[int]:
     """Serve until the block ends; yield the port (port 0 takes a free one). `shown`: how its metrics' names begin.
@@ -98,42 +88,18 @@ def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",
     Raises FatalError if the port is taken.
     """
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            match self.path:
-                case "/livez":
-                    self._answer(200 if health.live() else 503, b"live\n" if health.live() else b"stuck\n")
-                case "/readyz":
-                    ready, words = health.readiness()
-                    self._answer(200 if ready else 503, f"{words}\n".encode())
-                case "/metrics":
-                    self._answer(200, health.page(*shown), content_type=CONTENT_TYPE_LATEST)
-                case _:
-                    self._answer(404, b"/livez, /readyz, /metrics\n")
+    def livez() -> Page:
+        return Page(200, b"live\n") if health.live() else Page(503, b"stuck\n")
 
-        def _answer(self, status: int, body: bytes, *, content_type: str = "text/plain; charset=utf-8") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            with suppress(ConnectionError):  # who asked went away meanwhile, as all do while this process is frozen
-                self.end_headers()
-                self.wfile.write(body)
+    def readyz() -> Page:
+        ready, words = health.readiness()
+        return Page(200 if ready else 503, f"{words}\n".encode())
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            """Probes are not worth a log line."""
+    def page() -> Page:
+        return Page(200, health.page(*shown), CONTENT_TYPE_LATEST)
 
-    try:
-        server = _Server((host, port), Handler)
-    except OSError as error:
-        raise FatalError(
-            f"PIPELINE_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}",
-            cure="end what listens there, or choose another port; 0 takes a free one",
-        ) from error
-    server.watch = Watchdog(health).look
-    # The poll interval is how long the end of the block waits for the thread.
-    threading.Thread(target=server.serve_forever, args=(0.05,), name="health", daemon=True).start()
-    try:
-        yield server.server_address[1]
-    finally:
-        server.shutdown()
-        server.server_close()
+    listener = probe_server.listen(host, port)
+    with probe_server.serve(
+        listener, {"/livez": livez, "/readyz": readyz, "/metrics": page}, watch=Watchdog(health).look
+    ):
+        yield int(listener.getsockname()[1])

@@ -6,10 +6,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import closing
-from socketserver import TCPServer
+from contextlib import ExitStack, closing
 from threading import Event
 from types import SimpleNamespace
 
@@ -92,27 +92,19 @@ def test_port_that_is_taken_ends_the_process_naming_the_setting(state: Health, p
         serve(state, host="127.0.0.1", port=port).__enter__()
 
 
-def test_one_who_asks_and_leaves_costs_no_line_in_the_log(
-    state: Health, port: int, monkeypatch: pytest.MonkeyPatch
+def test_client_that_asks_and_leaves_costs_no_line_in_the_log(
+    state: Health, port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A frozen worker finds all its probes of that time when it wakes, and none of them waits any more."""
     asked, left, answered = Event(), Event(), Event()
 
-    def slowly(_shown: str) -> bytes:
+    def slowly(*_shown: str) -> bytes:
         asked.set()
         left.wait(5)
+        answered.set()
         return b"x" * 1_000_000
 
     monkeypatch.setattr(state, "page", slowly)
-
-    def ended(server: TCPServer, request: socket.socket) -> None:
-        shutdown_request(server, request)
-        answered.set()
-
-    complaints: list[object] = []
-    shutdown_request = TCPServer.shutdown_request
-    monkeypatch.setattr(TCPServer, "shutdown_request", ended)
-    monkeypatch.setattr(TCPServer, "handle_error", lambda *_: complaints.append(sys.exception()))
     impatient = socket.create_connection(("127.0.0.1", port))
     impatient.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
     assert asked.wait(5)
@@ -120,7 +112,46 @@ def test_one_who_asks_and_leaves_costs_no_line_in_the_log(
     impatient.close()
     left.set()
     assert answered.wait(5)
-    assert complaints == []
+    assert get(port, "/livez") == (200, "live\n")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_probes_are_answered_while_clients_without_a_word_hold_all_the_connections_they_can(port: int) -> None:
+    """Red before: a thread for each, 518 in a worker with 500 of them."""
+    with ExitStack() as idle:
+        for _ in range(500):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port)))
+        began = time.monotonic()
+        assert get(port, "/livez") == (200, "live\n")
+        assert get(port, "/metrics")[0] == 200
+        assert time.monotonic() - began < 1
+        assert threading.active_count() < 10
+
+
+def test_client_that_sends_no_request_is_closed(port: int) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as silent:
+        silent.sendall(b"GET /livez HTTP/1.1\r\n")
+        assert silent.recv(1) == b""
+
+
+def test_page_that_takes_long_does_not_hold_up_livez(state: Health, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = Event()
+
+    def slowly(*_shown: str) -> bytes:
+        let_go.wait(10)
+        return b""
+
+    monkeypatch.setattr(state, "page", slowly)
+    with ExitStack() as waiting:
+        for _ in range(8):
+            asking = waiting.enter_context(socket.create_connection(("127.0.0.1", port)))
+            asking.sendall(b"GET /metrics HTTP/1.1\r\n\r\n")
+        assert get(port, "/livez") == (200, "live\n")
+        let_go.set()
+
+
+def test_other_methods_are_refused(port: int) -> None:
+    assert get(port, "/livez", method="POST") == (405, "GET, HEAD\n")
 
 
 HANGS = """

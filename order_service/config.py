@@ -5,10 +5,10 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from common.config import KafkaSettings, PostgresSettings, WorkerSettings
+from common.config import HealthSettings, KafkaSettings, PostgresSettings, WorkerSettings
 
 
-class ApiSettings(KafkaSettings, PostgresSettings):
+class ApiSettings(KafkaSettings, PostgresSettings, HealthSettings):
     """The HTTP API."""
 
     http_host: str = Field(default="127.0.0.1", description="Where the API listens.", examples=["0.0.0.0"])  # noqa: S104 - an example for containers; the default is loopback

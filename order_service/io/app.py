@@ -18,15 +18,16 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from werkzeug.wrappers import Response as AnyResponse
 
 from common import metrics
-from common.errors import Busy
 from common.log import get_logger
 from order_service.io import event_docs, problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
 from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument, ReadinessDocument
 from order_service.io.publisher import Publisher
+from order_service.io.readiness import Readiness
 from order_service.io.routes import OrderRoutes
 from order_service.io.status_store import StatusStore
+from order_service.io.waits import Waits
 
 API_VERSION = "1.0.0"
 """Of the description, by SemVer: not the version of the code behind it."""
@@ -45,13 +46,16 @@ log = get_logger()
 def create_app(
     engine: sa.Engine,
     publisher: Publisher,
+    readiness: Readiness,
     *,
     stopping: Callable[[], bool],
     metrics_page: Callable[[], bytes],
+    waits_max: int,
 ) -> OpenAPI:
     """Return the WSGI application. `stopping` turns true when the process was asked to stop: waits end early.
 
-    `metrics_page` returns what /metrics answers, of all processes of the service.
+    `metrics_page` returns what /metrics answers, of all processes of the service. `waits_max`: so many requests may
+    wait for an outcome at a time.
     """
     app = OpenAPI(
         __name__,
@@ -69,29 +73,23 @@ def create_app(
     app.teardown_request(_leave)
     problems.register(app)
     statuses = StatusStore(engine)
-    OrderRoutes(Intake(KeyStore(engine), publisher), statuses, stopping=stopping).register(app)
-    _register_probes(app, statuses, publisher, stopping)
+    waits = Waits(waits_max, stopping=stopping)
+    OrderRoutes(Intake(KeyStore(engine), publisher), statuses, waits).register(app)
+    _register_probes(app, readiness)
     _register_description(app)
     app.add_url_rule("/metrics", "metrics", lambda: Response(metrics_page(), content_type=CONTENT_TYPE_LATEST))
     return app
 
 
-def _register_probes(app: OpenAPI, statuses: StatusStore, publisher: Publisher, stopping: Callable[[], bool]) -> None:
+def _register_probes(app: OpenAPI, readiness: Readiness) -> None:
     def livez() -> Response:
         """Tell that this process answers."""
         return Response("live\n", mimetype="text/plain")
 
     def readyz() -> Response:
         """Tell whether orders can be taken: database, broker and schema; within seconds."""
-        missing = publisher.unready()
-        try:
-            statuses.answers()
-        except Busy as error:
-            missing["database"] = str(error)
-        if stopping():
-            missing["process"] = "is stopping"
-        answer = ReadinessDocument(ready=not missing, missing=missing)
-        return Response(answer.model_dump_json() + "\n", 503 if missing else 200, mimetype="application/json")
+        document = readiness.document()
+        return Response(document.model_dump_json() + "\n", 200 if document.ready else 503, mimetype="application/json")
 
     tag = Tag(name="probes", description="For supervisors.")
     live = {"description": "live", "content": {"text/plain": {"schema": {"type": "string"}}}}

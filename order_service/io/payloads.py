@@ -267,7 +267,7 @@ class ReadinessDocument(BaseModel):
     """Whether orders can be taken, and what is missing for it, by name."""
 
     ready: bool
-    missing: dict[str, str]
+    missing: list[str]
 
 
 class FieldErrorDocument(BaseModel):

@@ -66,14 +66,12 @@ class Publisher:
             ]
         )
 
-    def unready(self) -> dict[str, str]:
-        """Return what is missing, by name, after a second at most; empty: an order can be published."""
-        missing = {}
-        if self._codec is None:
-            missing["schema"] = self._no_codec
+    def missing(self) -> tuple[str, ...]:
+        """Return the names of what is missing, after a second at most; empty: an order can be published."""
+        missing = [] if self._codec is not None else ["schema"]
         if not self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX):
-            missing["broker"] = f"no broker answers for the topic {self._topic}"
-        return missing
+            missing.append("broker")
+        return tuple(missing)
 
     def close(self) -> None:
         """Wait shortly for what is on its way, then stop."""

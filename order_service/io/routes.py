@@ -2,7 +2,6 @@
 
 import base64
 import time
-from collections.abc import Callable
 from typing import assert_never
 from uuid import UUID
 
@@ -28,24 +27,23 @@ from order_service.io.payloads import (
 )
 from order_service.io.problems import Problem, ProblemType, described, respond
 from order_service.io.status_store import StatusStore
+from order_service.io.waits import Look, Waits
 
 FRESH_SECONDS = 5.0
 """An order this young may not have reached the projection yet."""
 PROJECTION_SECONDS_MAX = 1.0
-LOOK_SECONDS_MIN = 0.01
-LOOK_SECONDS_MAX = 0.1
 
 _UUID_VERSION_7 = 7
 _TAG = Tag(name="orders", description="Place orders, and see what became of them.")
 
 
 class OrderRoutes:
-    """The three ways to `/orders`. `stopping` ends waits early when the process is asked to stop."""
+    """The three ways to `/orders`."""
 
-    def __init__(self, intake: Intake, statuses: StatusStore, *, stopping: Callable[[], bool]) -> None:
+    def __init__(self, intake: Intake, statuses: StatusStore, waits: Waits) -> None:
         self._intake = intake
         self._statuses = statuses
-        self._stopping = stopping
+        self._waits = waits
 
     def register(self, app: OpenAPI) -> None:
         """Put the routes on the application."""
@@ -114,35 +112,26 @@ class OrderRoutes:
                 assert_never(placement)
 
     def _accepted(self, order_id: str, wait_seconds: int) -> Response:
-        outcome = self._outcome(order_id, wait_seconds) if wait_seconds else None
+        outcome, waited = self._outcome(order_id, wait_seconds) if wait_seconds else Look(None, waited=False)
         response = _json(OrderDocument.of(outcome)) if outcome else _json(AcceptedDocument.of(order_id), status=202)
         response.headers["Location"] = order_address(order_id)
-        if wait_seconds:
+        if waited:
             response.headers["Preference-Applied"] = f"wait={wait_seconds}"
         return response
 
-    def _outcome(self, order_id: str, wait_seconds: int) -> OrderStatus | None:
+    def _outcome(self, order_id: str, wait_seconds: int) -> Look:
         def decided() -> OrderStatus | None:
             found = self._statuses.find(order_id)
             return found if found is not None and found.status is not Status.PENDING else None
 
         try:
-            return self._look(decided, seconds=wait_seconds)
+            return self._waits.look(decided, seconds=wait_seconds)
         except Busy:  # the order is accepted; only the waiting fails
-            return None
+            return Look(None, waited=True)
 
     def _find_soon(self, order_id: str) -> OrderStatus | None:
         seconds = PROJECTION_SECONDS_MAX if _is_fresh(order_id) else 0.0
-        return self._look(lambda: self._statuses.find(order_id), seconds=seconds)
-
-    def _look(self, find: Callable[[], OrderStatus | None], *, seconds: float) -> OrderStatus | None:
-        """Look at once, then again at growing intervals until something is found or the time is over."""
-        deadline = time.monotonic() + seconds
-        pause_seconds = LOOK_SECONDS_MIN
-        while (found := find()) is None and not self._stopping() and time.monotonic() < deadline:
-            time.sleep(min(pause_seconds, max(deadline - time.monotonic(), 0.0)))
-            pause_seconds = min(2 * pause_seconds, LOOK_SECONDS_MAX)
-        return found
+        return self._waits.look(lambda: self._statuses.find(order_id), seconds=seconds).found
 
 
 def _json(document: BaseModel, *, status: int = 200) -> Response:

@@ -4,13 +4,11 @@ The application is never preloaded: `load` runs in each worker, so engine and pr
 them. SIGTERM and SIGINT to the master both end it gracefully within 5 s; workers whose master died end by themselves.
 """
 
-import errno
 import os
 import signal
 import socket
 import sys
-import time
-from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -19,40 +17,29 @@ from flask import Flask
 from gunicorn.app.base import BaseApplication  # type: ignore[import-untyped] # gunicorn ships no types
 from gunicorn.arbiter import Arbiter  # type: ignore[import-untyped]
 from gunicorn.glogging import Logger  # type: ignore[import-untyped]
-from gunicorn.http.errors import (  # type: ignore[import-untyped]
-    InvalidResponseHeader,
-    InvalidResponseHeaderName,
-    LimitRequestHeaders,
-    LimitRequestLine,
-    ParseException,
-)
-from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
+from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
+from prometheus_client import CONTENT_TYPE_LATEST
 
-from common import failpoints, metrics, shared_metrics
+from common import failpoints, metrics, probe_server, shared_metrics
 from common.errors import ExitCode, FatalError
 from common.lifecycle import Stop
 from common.log import get_logger
 from common.postgres.engine import create_engine
+from common.probe_server import Page, Pages
 from order_service.config import ApiSettings
-from order_service.io import arrivals
 from order_service.io.app import create_app
-from order_service.io.arrivals import Arrivals
-from order_service.io.problems import Problem, ProblemType, respond, unreadable
+from order_service.io.http_worker import Worker, connections_max
+from order_service.io.problems import Problem, ProblemType, respond
 from order_service.io.publisher import Publisher
+from order_service.io.readiness import Readiness
+from order_service.io.status_store import StatusStore
 
 STOP_SECONDS = 3
 """gunicorn kills what is left then; a request waits longer than this for nothing that is worth it."""
-READ_SECONDS_MAX = 2.0
-"""From a thread's taking a connection up to the end of the request's headers, which have come already."""
-ANSWER_SECONDS_MAX = 30.0
-"""For the answer: more than any wait inside, so it ends only clients that do not read theirs."""
 KEEP_ALIVE_SECONDS = 15
-KEPT_ALIVE_MAX = 300
-QUEUED_PER_THREAD_MAX = 4
 BACKLOG_MAX = 512
-PATIENCE_SECONDS = 5.5
-"""A request that waited so long for a thread is not begun: by then its client would have had a 503."""
-LOOK_EVERY_SECONDS = 0.2
+WAITING_THREADS_SHARE = 4
+"""One thread in so many may wait for an outcome."""
 OWN_METRICS = ("order_http_", "order_requests_")
 
 log = get_logger()
@@ -64,8 +51,9 @@ def run(settings: ApiSettings, *, metrics_folder: Path) -> None:
     Raises FatalError if the address is in use or workers cannot start.
     """
     master = os.getpid()
+    probes = probe_server.listen(settings.health_host, settings.health_port)
     try:
-        _Server(settings, metrics_folder).run()
+        _Server(settings, metrics_folder, probes).run()
     except SystemExit as ended:  # gunicorn ends so, in the master and in each worker
         if os.getpid() != master:
             raise
@@ -79,9 +67,12 @@ def run(settings: ApiSettings, *, metrics_folder: Path) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]
     """gunicorn with our settings alone: no command line, no file, no GUNICORN_CMD_ARGS."""
 
-    def __init__(self, settings: ApiSettings, metrics_folder: Path) -> None:
+    def __init__(self, settings: ApiSettings, metrics_folder: Path, probes: socket.socket) -> None:
         self._settings = settings
         self._metrics_folder = metrics_folder
+        self._probes = probes
+        self._readiness: Readiness
+        self._stack = ExitStack()  # of the worker; ends with its process
         self.stop = Stop()
         self._publisher: Publisher | None = None
         super().__init__(prog="order_service")
@@ -94,13 +85,11 @@ class _Server(BaseApplication):  # type: ignore[misc]
             "threads": self._settings.http_threads,
             "max_requests": self._settings.http_requests_max,
             "max_requests_jitter": self._settings.http_requests_max // 10,  # or all workers would leave together
-            "worker_class": _Worker,
+            "worker_class": Worker,
             "preload_app": False,
             "graceful_timeout": STOP_SECONDS,
             "keepalive": KEEP_ALIVE_SECONDS,
-            "worker_connections": arrivals.CONNECTIONS_MAX
-            + KEPT_ALIVE_MAX
-            + (1 + QUEUED_PER_THREAD_MAX) * self._settings.http_threads,
+            "worker_connections": connections_max(self._settings.http_threads),
             "backlog": BACKLOG_MAX,
             "control_socket_disable": True,
             "forwarded_allow_ips": "",
@@ -116,11 +105,18 @@ class _Server(BaseApplication):  # type: ignore[misc]
 
     def load(self) -> Flask:
         """Build the application and its clients. Runs in the worker."""
-        engine = create_engine(
-            self._settings, application="order-api", pool_size=self._settings.http_threads, autocommit=True
-        )
+        connections = self._settings.http_threads + 1  # a probe needs one, too
+        engine = create_engine(self._settings, application="order-api", pool_size=connections, autocommit=True)
         self._publisher = Publisher(self._settings)
-        app = create_app(engine, self._publisher, stopping=self.stop, metrics_page=self._metrics_page)
+        self._readiness = Readiness(StatusStore(engine), self._publisher, stopping=self.stop)
+        app = create_app(
+            engine,
+            self._publisher,
+            self._readiness,
+            stopping=self.stop,
+            metrics_page=self._metrics_page,
+            waits_max=max(self._settings.http_threads // WAITING_THREADS_SHARE, 1),
+        )
         # A chunked body is parsed while the application reads it, so gunicorn's complaint about it surfaces there.
         app.register_error_handler(ParseException, lambda _: respond(Problem(ProblemType.BAD_REQUEST)))
         return app
@@ -130,14 +126,20 @@ class _Server(BaseApplication):  # type: ignore[misc]
             arbiter.signal(signal.SIGTERM, frame)
 
         signal.signal(signal.SIGINT, stop_gracefully)
-        log.info("api.listening", host=self._settings.http_host, port=self._settings.http_port)
+        log.info(
+            "api.listening",
+            host=self._settings.http_host,
+            port=self._settings.http_port,
+            health_port=self._probes.getsockname()[1],
+        )
 
-    def _post_worker_init(self, _worker: "_Worker") -> None:
+    def _post_worker_init(self, _worker: Worker) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the master decides
         metrics.HTTP_WORKERS.set(1)
+        self._stack.enter_context(probe_server.serve(self._probes, self._pages()))
         log.info("worker.started", pid=os.getpid(), threads=self._settings.http_threads)
 
-    def _worker_exit(self, _arbiter: Arbiter, worker: "_Worker") -> None:
+    def _worker_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
         """End a worker that answered all it took. Crash window: none of it matters any more, all was acknowledged."""
         if worker.booted:  # the master comes by here too, for workers that it missed
             failpoints.point("order:recycle" if worker.served_its_time() else "order:stop")
@@ -148,141 +150,25 @@ class _Server(BaseApplication):  # type: ignore[misc]
             sys.stdout.flush()
             os._exit(ExitCode.OK)
 
-    def _child_exit(self, _arbiter: Arbiter, worker: "_Worker") -> None:
+    def _child_exit(self, _arbiter: Arbiter, worker: Worker) -> None:
         """Settle the metrics of a worker that is gone, however it ended. Runs in the master."""
         shared_metrics.bury(self._metrics_folder, worker.pid)
 
+    def _pages(self) -> Pages:
+        """Return what every worker answers to probes, by turns."""
+
+        def readyz() -> Page:
+            document = self._readiness.document()
+            return Page(200 if document.ready else 503, document.model_dump_json().encode() + b"\n", "application/json")
+
+        return {
+            "/livez": lambda: Page(200, b"live\n"),
+            "/readyz": readyz,
+            "/metrics": lambda: Page(200, self._metrics_page(), CONTENT_TYPE_LATEST),
+        }
+
     def _metrics_page(self) -> bytes:
         return shared_metrics.page(self._metrics_folder, *OWN_METRICS)
-
-
-class _Worker(ThreadWorker):  # type: ignore[misc]
-    """gthread, whose threads get requests that have come whole, and whose main thread never waits for a client.
-
-    By itself it reads and drains without an end that suits many: a few slow clients could hold every thread.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.max_keepalived = KEPT_ALIVE_MAX
-        self._deadlines: dict[TConn, float] = {}
-        self._queued: dict[TConn, float] = {}
-        self._next_look = 0.0
-        self._arrivals: Arrivals
-
-    def run(self) -> None:
-        """Serve until the end. Runs in the main thread."""
-        self._arrivals = Arrivals(
-            self.poller, pass_on=self._queue, drop=self._drop, answer=self._problem, read_ahead=_read_ahead
-        )
-        super().run()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take SIGTERM: no new connections, and nobody waits for an outcome any more."""
-        self.app.stop.set()
-        super().handle_exit(sig, frame)
-
-    def accept(self, listener: socket.socket) -> None:
-        """Take a connection; without a descriptor for it, close another one first."""
-        try:
-            super().accept(listener)
-        except OSError as error:
-            if error.errno not in {errno.EMFILE, errno.ENFILE}:
-                raise
-            self._arrivals.make_room()
-
-    def enqueue_req(self, conn: TConn) -> None:
-        """Have the connection wait for its next request."""
-        self._arrivals.admit(conn)
-
-    def finish_request(self, conn: TConn, fs: Future[bool]) -> None:
-        """Keep the connection for another request, or close it."""
-        if fs.cancelled() or fs.exception() is not None or not fs.result():
-            self._arrivals.see_off(conn)
-        else:
-            super().finish_request(conn, fs)
-
-    def handle(self, conn: TConn) -> Any:
-        """Read and answer one request, in a thread; not one whose client has given it up by now."""
-        if time.monotonic() - self._queued.pop(conn) > PATIENCE_SECONDS:
-            conn.sock.setblocking(True)
-            conn.sock.sendall(self._problem(ProblemType.UNAVAILABLE))
-            return False
-        self._deadlines[conn] = time.monotonic() + READ_SECONDS_MAX
-        try:
-            return super().handle(conn)
-        finally:
-            self._deadlines.pop(conn, None)
-
-    def handle_error(self, req: Any, client: socket.socket, addr: Any, exc: Exception) -> None:
-        """Answer what cannot be read as the application would; gunicorn would send HTML."""
-        if not isinstance(exc, ParseException) or isinstance(exc, (InvalidResponseHeader, InvalidResponseHeaderName)):
-            super().handle_error(req, client, addr, exc)
-            return
-        try:
-            client.sendall(self._problem(_unreadable_kind(exc)))
-        except OSError:
-            log.debug("client.gone", address=addr[0])
-
-    def served_its_time(self) -> bool:
-        """Return True once it answered as many requests as a worker may."""
-        return bool(self.nr >= self.max_requests)
-
-    def handle_request(self, req: Any, conn: TConn) -> Any:
-        """Answer a request whose headers are read."""
-        if self.nr + 1 >= self.max_requests:
-            self.app.stop.set()  # the last one: gunicorn waits a few seconds for the others, so nobody waits longer
-        self._deadlines[conn] = time.monotonic() + ANSWER_SECONDS_MAX
-        return super().handle_request(req, conn)
-
-    def murder_pending(self) -> None:
-        """Close what took too long; the main thread comes by after each event, and every second."""
-        super().murder_pending()
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + LOOK_EVERY_SECONDS
-        self._arrivals.end_overdue(stopping=not self.alive)
-        for conn, deadline in tuple(self._deadlines.items()):
-            if deadline < now:
-                log.warning("client.dropped", address=conn.client[0])
-                self._deadlines.pop(conn, None)
-                try:
-                    conn.sock.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    log.debug("client.gone", address=conn.client[0])
-
-    def _queue(self, conn: TConn) -> None:
-        if len(self._queued) >= QUEUED_PER_THREAD_MAX * self.cfg.threads:
-            self._arrivals.refuse(conn, ProblemType.UNAVAILABLE)
-            return
-        conn.data_ready = True
-        self._queued[conn] = time.monotonic()
-        super().enqueue_req(conn)
-
-    def _drop(self, conn: TConn) -> None:
-        self.nr_conns -= 1
-        conn.close()
-
-    def _problem(self, kind: ProblemType) -> bytes:
-        metrics.HTTP_UNREADABLE.labels(kind.status).inc()
-        with self.wsgi.app_context():
-            return unreadable(kind)
-
-
-def _read_ahead(conn: TConn) -> bytes:
-    """Return what the parser has read of the next request together with the one before."""
-    return bytes(conn.parser.unreader.buf.getvalue()) if conn.parser is not None else b""
-
-
-def _unreadable_kind(error: ParseException) -> ProblemType:
-    match error:
-        case LimitRequestLine():
-            return ProblemType.URI_TOO_LONG
-        case LimitRequestHeaders():
-            return ProblemType.HEADERS_TOO_LARGE
-        case _:
-            return ProblemType.BAD_REQUEST
 
 
 class _Log(Logger):  # type: ignore[misc]

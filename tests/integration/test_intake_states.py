@@ -23,6 +23,8 @@ from common.postgres.engine import create_engine
 from common.topics import ORDERS_CREATED
 from order_service.io.app import create_app
 from order_service.io.publisher import Publisher
+from order_service.io.readiness import Readiness
+from order_service.io.status_store import StatusStore
 from tests.pipeline import Pipeline
 from tests.records import read, wait_for
 
@@ -177,9 +179,11 @@ def shop(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
         pipeline.postgres("order_rw"), application="test", pool_size=AT_ONCE_MAX + 1, autocommit=True
     )
     publisher = Publisher(pipeline.kafka)
-    wait_for(lambda: not publisher.unready(), what="the publisher")
+    wait_for(lambda: not publisher.missing(), what="the publisher")
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
-        yield Shop(create_app(engine, publisher, stopping=lambda: False, metrics_page=bytes), accident, pool)
+        readiness = Readiness(StatusStore(engine), publisher, stopping=lambda: False)
+        app = create_app(engine, publisher, readiness, stopping=lambda: False, metrics_page=bytes, waits_max=1)
+        yield Shop(app, accident, pool)
     publisher.close()
     engine.dispose()
 

@@ -308,7 +308,7 @@ def test_events_are_shown_beside_the_api_and_stand_alone(shop: Shop) -> None:
 
 
 def test_ready_says_so(shop: Shop) -> None:
-    assert shop.api.get("/readyz").json == {"ready": True, "missing": {}}
+    assert shop.api.get("/readyz").json == {"ready": True, "missing": []}
     assert shop.api.get("/livez").status == 200
 
 

@@ -1,0 +1,167 @@
+"""Clients that mean no good, and how others are served meanwhile.
+
+    python -m chaos.load.strangers http://127.0.0.1:8080 http://127.0.0.1:8090
+
+The first address is the API's, the second that of its probes. Bounded in count and time; loopback alone.
+"""
+
+import http.client
+import json
+import socket
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+import uuid_utils
+
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
+SIEGE_SECONDS = 6.0
+PAUSE_SECONDS = 1.0
+"""Between two bytes of a slow client."""
+LOOK_EVERY_SECONDS = 0.05
+ANSWER_SECONDS_MAX = 30.0
+_ORDER = json.dumps({"user_id": "neighbour", "lines": [{"sku": "tea", "quantity": 1}]}).encode()
+_SLOW_HEAD = b"POST /orders HTTP/1.1\r\nHost: t\r\nX-Slow: " + b"x" * 4000
+_SLOW_BODY = b"POST /orders HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\nContent-Length: 4000\r\n\r\n"
+
+
+class Stranger(StrEnum):
+    """What such a client does."""
+
+    IDLE = "idle"
+    SLOW_HEAD = "slow header"
+    SLOW_BODY = "slow body"
+    LINGERING = "never closes"
+    MADE_UP_ID = "made-up id"
+    WAITING = "waits 10 s"
+
+
+COUNTS = {
+    Stranger.IDLE: 1000,
+    Stranger.SLOW_HEAD: 200,
+    Stranger.SLOW_BODY: 200,
+    Stranger.LINGERING: 200,
+    Stranger.MADE_UP_ID: 64,
+    Stranger.WAITING: 128,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How others were served: the longest answers, in seconds, and what was answered otherwise than it should be."""
+
+    probe_seconds_max: float
+    order_seconds_max: float
+    orders: int
+    wrong: tuple[str, ...]
+
+
+@contextmanager
+def besieged(api: str, kind: Stranger, *, count: int) -> Iterator[None]:
+    """Have so many of these clients at the API until the block ends. Raises ValueError for any host but loopback."""
+    where = urlsplit(api)
+    if where.hostname not in LOOPBACK:
+        raise ValueError(f"{api} is not on loopback")
+    ended = threading.Event()
+    with ExitStack() as open_ones:
+        clients = [open_ones.enter_context(_connected(api)) for _ in range(count)]
+        feeding = threading.Thread(target=_feed, args=(clients, kind, ended), name="strangers")
+        feeding.start()
+        open_ones.callback(feeding.join)
+        open_ones.callback(ended.set)
+        yield
+
+
+def serve_others(api: str, probes: str, *, seconds: float = SIEGE_SECONDS) -> Served:
+    """Ask for probes and place orders, one after the other, for so long."""
+    until = time.monotonic() + seconds
+    probed, ordered, wrong = [0.0], [0.0], []
+    while time.monotonic() < until:
+        for path in ("/livez", "/metrics"):
+            status, took = _ask(probes, "GET", path)
+            probed.append(took)
+            if status != HTTPStatus.OK:
+                wrong.append(f"{path}: {status}")
+        status, took = _ask(api, "POST", "/orders", _ORDER)
+        ordered.append(took)
+        if status != HTTPStatus.ACCEPTED:
+            wrong.append(f"/orders: {status}")
+        time.sleep(LOOK_EVERY_SECONDS)
+    return Served(max(probed), max(ordered), len(ordered) - 1, tuple(wrong))
+
+
+def _ask(base: str, method: str, path: str, body: bytes | None = None) -> tuple[int | str, float]:
+    began = time.monotonic()
+    connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=ANSWER_SECONDS_MAX)
+    with closing(connection):
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            answer = connection.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            return type(error).__name__, time.monotonic() - began
+        return answer.status, time.monotonic() - began
+
+
+def _connected(api: str) -> socket.socket:
+    where = urlsplit(api)
+    return socket.create_connection((str(where.hostname), where.port or 80), ANSWER_SECONDS_MAX)
+
+
+def _feed(clients: list[socket.socket], kind: Stranger, ended: threading.Event) -> None:
+    """Send what the kind sends: all at once, or a byte of it now and then."""
+    whole, in_bytes = _words(kind)
+    for client in clients:
+        with suppress(OSError):
+            client.sendall(whole())
+    at = 0
+    while not ended.wait(PAUSE_SECONDS):
+        for client in clients:
+            with suppress(OSError):
+                client.send(in_bytes[at : at + 1])
+        at += 1
+
+
+def _words(kind: Stranger) -> tuple[Callable[[], bytes], bytes]:
+    match kind:
+        case Stranger.IDLE:
+            return bytes, b""
+        case Stranger.SLOW_HEAD:
+            return bytes, _SLOW_HEAD
+        case Stranger.SLOW_BODY:
+            return (lambda: _SLOW_BODY), b"x" * 4000
+        case Stranger.LINGERING:
+            return (lambda: b"GET /livez HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"), b""
+        case Stranger.MADE_UP_ID:
+            return (lambda: f"GET /orders/{uuid_utils.uuid7()} HTTP/1.1\r\nHost: t\r\n\r\n".encode() * 4), b""
+        case Stranger.WAITING:
+            head = (
+                "POST /orders HTTP/1.1\r\nHost: t\r\nPrefer: wait=10\r\nContent-Type: application/json\r\n"
+                f"Content-Length: {len(_ORDER)}\r\n\r\n"
+            )
+            return (lambda: head.encode() + _ORDER), b""
+
+
+def main(api: str, probes: str) -> None:
+    """Try each kind in its usual number, and print how others were served."""
+    sys.stdout.write(f"{'clients':<20}{'probes, longest':>16}{'orders':>8}{'longest':>9}  answered otherwise\n")
+    for kind, count in COUNTS.items():
+        with besieged(api, kind, count=count):
+            seen = serve_others(api, probes)
+        wrong = ", ".join(f"{each} ({number})" for each, number in Counter(seen.wrong).most_common(3)) or "nothing"
+        sys.stdout.write(
+            f"{count:>5} {kind:<14}{seen.probe_seconds_max * 1000:>13,.0f} ms{seen.orders:>8,}"
+            f"{seen.order_seconds_max:>7.2f} s  {wrong}\n"
+        )
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

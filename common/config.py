@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -95,7 +96,8 @@ class RegistrySettings(Settings):
 
     registry_url: str = Field(
         pattern=r"^https?://",
-        description="Schema Registry with the Confluent API.",
+        repr=False,  # may hold a password
+        description="Schema Registry with the Confluent API; with a password, better in PIPELINE_REGISTRY_URL_FILE.",
         examples=["http://127.0.0.1:8081/apis/ccompat/v7"],
     )
     schema_cache_dir: Annotated[Path | None, BeforeValidator(lambda given: given or None)] = Field(
@@ -107,6 +109,12 @@ class RegistrySettings(Settings):
     schema_cache_days: int = Field(
         default=7, ge=1, le=365, description="So long what stands there is believed.", examples=[7]
     )
+
+    @property
+    def registry_address(self) -> str:
+        """The registry's URL without user and password: for messages, and for files that others may read."""
+        parts = urlsplit(self.registry_url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 class KafkaSettings(RegistrySettings):

@@ -29,13 +29,13 @@ class SchemaCache:
     """What one registry said. `folder`: None keeps nothing."""
 
     folder: Path | None
-    registry_url: str
+    registry_address: str
     days: int
 
     @classmethod
     def of(cls, settings: RegistrySettings) -> "SchemaCache":
         """Return the cache that the settings describe; nothing is read or written yet."""
-        return cls(settings.schema_cache_dir, settings.registry_url, settings.schema_cache_days)
+        return cls(settings.schema_cache_dir, settings.registry_address, settings.schema_cache_days)
 
     def remember(self, schemas: Mapping[int, str]) -> None:
         """Note that the registry just confirmed these ids. A folder that cannot be written is told of, no more."""
@@ -44,7 +44,12 @@ class SchemaCache:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for schema_id, text in schemas.items():
-                entry = {"registry": self.registry_url, "id": schema_id, "confirmed_at": time.time(), "schema": text}
+                entry = {
+                    "registry": self.registry_address,
+                    "id": schema_id,
+                    "confirmed_at": time.time(),
+                    "schema": text,
+                }
                 _replace(self.folder / f"{self._registry_name}-{schema_id}.json", json.dumps(entry))
         except OSError as error:
             log.warning("schemas.not_remembered", folder=str(self.folder), cause=str(error))
@@ -60,7 +65,7 @@ class SchemaCache:
     @property
     def _registry_name(self) -> str:
         """Return a file name's beginning that no other registry has."""
-        return hashlib.sha256(self.registry_url.encode()).hexdigest()[:16]
+        return hashlib.sha256(self.registry_address.encode()).hexdigest()[:16]
 
 
 def _read(file: Path) -> dict[str, Any] | None:

@@ -205,7 +205,7 @@ def _recalled(cache: SchemaCache, settings: RegistrySettings, topics: Sequence[T
     unknown = [event for event, schema_id in ids.items() if schema_id is None]
     if unknown:
         raise FatalError(
-            f"the schema registry does not answer at {settings.registry_url}: {why}",
+            f"the schema registry does not answer at {settings.registry_address}: {why}",
             cure="start it, or correct PIPELINE_REGISTRY_URL",
         ) from why
     log.warning("schemas.recalled", events=list(ids), cause=str(why))

@@ -61,7 +61,7 @@ def list_(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
-    _print_rows(rows, registry=settings.registry_url if settings else "")
+    _print_rows(rows, registry=settings.registry_address if settings else "")
 
 
 @app.command(
@@ -89,7 +89,7 @@ def check(
     if as_json:
         typer.echo(json.dumps([_as_fields(finding) for finding in findings], indent=2))
     else:
-        _print_checked(checked, registered, registry=settings.registry_url if settings else "")
+        _print_checked(checked, registered, registry=settings.registry_address if settings else "")
         for finding in findings:
             typer.echo(f"error: {finding}", err=True)
     if findings:
@@ -212,7 +212,7 @@ def _compared(settings: RegistrySettings, schemas: Path = PACKAGED_FOLDER) -> tu
 
 def _away(settings: RegistrySettings, error: Busy) -> FatalError:
     return FatalError(
-        f"the schema registry does not answer at {settings.registry_url}: {error}",
+        f"the schema registry does not answer at {settings.registry_address}: {error}",
         cure="start it, correct PIPELINE_REGISTRY_URL, or check with --offline",
     )
 

@@ -41,6 +41,7 @@ class ProvisionSettings(KafkaSettings):
         examples=[2],
     )
     connect_url: str = Field(
+        repr=False,  # may hold a password
         default="",
         pattern=r"^(https?://[^\s?#]+)?$",
         description="REST API of Kafka Connect, where connectors are to be put; empty: there is none.",

@@ -130,7 +130,7 @@ def _server_errors(settings: ProvisionSettings) -> Iterator[None]:
         yield
     except Busy as error:
         raise FatalError(
-            f"the schema registry does not answer at {settings.registry_url}: {error}",
+            f"the schema registry does not answer at {settings.registry_address}: {error}",
             cure="start it, or correct PIPELINE_REGISTRY_URL",
         ) from error
     except sa.exc.OperationalError as error:

@@ -8,7 +8,7 @@ Exit code 0 for 200 from /readyz, 1 for anything else.
 import socket
 import sys
 
-PORT = 8080
+PORT = 8090
 SECONDS = 2.0
 
 

@@ -12,7 +12,7 @@ from deploy.local.launch import Program
 from deploy.local.part import Stage
 from deploy.local.ports import HEALTH
 from deploy.local.prometheus import PROMETHEUS, Prometheus, Target
-from deploy.local.services import API, Service, ServiceProgram
+from deploy.local.services import Service, ServiceProgram
 
 EXPORTER = Service("exporter", (sys.executable, "-m", "deploy.exporter"), "reader")
 
@@ -55,8 +55,6 @@ def targets(ports: Mapping[str, int]) -> Iterator[Target]:
     for name, port in ports.items():
         kind, _, process = name.partition(".")
         match kind:
-            case "api":
-                yield Target(API, API, port)
             case _ if (program := jmx.carrier(name)) is not None:
                 if program in ports:
                     yield Target(program, program, port)

@@ -10,6 +10,8 @@ from deploy.local.loopback import LOOPBACK, get
 from deploy.local.ports import HEALTH
 
 API = "order-api"
+HTTP = "api"
+"""The name of the API's port; that of its probes is another, as the workers'."""
 PROVISION = (sys.executable, "-m", "deploy.cli.main", "provision")
 
 
@@ -52,7 +54,9 @@ class ServiceProgram:
     slot: int | None
     addresses: Addresses
     port: int
-    """Of its HTTP API, or of its health where it has no other."""
+    """Of its health."""
+    http_port: int | None = None
+    """For clients, of the API alone."""
 
     @property
     def name(self) -> str:
@@ -66,11 +70,10 @@ class ServiceProgram:
     def launch(self) -> Launch:
         """Start it."""
         environment = _PYTHON | service_environment(self.addresses, self.service.role)
-        if self.name == API:
-            environment |= {"PIPELINE_HTTP_HOST": LOOPBACK, "PIPELINE_HTTP_PORT": str(self.port)}
+        environment["PIPELINE_HEALTH_PORT"] = str(self.port)
+        if self.http_port is not None:
+            environment |= {"PIPELINE_HTTP_HOST": LOOPBACK, "PIPELINE_HTTP_PORT": str(self.http_port)}
             environment["PIPELINE_HTTP_METRICS_DIR"] = str(self.addresses.home.scratch("metrics"))
-        else:
-            environment |= {"PIPELINE_HEALTH_PORT": str(self.port)}
         if self.slot is not None:
             environment["PIPELINE_SLOT"] = str(self.slot)
         return Launch(argv=self.service.argv, log=self.addresses.home.log(label(self)), environment=environment)
@@ -106,9 +109,7 @@ class Provision:
 
 
 def port_name(service: Service, slot: int | None) -> str:
-    """Return the name under which a process of the service has its port."""
-    if service.name == API:
-        return "api"
+    """Return the name under which a process of the service has its health port."""
     return f"{HEALTH}.{service.name}" if slot is None else f"{HEALTH}.{service.name}-{slot}"
 
 
@@ -122,7 +123,13 @@ def processes(services: Iterable[Service]) -> tuple[tuple[Service, int | None], 
 def programs(services: Iterable[Service], addresses: Addresses, ports: Mapping[str, int]) -> tuple[ServiceProgram, ...]:
     """Return a program per process of the table."""
     return tuple(
-        ServiceProgram(service, slot, addresses, ports[port_name(service, slot)])
+        ServiceProgram(
+            service,
+            slot,
+            addresses,
+            port=ports[port_name(service, slot)],
+            http_port=ports[HTTP] if service.name == API else None,
+        )
         for service, slot in processes(services)
     )
 

@@ -37,6 +37,9 @@ class ProcessState:
     started_at: float
     restarts: int
     port: int | None = None
+    """Of its health, where it has one."""
+    http_port: int | None = None
+    """For clients, where it serves some."""
 
 
 @dataclass(frozen=True, slots=True)

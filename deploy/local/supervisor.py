@@ -93,7 +93,12 @@ def run(plan: Plan, view: View) -> None:
         )
         table = services.processes(plan.services)
         further = [name for part in plan.parts for name in part.ports]
-        names = (*servers.PORTS, *(services.port_name(service, slot) for service, slot in table), *further)
+        names = (
+            *servers.PORTS,
+            services.HTTP,
+            *(services.port_name(service, slot) for service, slot in table),
+            *further,
+        )
         ports, moved = assign(plan.home, names, claims)
         view.moved(moved)
         with _signals() as wish, _guarded(lock) as guardian:
@@ -257,4 +262,5 @@ def _process_state(runner: Runner) -> ProcessState:
         started_at=child.started_at if child is not None and alive else 0.0,
         restarts=runner.restarts,
         port=program.port if isinstance(program, ServiceProgram) else None,
+        http_port=program.http_port if isinstance(program, ServiceProgram) else None,
     )

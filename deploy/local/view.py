@@ -186,7 +186,8 @@ def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:
     if now.state not in {State.READY, State.RESTARTING, State.FAILED}:
         return None
     pid = f"  pid {now.pid}" if now.pid else ""
-    port = f"  port {now.port}" if now.port else ""
+    listens_at = now.http_port or now.port
+    port = f"  port {listens_at}" if listens_at else ""
     restarts = f"  restarts {now.restarts}" if now.restarts else ""
     return f"{now.label:<18}{state_word(now, Reading())}{pid}{port}{restarts}"
 
@@ -212,7 +213,7 @@ def process_table(stack: StackState, readings: Readings) -> Table:
     for process in stack.processes:
         reading = readings.processes.get(process.label, Reading())
         word = state_word(process, reading)
-        port = process.port or stack.ports.get(process.label)
+        port = process.http_port or process.port or stack.ports.get(process.label)
         table.add_row(
             process.label,
             Text(word, style=_STYLES.get(word, "dim")),

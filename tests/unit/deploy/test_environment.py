@@ -9,7 +9,7 @@ from deploy.local.jars import Jars
 from deploy.local.launch import label
 from deploy.local.process import child_environment
 from deploy.local.servers import PORTS, addresses_on
-from deploy.local.services import Provision, port_name, processes, programs, provision_environment, table
+from deploy.local.services import HTTP, Provision, port_name, processes, programs, provision_environment, table
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def test_addresses_of_another_stack_do_not_leak_into_a_process() -> None:
 def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> None:
     services = table(inventory_slots=2)
     ports = {port_name(service, slot): 9000 + at for at, (service, slot) in enumerate(processes(services))}
+    ports[HTTP] = 8080
     by_label = {label(program): program.launch() for program in programs(services, addresses, ports)}
     assert list(by_label) == [
         *("order-api", "order-projection", "inventory-0", "inventory-1"),
@@ -52,7 +53,8 @@ def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> N
     assert worker["PIPELINE_REGISTRY_URL"] == "http://127.0.0.1:8081/apis/ccompat/v7"
     assert worker["PIPELINE_SCHEMA_CACHE_DIR"] == str(addresses.home.schemas)
     api = by_label["order-api"].environment
-    assert (api["PIPELINE_HTTP_HOST"], api["PIPELINE_HTTP_PORT"]) == ("127.0.0.1", "9000")
+    assert (api["PIPELINE_HTTP_HOST"], api["PIPELINE_HTTP_PORT"]) == ("127.0.0.1", "8080")
+    assert api["PIPELINE_HEALTH_PORT"] == "9000"
     assert "PIPELINE_SLOT" not in by_label["order-projection"].environment
 
 
@@ -60,7 +62,7 @@ def test_no_password_stands_in_an_environment_or_a_command(addresses: Addresses)
     homes.create(addresses.home)
     secrets = {homes.read_secret(path) for path in addresses.home.secrets.rglob("*") if path.is_file()}
     services = table(inventory_slots=1)
-    ports = {port_name(service, slot): 1 for service, slot in processes(services)}
+    ports = {HTTP: 1, **{port_name(service, slot): 1 for service, slot in processes(services)}}
     launches = [program.launch() for program in programs(services, addresses, ports)]
     launches += list(Provision(addresses).prepare())
     said = " ".join(text for launch in launches for text in (*launch.argv, *launch.environment.values()))

@@ -10,6 +10,7 @@ PORTS = {
     "postgres": 5432,
     "registry_management": 8082,
     "api": 8080,
+    "health.order-api": 8089,
     "health.order-projection": 8090,
     "health.inventory-0": 8091,
     "health.inventory-11": 8102,
@@ -24,7 +25,7 @@ PORTS = {
 def test_each_process_with_a_page_is_a_target_under_its_service_and_its_own_name() -> None:
     found = {(each.job, each.instance): each.port for each in targets(PORTS)}
     assert found == {
-        ("order-api", "order-api"): 8080,
+        ("order-api", "order-api"): 8089,
         ("order-projection", "order-projection"): 8090,
         ("inventory", "inventory-0"): 8091,
         ("inventory", "inventory-11"): 8102,

@@ -72,7 +72,9 @@ HTTP_IN_PROGRESS = Gauge(
 )
 HTTP_WORKERS = Gauge("order_http_workers", "Processes that answer requests.", multiprocess_mode="livesum")
 HTTP_UNREADABLE = Counter(
-    "order_http_unreadable_requests_total", "Requests whose bytes were no HTTP or too many.", ["status"]
+    "order_http_unreadable_requests_total",
+    "Requests that no thread was given: no HTTP, too large, too slow, or too many at once.",
+    ["status"],
 )
 ORDERS_ACCEPTED = Counter("order_requests_accepted_total", "Orders accepted for the first time.", ["idempotency_key"])
 ORDERS_REPEATED = Counter("order_requests_repeated_total", "Requests answered from the row of their Idempotency-Key.")

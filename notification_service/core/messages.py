@@ -2,6 +2,9 @@
 
 The same outcome yields the same text and the same ids, on every attempt and on every machine: a repeated mail is
 recognised by its Message-ID, a repeated `NotificationSent` by its event id.
+
+Anybody may place an order for any user, so nothing is quoted but what the shop itself carries: an order is no way to
+send one's own text to others.
 """
 
 from dataclasses import dataclass
@@ -69,32 +72,42 @@ def _out_of_stock(outcome: InventoryFailed) -> Message:
             f"we are sorry: we could not fill your order. {what}",
             _NO_STOCK,
             "This is what you asked for:",
-            _listed(outcome.lines),
+            _listed(_carried(outcome), others=len(outcome.lines) - len(_carried(outcome))),
             advice,
             _reference(outcome),
         ),
     )
 
 
+def _carried(outcome: InventoryFailed) -> tuple[OrderLine, ...]:
+    """Return the lines whose SKU exists for certain: those in front of the one that failed, and it if it does."""
+    at = _failed_at(outcome)
+    return outcome.lines[: at + (outcome.reason is Reason.INSUFFICIENT_STOCK)]
+
+
+def _failed_at(outcome: InventoryFailed) -> int:
+    """Return the index of the line that failed; lines are decided in their order."""
+    return next((at for at, line in enumerate(outcome.lines) if line.sku == outcome.sku), 0)
+
+
 def _shortage(outcome: InventoryFailed) -> tuple[str, str]:
     """Return what was missing, and what the customer can do about it."""
     sku, wanted, left = outcome.sku, outcome.requested, outcome.available
-    without = f'leave "{sku}" out and order the rest' if len(outcome.lines) > 1 else "look at what else we have"
+    item = f"item {_failed_at(outcome) + 1} of it"
+    others = len(outcome.lines) > 1
     match outcome.reason:
-        case Reason.UNKNOWN_SKU:
-            return f'We do not carry "{sku}".', f"Please check the name and order again, or {without}."
-        case Reason.INSUFFICIENT_STOCK if left > 0:
-            return (
-                f'You asked for {wanted} of "{sku}", and {left} {"is" if left == 1 else "are"} left.',
-                f'You can order again with {"1" if left == 1 else f"up to {left}"} of "{sku}", or {without}.',
-            )
         case Reason.INSUFFICIENT_STOCK:
-            return (
-                f'You asked for {wanted} of "{sku}", and it is sold out.',
-                f"You can try again once it is back, or {without}.",
-            )
+            without = f'leave "{sku}" out and order the rest' if others else "look at what else we have"
+            lacking = f"{left} {'is' if left == 1 else 'are'} left" if left > 0 else "it is sold out"
+            upto = "1" if left == 1 else f"up to {left}"
+            again = f'You can order again with {upto} of "{sku}"' if left > 0 else "You can try again once it is back"
+            return f'You asked for {wanted} of "{sku}", and {lacking}.', f"{again}, or {without}."
+        case Reason.UNKNOWN_SKU:
+            without = "leave it out and order the rest" if others else "look at what else we have"
+            return f"We do not carry {item}.", f"Please check its name and order again, or {without}."
         case Reason.OTHER:
-            return f'It failed because of "{sku}".', f"You can try again a little later, or {without}."
+            without = "leave it out and order the rest" if others else "look at what else we have"
+            return f"It failed because of {item}.", f"You can try again a little later, or {without}."
         case _ as never:
             assert_never(never)
 
@@ -103,9 +116,14 @@ def _letter(*paragraphs: str) -> str:
     return "\n\n".join(("Hello,", *paragraphs, "Your shop")) + "\n"
 
 
-def _listed(lines: tuple[OrderLine, ...]) -> str:
-    width = max(len(str(line.quantity)) for line in lines)
-    return "\n".join(f"    {line.quantity:>{width}} x {line.sku}" for line in lines)
+def _listed(lines: tuple[OrderLine, ...], *, others: int = 0) -> str:
+    width = max((len(str(line.quantity)) for line in lines), default=0)
+    listed = [f"    {line.quantity:>{width}} x {line.sku}" for line in lines]
+    if others:
+        listed.append(
+            f"    {'and ' if lines else ''}{others} {'item' if others == 1 else 'items'}{' more' if lines else ''}"
+        )
+    return "\n".join(listed)
 
 
 def _reference(outcome: Outcome) -> str:

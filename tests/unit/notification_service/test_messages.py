@@ -1,6 +1,7 @@
 """What customers read, and by what a repetition is recognised."""
 
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_out_of_stock_names_what_lacked_and_what_to_do() -> None:
         "Nothing is set aside and nothing was charged: we fill an order as a whole or not at all.\n\n"
         "This is what you asked for:\n\n"
         "    12 x tea\n"
-        "     1 x mug\n\n"
+        "    and 1 item more\n\n"
         'You can order again with up to 3 of "tea", or leave "tea" out and order the rest.\n\n'
         "Order 01963c1e-7b44-7000-8000-0000000000ff, placed on 2027-01-15 at 08:00 UTC.\n\n"
         "Your shop\n"
@@ -62,8 +63,8 @@ def test_out_of_stock_names_what_lacked_and_what_to_do() -> None:
     [
         (failed(available=1), ("and 1 is left.", 'You can order again with 1 of "tea"')),
         (failed(available=0), ("and it is sold out.", "You can try again once it is back")),
-        (failed(reason=Reason.UNKNOWN_SKU), ('We do not carry "tea".', "Please check the name and order again")),
-        (failed(reason=Reason.OTHER), ('It failed because of "tea".', "You can try again a little later")),
+        (failed(reason=Reason.UNKNOWN_SKU), ("We do not carry item 1 of it.", "Please check its name and order again")),
+        (failed(reason=Reason.OTHER), ("It failed because of item 1 of it.", "You can try again a little later")),
         (failed(lines=(OrderLine("tea", 12),)), ("or look at what else we have.",)),
     ],
     ids=["one left", "none left", "unknown sku", "reason of a newer writer", "no other line to order"],
@@ -71,6 +72,19 @@ def test_out_of_stock_names_what_lacked_and_what_to_do() -> None:
 def test_out_of_stock_fits_the_case(outcome: InventoryFailed, sentences: tuple[str, ...]) -> None:
     text = message(outcome).text
     assert all(sentence in text for sentence in sentences), text
+
+
+@pytest.mark.parametrize("reason", [Reason.UNKNOWN_SKU, Reason.OTHER, Reason.INSUFFICIENT_STOCK])
+def test_no_text_of_an_order_is_quoted_unless_the_shop_carries_it(reason: Reason) -> None:
+    """Red before: whoever ordered 64 characters of his own had them mailed to the user that he named."""
+    lines = (OrderLine("mug", 1), OrderLine("tea", 12), OrderLine("win a prize at evil.example", 1))
+    if reason is not Reason.INSUFFICIENT_STOCK:
+        lines = (lines[0], OrderLine("win a prize at evil.example", 1), lines[1])
+    outcome = replace(failed(reason=reason, lines=lines), sku=lines[1].sku)
+    text = message(outcome).text
+    assert "evil" not in text
+    assert "1 x mug" in text
+    assert "item 2" in text or "12 x tea" in text
 
 
 def test_text_is_ascii_where_the_order_is__no_mail_needs_encoding() -> None:

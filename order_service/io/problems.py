@@ -88,7 +88,7 @@ def new_request_id() -> str:
 def unreadable(kind: ProblemType) -> bytes:
     """Return the whole HTTP answer to what never became a request; the connection ends with it."""
     g.request_id = new_request_id()
-    log.warning("request.unreadable", status=kind.status, request_id=g.request_id)
+    log.debug("request.unreadable", status=kind.status, request_id=g.request_id)  # counted; strangers send many
     response = respond(Problem(kind))
     head = [f"HTTP/1.1 {response.status}", "Connection: close", f"X-Request-Id: {g.request_id}"]
     head += [f"{name}: {value}" for name, value in response.headers]

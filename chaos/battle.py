@@ -134,7 +134,7 @@ def open_battle(
                 restocked_sku=skus[RESTOCKED_SKU],
                 worker_options=WORKER_OPTIONS,
                 read_ahead=partial(auditor.read_ahead, seconds=READ_AHEAD_SECONDS),
-                forget_minutes=auditor.forget_minutes,
+                recounting=auditor.recounting,
                 pace=pace,
             ),
             auditor,

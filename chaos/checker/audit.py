@@ -120,11 +120,15 @@ class Auditor:
             if stalls := self._opened(counting=True).topics.read_to(offsets, seconds=seconds):
                 raise StoreDownError(f"cannot read up to {stalls[0].end} of {stalls[0].at.spot}")
 
-    def forget_minutes(self) -> None:
-        """Have the next audit read again what is recounted."""
+    @contextmanager
+    def recounting(self) -> Iterator[None]:
+        """Have the next audit read again what is recounted within the block; meanwhile nothing is read ahead."""
         with self._ahead:
-            if self._scene is not None:
-                self._scene.forget_minutes()
+            try:
+                yield
+            finally:
+                if self._scene is not None:
+                    self._scene.forget_minutes()
 
     def _opened(self, *, counting: bool) -> "Scene":
         """Return what is looked at; from the beginning, if each record is to be counted and was not so far."""

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -96,8 +96,8 @@ class Field:
     """What the environment of each inventory worker has besides."""
     read_ahead: Callable[[Offsets], None]
     """Have the judge read up to these offsets. Raises StoreDownError."""
-    forget_minutes: Callable[[], None]
-    """Have the judge forget the counts that it has read."""
+    recounting: Callable[[], AbstractContextManager[None]]
+    """Have the judge read the counts anew that are recounted within the block, and nothing ahead meanwhile."""
     pace: Pace = QUICK
     recount_ahead: bool = False
     """Minutes will be recounted: no outcome may be deleted before."""

@@ -52,8 +52,7 @@ def recount(field: Field, _chance: random.Random) -> Evidence:
     site = field.lane.site
     admin = Admin(site.settings)
     counting = [kept for kept in field.lane.processes() if kept.name in {"metrics", "metrics-totals"}]
-    with field.stopped(*counting):
-        field.forget_minutes()
+    with field.stopped(*counting), field.recounting():
         field.insist(lambda: admin.delete_topics((METRICS_PARTIALS, MINUTE_VOLUMES)), "delete the counts")
         field.insist(lambda: admin.delete_groups((METRICS, METRICS_TOTALS)), "delete the groups that count")
         field.insist(lambda: site.pipeline("provision"), "provision")

@@ -221,5 +221,7 @@ class _Writing:
             return
         refusing, self._producer = self._producer, confluent_kafka.Producer(self._options)
         refusing.purge()
-        with suppress(KafkaException):  # the same fatal error again
-            refusing.poll(ROOM_SECONDS)
+        deadline = time.monotonic() + CALL_SECONDS
+        while len(refusing) and time.monotonic() < deadline:  # each record is noted, or poison would seem unplanted
+            with suppress(KafkaException):  # the same fatal error again
+                refusing.poll(ROOM_SECONDS)

@@ -1,13 +1,14 @@
 """The checker while operators trim topics and add partitions: it goes on, and says what it cannot judge."""
 
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
 from chaos.checker.audit import Auditor
 from chaos.checker.cluster import Cluster
-from chaos.checker.terms import Offsets
-from common.topics import EVENT_TOPICS, INVENTORY, ORDERS_CREATED, Topic
+from chaos.checker.terms import Offsets, Spot
+from common.topics import EVENT_TOPICS, INVENTORY, METRICS_PARTIALS, MINUTE_VOLUMES, ORDERS_CREATED, Topic
 from tests.audits import OUTCOMES, broken, commit, execute, grow, process, settings_of, trim, verdict
 from tests.factories import make_order
 from tests.pipeline import Pipeline
@@ -51,6 +52,22 @@ def test_an_auditor_goes_on_behind_what_retention_took_while_it_read(
     assert judgement.counts["orders"] == 4
     assert {rule: len(found) for rule, found in broken(judgement).items()} == {"L1": 5}
     assert "orders.created 0@0 to 5 were trimmed before the inventory had read them" in str(broken(judgement)["L1"])
+
+
+def test_nothing_is_read_ahead_while_minutes_are_recounted(pipeline: Pipeline) -> None:
+    """Red before: one who read ahead just then took the topics up that were deleted a moment later, and never read
+    those that have their names now."""
+    write_orders(pipeline, [make_order() for _ in range(3)], partition=0)
+    recounted = [METRICS_PARTIALS, MINUTE_VOLUMES]
+    with Auditor(settings_of(pipeline)) as auditor, ThreadPoolExecutor(1) as other:
+        with auditor.recounting():
+            reading = other.submit(auditor.read_ahead, {Spot(ORDERS_CREATED.name, 0): 3}, seconds=10)
+            assert wait([reading], timeout=1).not_done
+            pipeline.admin.delete_topics(recounted)
+            pipeline.admin.create_topics(recounted)
+        reading.result(20)
+        judgement = auditor.audit(wait_seconds=0)
+    assert "L2" not in broken(judgement)
 
 
 def test_orders_whose_records_retention_took_are_judged_by_what_is_left(pipeline: Pipeline) -> None:

@@ -55,10 +55,11 @@ class Intake:
         self._keys = keys
         self._publisher = publisher
 
-    def place(self, command: PlaceOrder, *, key: str | None) -> Placement:
+    def place(self, command: PlaceOrder, *, key: str | None, as_sent: PlaceOrder) -> Placement:
         """Place the order, or the one that the key stands for already.
 
-        Raises Busy if nothing was attempted on the topic: no schema yet, or a key came and the database is away.
+        `as_sent`: the command with its names as they came, by which the row of an older release is found. Raises Busy
+        if nothing was attempted on the topic: no schema yet, or a key came and the database is away.
         """
         deadline = time.monotonic() + ANSWER_SECONDS_MAX
         identity = uuid_utils.uuid7()
@@ -67,9 +68,9 @@ class Intake:
         if key is None:
             return self._publish(order.order_id, event, deadline=deadline)
         offered = KeyRow(command.user_id, key, fingerprint(command), order.order_id, event)
-        standing = self._keys.claim(offered)
+        standing = self._standing(offered, spelled=as_sent.user_id)
         failpoints.point("order:key.stored")
-        if judge(offered, standing) is Claim.CONFLICT:
+        if judge(offered, standing, as_sent=fingerprint(as_sent)) is Claim.CONFLICT:
             return KeyConflict()
         if standing.acknowledged:
             return Accepted(standing.order_id, again=True)
@@ -77,6 +78,12 @@ class Intake:
         if isinstance(placement, Accepted):
             self._mark(standing)
         return placement
+
+    def _standing(self, offered: KeyRow, *, spelled: str) -> KeyRow:
+        """Return the row that stands under the key, looking first where an older release put it."""
+        if spelled != offered.user_id and (earlier := self._keys.find(spelled, offered.key)) is not None:
+            return earlier
+        return self._keys.claim(offered)
 
     def _publish(self, order_id: str, event: bytes, *, deadline: float) -> Accepted | Unsure:
         try:

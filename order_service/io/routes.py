@@ -24,9 +24,9 @@ from order_service.io.payloads import (
     PlaceOrderBody,
     PlaceOrderHeaders,
     order_address,
-    reading,
 )
 from order_service.io.problems import Problem, ProblemType, described, respond
+from order_service.io.reading import reading
 from order_service.io.status_store import StatusStore
 
 FRESH_SECONDS = 5.0
@@ -73,7 +73,7 @@ class OrderRoutes:
         to the first attempt; without one, a retry after 503 may order twice.
         """
         failpoints.point("order:parsed")
-        placement = self._intake.place(body.command(), key=header.idempotency_key)
+        placement = self._intake.place(body.command(), key=header.idempotency_key, as_sent=body.as_sent())
         response = self._answer(placement, header)
         failpoints.point("order:responding")
         return response
@@ -88,7 +88,7 @@ class OrderRoutes:
     def page(self, query: ListOrdersQuery) -> Response:
         """List a user's orders, newest first."""
         before = _order_id(query.cursor) if query.cursor is not None else None
-        found = self._statuses.page(query.user_id, before=before, limit=query.limit + 1)
+        found = self._statuses.page(query.user_ids, before=before, limit=query.limit + 1)
         shown = found[: query.limit]
         return _json(
             OrderPage(

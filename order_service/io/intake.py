@@ -7,7 +7,7 @@ holds an accepted order at least once, and readers take it once. What the client
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import uuid_utils
 
@@ -29,9 +29,14 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The order is on the topic, acknowledged. `again`: an earlier request was answered so already."""
+    """The order is on the topic, acknowledged.
+
+    `replayed`: it is the order of an earlier request with the key, whatever that one was answered, if anything.
+    `again`: the broker had acknowledged it to that one already, so nothing was sent now.
+    """
 
     order_id: str
+    replayed: bool = False
     again: bool = False
 
 
@@ -70,14 +75,16 @@ class Intake:
         offered = KeyRow(command.user_id, key, fingerprint(command), order.order_id, event)
         standing = self._standing(offered, spelled=as_sent.user_id)
         failpoints.point("order:key.stored")
-        if judge(offered, standing, as_sent=fingerprint(as_sent)) is Claim.CONFLICT:
+        claim = judge(offered, standing, as_sent=fingerprint(as_sent))
+        if claim is Claim.CONFLICT:
             return KeyConflict()
         if standing.acknowledged:
-            return Accepted(standing.order_id, again=True)
+            return Accepted(standing.order_id, replayed=True, again=True)
         placement = self._publish(standing.order_id, standing.event, deadline=deadline)
-        if isinstance(placement, Accepted):
-            self._mark(standing)
-        return placement
+        if not isinstance(placement, Accepted):
+            return placement
+        self._mark(standing)
+        return replace(placement, replayed=claim is Claim.REPLAY)
 
     def _standing(self, offered: KeyRow, *, spelled: str) -> KeyRow:
         """Return the row that stands under the key, looking first where an older release put it."""

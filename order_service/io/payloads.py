@@ -160,7 +160,8 @@ class PlaceOrderHeaders(BaseModel):
         alias="Idempotency-Key",
         json_schema_extra={"pattern": _KEY},
         description="Makes a retry safe: the same key and body give the same order. 1 to 255 printable ASCII"
-        " characters, bare or (a comma always) in double quotes; per user; kept for 24 hours at least.",
+        " characters, bare or (a comma always) in double quotes; per user; kept for 24 hours at least. The answer to"
+        " a repeated key has `Idempotent-Replayed: true`.",
         examples=["7f1c"],
     )
     prefer: str | SkipJsonSchema[None] = Field(

@@ -177,7 +177,7 @@ class _Worker(ThreadWorker):  # type: ignore[misc]
         kind = _unreadable_kind(exc)
         metrics.HTTP_UNREADABLE.labels(kind.status).inc()
         with self.wsgi.app_context():
-            answer = unreadable(kind)
+            answer = unreadable(kind, header=getattr(exc, "hdr", ""))
         try:
             client.sendall(answer)
         except OSError:

@@ -19,6 +19,8 @@ from common.log import get_logger
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 ERRORS_LISTED_MAX = 20
+FIELD_LENGTH_MAX = 256
+"""The client chose the name of an unknown member; twenty times that of 60 KiB would be no answer."""
 _HEADER_NAME = re.compile("[A-Za-z0-9-]{1,64}")
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
@@ -108,7 +110,10 @@ def respond(problem: Problem) -> Response:
         "title": problem.type.title,
         "status": problem.type.status,
         "detail": problem.detail,
-        "errors": [{"field": error.field, "message": error.message} for error in problem.errors[:ERRORS_LISTED_MAX]],
+        "errors": [
+            {"field": error.field[:FIELD_LENGTH_MAX], "message": error.message}
+            for error in problem.errors[:ERRORS_LISTED_MAX]
+        ],
         "request_id": g.get("request_id", ""),
     }
     response = Response(

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import wraps
-from typing import Any, NoReturn, get_type_hints
+from itertools import islice
+from typing import Any, NoReturn, TypeAlias, get_type_hints
 from urllib.parse import unquote_to_bytes
 
 from flask import Request, Response, request
@@ -20,7 +21,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from order_service.io.problems import FieldError, Problem, ProblemType, Refused
+from order_service.io.problems import ERRORS_LISTED_MAX, FieldError, Problem, ProblemType, Refused
 
 BODY_BYTES_MAX = 64 * 1024
 
@@ -30,6 +31,7 @@ _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UTF_8 = frozenset({"utf-8", "utf8"})
 _DIGITS_MAX = 19
 _TWICE = "is there more than once"
+_Place: TypeAlias = "tuple[_Place, int | str] | None"
 _MESSAGES = {"model_type": "Input should be an object", "list_type": "Input should be a valid array"}
 """Of pydantic, in the words of JSON instead of Python's."""
 
@@ -121,7 +123,7 @@ def _read_body() -> Any:
     except RecursionError:
         raise Refused(_malformed("it is nested too deeply")) from None
     if doubled:
-        _refuse(*(FieldError(field, _TWICE) for field in _fields_twice(value)))
+        _refuse(*(FieldError(field, _TWICE) for field in islice(_fields_twice(value), ERRORS_LISTED_MAX)))
     return value
 
 
@@ -195,16 +197,22 @@ def _malformed(error: ValueError | str) -> Problem:
 
 def _fields_twice(value: Any) -> Iterator[str]:
     """Name every member that its object has more than once."""
-    waiting: list[tuple[tuple[int | str, ...], Any]] = [((), value)]
+    waiting: list[tuple[_Place, Any]] = [(None, value)]
     while waiting:
         at, part = waiting.pop()
-        inner: Mapping[Any, Any] | None = None
         if isinstance(part, _Members):
-            yield from (_field((*at, name)) for name in sorted(part.twice))
-            inner = part
-        elif isinstance(part, list):
-            inner = dict(enumerate(part))
-        waiting += [((*at, name), child) for name, child in (inner or {}).items()]
+            yield from (_field(_location((at, name))) for name in sorted(part.twice))
+        inside = part.items() if isinstance(part, dict) else enumerate(part)
+        # A place is a link to the one around it: written out for each part, 64 KiB of JSON could fill a hundred MiB.
+        waiting += [((at, name), child) for name, child in inside if isinstance(child, dict | list)]
+
+
+def _location(place: _Place) -> list[int | str]:
+    found: list[int | str] = []
+    while place is not None:
+        place, name = place
+        found.append(name)
+    return found[::-1]
 
 
 def _field_error(detail: ErrorDetails) -> FieldError:

@@ -2,6 +2,7 @@
 
 import json
 import time
+import tracemalloc
 from collections.abc import Mapping
 
 import pytest
@@ -232,6 +233,25 @@ def test_refusing_many_names_that_come_twice_takes_no_longer_than_their_bytes() 
     answer = ask(Counter(), "POST", "/orders", JSON, body.encode())
     assert len(refused(answer)) == 20
     assert time.process_time() - started < 1.0
+
+
+def test_names_of_parts_that_lie_deep_take_no_more_memory_than_their_bytes() -> None:
+    """900 lists around 20,000, with a name twice: each part's place written out would be 144 MB."""
+    body = "[" * 900 + '{"a": 1, "a": 1},' + ",".join(["[]"] * 20_000) + "]" * 900
+    tracemalloc.start()
+    try:
+        answer = ask(Counter(), "POST", "/orders", JSON, body.encode())
+        assert tracemalloc.get_traced_memory()[1] < 32_000_000
+    finally:
+        tracemalloc.stop()
+    assert len(refused(answer)) == 1
+
+
+def test_answer_stays_small_whatever_names_the_client_chose() -> None:
+    body = '{"' + "n" * 50_000 + '": {' + ",".join(f'"{n}": 1, "{n}": 1' for n in range(100)) + "}}"
+    answer = ask(Counter(), "POST", "/orders", JSON, body.encode())
+    refused(answer)
+    assert len(answer.get_data()) < 8_192
 
 
 def refused(answer: Response, *, status: int = 400) -> set[str]:

@@ -1,7 +1,8 @@
 """A check for Schemathesis: who sends what the API's description allows is served, but for what no schema can say.
 
-JSON Schema has no word for "a SKU once" nor for what earlier requests did to a key, and printable characters are those
-of the reader's own edition of Unicode. Each of the three has a message of its own, so nothing else hides behind them.
+JSON Schema has no word for "a SKU once", for a joiner that joins, for a length once composed, nor for what earlier
+requests did to a key, and printable characters are those of the reader's own edition of Unicode. Each has a message of
+its own, so nothing else hides behind them.
 """
 
 import json
@@ -11,7 +12,12 @@ import schemathesis
 from schemathesis.core.failures import Failure
 
 KEY_CONFLICT = "urn:order-pipeline:problem:idempotency-key-conflict"
-BEYOND_SCHEMA = ("holds control or other unprintable characters", "names one sku twice")
+BEYOND_SCHEMA = (
+    "holds control or other unprintable characters",
+    "holds an invisible character",
+    "composed (NFC), is longer than",
+    "names one sku twice",
+)
 REFUSED = 400
 
 

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import socket
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -88,6 +89,21 @@ def running_api(
         yield Api(process.http_url), process
     finally:
         process.kill()
+
+
+def connected(api: Api) -> socket.socket:
+    """Return a connection for requests that no client library would send."""
+    at = urlsplit(api.url)
+    return socket.create_connection((at.hostname, at.port), timeout=20)
+
+
+def raw_answer(api: Api, sent: bytes) -> Answer:
+    """Send bytes as they are and return the answer; the server or the bytes must ask for the connection's end."""
+    with connected(api) as raw:
+        raw.sendall(sent)
+        head, _, body = raw.makefile("rb").read().partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().splitlines()[1:])
+    return Answer(int(head.split()[1]), {name.lower(): value for name, value in headers.items()}, body)
 
 
 def start_projection(pipeline: Pipeline, env: Mapping[str, str] | None = None, *, slot: int = 0) -> Process:

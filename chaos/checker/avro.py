@@ -97,7 +97,9 @@ def impossible(order: dict[str, Any]) -> str:
 
 
 def _is_name(text: str, length_max: int) -> bool:
-    return 0 < len(text) <= length_max and text.isprintable()
+    """Tell whether readers take it: printable, but for the two joiners of Persian and of emoji."""
+    visible = text.replace("\u200c", "").replace("\u200d", "")
+    return 0 < len(text) <= length_max and visible.isprintable()
 
 
 def _plain(schema: Any) -> Any:

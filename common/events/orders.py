@@ -8,6 +8,8 @@ LINES_MAX = 100
 QUANTITY_MAX = 10_000
 SKU_LENGTH_MAX = 64
 USER_ID_LENGTH_MAX = 128
+ZWNJ, ZWJ = "\u200c", "\u200d"
+"""Zero width (non-)joiner: invisible themselves, and part of how Persian, Malayalam and many emoji are spelled."""
 
 
 class OrderLine(NamedTuple):
@@ -29,6 +31,7 @@ class OrderCreated:
 
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_JOINERS = str.maketrans(dict.fromkeys((ZWNJ, ZWJ)))
 _YEAR_9999_MS = 253_402_300_800_000
 
 
@@ -47,12 +50,15 @@ def complaint(order: OrderCreated) -> str:
 
 
 def text_complaint(text: str, *, length_max: int) -> str:
-    """Return what is wrong with a name (user id, SKU), or an empty text: 1 to `length_max` printable characters."""
+    """Return what is wrong with a name (user id, SKU), or an empty text: 1 to `length_max` printable characters.
+
+    Joiners are taken wherever they stand: whether they join is asked where names come in (`common.events.names`).
+    """
     if not text:
         return "is empty"
     if len(text) > length_max:
         return f"is longer than {length_max} characters"
-    if not text.isprintable():
+    if not (text.isprintable() or text.translate(_JOINERS).isprintable()):
         return "holds control or other unprintable characters"
     return ""
 
@@ -65,7 +71,8 @@ def _lines_complaint(lines: tuple[OrderLine, ...]) -> str:
             continue
         if found := text_complaint(sku, length_max=SKU_LENGTH_MAX):
             return f"lines[{index}].sku {found}"
-        return f"lines[{index}].quantity is {quantity} instead of 1 to {QUANTITY_MAX}"
+        if not 1 <= quantity <= QUANTITY_MAX:
+            return f"lines[{index}].quantity is {quantity} instead of 1 to {QUANTITY_MAX}"
     if len({sku for sku, _ in lines}) != len(lines):
         return "lines names a sku twice"
     return ""

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from common.events.names import composed, name_complaint
+from common.events.orders import SKU_LENGTH_MAX
 from deploy.cli.access import connected
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.provision import stock
@@ -58,7 +60,15 @@ def _show(balances: Sequence[Balance], *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([asdict(balance) for balance in balances], indent=2))
         return
-    width = max([len(balance.sku) for balance in balances], default=0)
+    names = [_legible(balance.sku) for balance in balances]
+    width = max(map(len, names), default=0)
     typer.echo(f"{'SKU':<{width}}  {'on hand':>10}  {'reserved':>10}  {'available':>10}")
-    for balance in balances:
-        typer.echo(f"{balance.sku:<{width}}  {balance.on_hand:>10}  {balance.reserved:>10}  {balance.available:>10}")
+    for name, balance in zip(names, balances, strict=True):
+        typer.echo(f"{name:<{width}}  {balance.on_hand:>10}  {balance.reserved:>10}  {balance.available:>10}")
+
+
+def _legible(sku: str) -> str:
+    """Return the name, a wrong one with its odd characters as numbers: it looks like another, or like none."""
+    if composed(sku) == sku and not name_complaint(sku, length_max=SKU_LENGTH_MAX):
+        return sku
+    return f"'{sku.encode('unicode_escape').decode()}'"

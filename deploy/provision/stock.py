@@ -12,6 +12,7 @@ from importlib import resources
 import sqlalchemy as sa
 
 from common.errors import ExitCode, PipelineError
+from common.events.names import composed, name_complaint
 from common.events.orders import SKU_LENGTH_MAX, text_complaint
 
 UNITS_MAX = 1_000_000_000
@@ -52,7 +53,7 @@ def insert_missing(connection: sa.Connection, quantities: Mapping[str, int]) -> 
             RETURNING sku
             """
         ),
-        {"skus": list(quantities), "quantities": list(quantities.values())},
+        {"skus": [composed(sku) for sku in quantities], "quantities": list(quantities.values())},
     )
     return tuple(inserted.scalars())
 
@@ -70,7 +71,7 @@ def set_on_hand(connection: sa.Connection, sku: str, units: int) -> Balance:
 
     Raises StockRefusedError if more is reserved than would be on hand.
     """
-    _refuse_impossible(sku, units, least=0)
+    _refuse_impossible(units, least=0)
     return _changed(
         connection,
         """
@@ -78,7 +79,7 @@ def set_on_hand(connection: sa.Connection, sku: str, units: int) -> Balance:
         ON CONFLICT (sku) DO UPDATE SET on_hand = :units, available = :units - (s.on_hand - s.available)
         RETURNING sku, on_hand, on_hand - available AS reserved, available
         """,
-        sku,
+        _shelf(connection, sku),
         units,
     )
 
@@ -88,14 +89,14 @@ def add(connection: sa.Connection, sku: str, units: int) -> Balance:
 
     Raises StockRefusedError if the SKU does not exist or fewer are available.
     """
-    _refuse_impossible(sku, units, least=-UNITS_MAX)
+    _refuse_impossible(units, least=-UNITS_MAX)
     return _changed(
         connection,
         """
         UPDATE inventory.stock SET on_hand = on_hand + :units, available = available + :units WHERE sku = :sku
         RETURNING sku, on_hand, on_hand - available AS reserved, available
         """,
-        sku,
+        _shelf(connection, sku),
         units,
     )
 
@@ -118,9 +119,27 @@ def _changed(connection: sa.Connection, statement: str, sku: str, units: int) ->
     return _balance(row)
 
 
-def _refuse_impossible(sku: str, units: int, *, least: int) -> None:
-    if found := text_complaint(sku, length_max=SKU_LENGTH_MAX):
+def _shelf(connection: sa.Connection, sku: str) -> str:
+    """Return the SKU in the spelling that is kept, the one that orders name.
+
+    A row that stands may have a name that no new one gets, such as `tea ` with a space: its units must stay in reach.
+    Raises StockRefusedError for such a name without a row.
+    """
+    kept = composed(sku)
+    if (found := name_complaint(sku, length_max=SKU_LENGTH_MAX)) and not _stands(connection, kept):
         raise StockRefusedError(f"the SKU {found}", cure="name one like `tea`")
+    return kept
+
+
+def _stands(connection: sa.Connection, sku: str) -> bool:
+    if text_complaint(sku, length_max=SKU_LENGTH_MAX):
+        return False  # nothing that a database could be asked for
+    with connection.begin():
+        found = connection.execute(sa.text("SELECT 1 FROM inventory.stock WHERE sku = :sku"), {"sku": sku})
+        return found.first() is not None
+
+
+def _refuse_impossible(units: int, *, least: int) -> None:
     if not least <= units <= UNITS_MAX:
         raise StockRefusedError(f"{units} is not from {least} to {UNITS_MAX}", cure="choose another number")
 

@@ -45,10 +45,14 @@ def fingerprint(command: PlaceOrder) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def judge(offered: KeyRow, standing: KeyRow) -> Claim:
-    """Return what the request that offered a row is, given the row that stands under its key."""
+def judge(offered: KeyRow, standing: KeyRow, *, as_sent: bytes) -> Claim:
+    """Return what the request that offered a row is, given the row that stands under its key.
+
+    `as_sent`: the fingerprint of the command with its names as they came. A release that kept names so may have written
+    the row; were its own client refused now, it would take a new key and order twice.
+    """
     if standing.order_id == offered.order_id:
         return Claim.NEW
-    if standing.fingerprint == offered.fingerprint:
+    if standing.fingerprint in {offered.fingerprint, as_sent}:
         return Claim.REPLAY
     return Claim.CONFLICT

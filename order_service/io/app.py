@@ -22,9 +22,10 @@ from common.log import get_logger
 from order_service.io import event_docs, problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
-from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument, ReadinessDocument
+from order_service.io.payloads import ProblemDocument, ReadinessDocument
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness
+from order_service.io.reading import BODY_BYTES_MAX, refuse_ambiguous
 from order_service.io.routes import OrderRoutes
 from order_service.io.status_store import StatusStore
 from order_service.io.waits import Waits
@@ -124,6 +125,7 @@ def _begin() -> None:
     if request.path not in _PROBES:
         g.counted = True
         metrics.HTTP_IN_PROGRESS.inc()
+    refuse_ambiguous(request)
 
 
 def _end(response: AnyResponse) -> AnyResponse:

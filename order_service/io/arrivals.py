@@ -17,8 +17,8 @@ from typing import Protocol
 
 from common.log import get_logger
 from order_service.core.framing import Frame, frame
-from order_service.io.payloads import BODY_BYTES_MAX
 from order_service.io.problems import ProblemType
+from order_service.io.reading import BODY_BYTES_MAX
 
 SILENT_SECONDS_MAX = 10.0
 """From connecting to the first byte."""

@@ -105,7 +105,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             super().handle_error(req, client, addr, exc)
             return
         try:
-            client.sendall(self._problem(_unreadable_kind(exc)))
+            client.sendall(self._problem(_unreadable_kind(exc), header=getattr(exc, "hdr", "")))
         except OSError:
             log.debug("client.gone", address=addr[0])
 
@@ -149,10 +149,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self.nr_conns -= 1
         conn.close()
 
-    def _problem(self, kind: ProblemType) -> bytes:
+    def _problem(self, kind: ProblemType, *, header: str = "") -> bytes:
         metrics.HTTP_UNREADABLE.labels(kind.status).inc()
         with self.wsgi.app_context():
-            return unreadable(kind)
+            return unreadable(kind, header=header)
 
 
 def _read_ahead(conn: TConn) -> bytes:

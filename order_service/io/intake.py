@@ -7,7 +7,7 @@ holds an accepted order at least once, and readers take it once. What the client
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import uuid_utils
 
@@ -29,9 +29,14 @@ log = get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The order is on the topic, acknowledged. `again`: an earlier request was answered so already."""
+    """The order is on the topic, acknowledged.
+
+    `replayed`: it is the order of an earlier request with the key, whatever that one was answered, if anything.
+    `again`: the broker had acknowledged it to that one already, so nothing was sent now.
+    """
 
     order_id: str
+    replayed: bool = False
     again: bool = False
 
 
@@ -55,10 +60,11 @@ class Intake:
         self._keys = keys
         self._publisher = publisher
 
-    def place(self, command: PlaceOrder, *, key: str | None) -> Placement:
+    def place(self, command: PlaceOrder, *, key: str | None, as_sent: PlaceOrder) -> Placement:
         """Place the order, or the one that the key stands for already.
 
-        Raises Busy if nothing was attempted on the topic: no schema yet, or a key came and the database is away.
+        `as_sent`: the command with its names as they came, by which the row of an older release is found. Raises Busy
+        if nothing was attempted on the topic: no schema yet, or a key came and the database is away.
         """
         deadline = time.monotonic() + ANSWER_SECONDS_MAX
         identity = uuid_utils.uuid7()
@@ -67,16 +73,24 @@ class Intake:
         if key is None:
             return self._publish(order.order_id, event, deadline=deadline)
         offered = KeyRow(command.user_id, key, fingerprint(command), order.order_id, event)
-        standing = self._keys.claim(offered)
+        standing = self._standing(offered, spelled=as_sent.user_id)
         failpoints.point("order:key.stored")
-        if judge(offered, standing) is Claim.CONFLICT:
+        claim = judge(offered, standing, as_sent=fingerprint(as_sent))
+        if claim is Claim.CONFLICT:
             return KeyConflict()
         if standing.acknowledged:
-            return Accepted(standing.order_id, again=True)
+            return Accepted(standing.order_id, replayed=True, again=True)
         placement = self._publish(standing.order_id, standing.event, deadline=deadline)
-        if isinstance(placement, Accepted):
-            self._mark(standing)
-        return placement
+        if not isinstance(placement, Accepted):
+            return placement
+        self._mark(standing)
+        return replace(placement, replayed=claim is Claim.REPLAY)
+
+    def _standing(self, offered: KeyRow, *, spelled: str) -> KeyRow:
+        """Return the row that stands under the key, looking first where an older release put it."""
+        if spelled != offered.user_id and (earlier := self._keys.find(spelled, offered.key)) is not None:
+            return earlier
+        return self._keys.claim(offered)
 
     def _publish(self, order_id: str, event: bytes, *, deadline: float) -> Accepted | Unsure:
         try:

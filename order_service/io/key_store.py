@@ -46,6 +46,11 @@ class KeyStore:
                     return standing
         raise Busy("the key's row comes and goes")  # rows expire, but not that fast
 
+    def find(self, user_id: str, key: str) -> KeyRow | None:
+        """Return the row that stands under the key, if one does. Raises Busy if the database does not answer."""
+        with outage_is_busy(), self._engine.connect() as connection:
+            return _read(connection, user_id, key)
+
     def acknowledge(self, row: KeyRow) -> None:
         """Note that the broker has the event. Raises Busy; nothing is lost then but the short cut of a retry."""
         with outage_is_busy(), self._engine.connect() as connection:

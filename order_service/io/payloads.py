@@ -1,49 +1,49 @@
 """What comes in and goes out over HTTP, as pydantic models: parsed once here, domain values further in.
 
-Strict: "2" is no quantity, an unknown member is an error. A request is read by `reading`, not by flask-openapi, which
-would answer a wrong media type and malformed JSON with an empty 422, and would build each model's schema per request.
+Strict: "2" is no quantity, an unknown member is an error. Requests are read by `reading`, which hands over what came in
+Python's terms: numbers with a fraction or an exponent as Decimal, parameters and headers as text.
 """
 
 import re
-from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import wraps
-from typing import Annotated, Any, Literal, Self, get_type_hints
+from decimal import Decimal
+from typing import Annotated, Literal, Self
 
-from flask import Response, request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import ErrorDetails, PydanticCustomError
-from werkzeug.exceptions import RequestEntityTooLarge
+from pydantic_core import PydanticCustomError
 
+from common.events.names import composed, name_complaint
 from common.events.orders import (
     LINES_MAX,
     QUANTITY_MAX,
     SKU_LENGTH_MAX,
     USER_ID_LENGTH_MAX,
     OrderLine,
-    text_complaint,
 )
 from order_service.core.placement import PlaceOrder
 from order_service.core.status import OrderStatus, Status
-from order_service.io.problems import FieldError, Problem, ProblemType, Refused
+from order_service.io.problems import ProblemType
 
-BODY_BYTES_MAX = 64 * 1024
 KEY_LENGTH_MAX = 255
 WAIT_SECONDS_MAX = 10
 PAGE_MAX = 100
 PAGE_DEFAULT = 20
 
 _ORDER_ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
-_PRINTABLE = r"^(?:[^\p{C}\p{Z}]| )+$"
+_SEEN, _JOINER = r"[^\p{C}\p{Z}]", r"\u200c\u200d"
+_NAME = rf"^{_SEEN}(?:(?:{_SEEN}|[ {_JOINER}])*(?:{_SEEN}|[{_JOINER}]))?$"
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _CURSOR = "^[A-Za-z0-9_-]{21}[AQgw]$"  # 16 bytes in base64url; the last character holds two bits of them
-_KEY = (
-    rf"^(?:[\x21\x23-\x7e](?:[\x20-\x7e]{{0,{KEY_LENGTH_MAX - 2}}}[\x21-\x7e])?"
+_KEY = (  # no comma in a bare one: it is what becomes of two headers on their way here
+    rf"^(?:[\x21\x23-\x2b\x2d-\x7e](?:[\x20-\x2b\x2d-\x7e]{{0,{KEY_LENGTH_MAX - 2}}}[\x21-\x2b\x2d-\x7e])?"
     rf'|"(?:[\x20\x21\x23-\x5b\x5d-\x7e]|\\["\\]){{1,{KEY_LENGTH_MAX}}}")$'
 )
 _ESCAPED = re.compile(r'\\(["\\])')
-_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,6})\"?", re.IGNORECASE)
+_WAIT = re.compile(r'wait\s*=\s*("?)0*([0-9]{1,9})[0-9]*\1', re.IGNORECASE)  # nine digits are far above the maximum
+_DIGITS = re.compile("0|[1-9][0-9]{0,8}")
+_WHOLE_MAX = 10**15
+"""Far above every limit; without a bound, 1e999999999 would be written out."""
 
 
 class _Strict(BaseModel):
@@ -51,10 +51,10 @@ class _Strict(BaseModel):
 
 
 def _named(length_max: int) -> AfterValidator:
-    """Return a check that a name is printable and not too long, in the words of the domain."""
+    """Return a check of a name as it was sent, in the words of the domain."""
 
     def check(text: str) -> str:
-        if found := text_complaint(text, length_max=length_max):
+        if found := name_complaint(text, length_max=length_max):
             raise PydanticCustomError("name", "{found}", {"found": found})
         return text
 
@@ -74,16 +74,25 @@ def _formed(pattern: str, complaint: str) -> AfterValidator:
 
 
 def _whole(number: object) -> object:
-    """Take 2.0 for 2, as JSON Schema does: to JSON both are one number, and some clients know no integers."""
-    return int(number) if isinstance(number, float) and number.is_integer() else number
+    """Take 2.0 and 2e0 for 2, as JSON Schema does: to JSON all are one number, and some clients know no integers."""
+    if isinstance(number, Decimal) and number.copy_abs() <= _WHOLE_MAX and number == number.to_integral_value():
+        return int(number)
+    return number
+
+
+def _digits(text: object) -> object:
+    """Take a number from the query in one form only; int() would also take 1_0, +5, 05 and digits of other scripts."""
+    if isinstance(text, str) and not _DIGITS.fullmatch(text):
+        raise PydanticCustomError("digits", "must be a whole number, in digits alone")
+    return text
 
 
 UserId = Annotated[
     str,
     _named(USER_ID_LENGTH_MAX),
     Field(
-        json_schema_extra={"minLength": 1, "maxLength": USER_ID_LENGTH_MAX, "pattern": _PRINTABLE},
-        description="Who orders; printable characters.",
+        json_schema_extra={"minLength": 1, "maxLength": USER_ID_LENGTH_MAX, "pattern": _NAME},
+        description="Who orders; visible characters, kept in Unicode's form NFC.",
         examples=["ada"],
     ),
 ]
@@ -95,7 +104,7 @@ class OrderLineBody(_Strict):
     sku: Annotated[
         str,
         _named(SKU_LENGTH_MAX),
-        Field(json_schema_extra={"minLength": 1, "maxLength": SKU_LENGTH_MAX, "pattern": _PRINTABLE}, examples=["tea"]),
+        Field(json_schema_extra={"minLength": 1, "maxLength": SKU_LENGTH_MAX, "pattern": _NAME}, examples=["tea"]),
     ]
     quantity: Annotated[int, Field(ge=1, le=QUANTITY_MAX, description="Units.", examples=[2]), BeforeValidator(_whole)]
 
@@ -113,14 +122,20 @@ class PlaceOrderBody(_Strict):
     def _skus_differ(cls, lines: list[OrderLineBody]) -> list[OrderLineBody]:
         first: dict[str, int] = {}
         for index, line in enumerate(lines):
-            if first.setdefault(line.sku, index) != index:
+            sku = composed(line.sku)
+            if first.setdefault(sku, index) != index:
                 raise PydanticCustomError(
-                    "sku_twice", "names one sku twice, at {one} and {two}", {"one": first[line.sku], "two": index}
+                    "sku_twice", "names one sku twice, at {one} and {two}", {"one": first[sku], "two": index}
                 )
         return lines
 
     def command(self) -> PlaceOrder:
-        """Return what the core understands."""
+        """Return what the core understands, with names in the spelling that is kept."""
+        lines = tuple(OrderLine(composed(line.sku), line.quantity) for line in self.lines)
+        return PlaceOrder(composed(self.user_id), lines)
+
+    def as_sent(self) -> PlaceOrder:
+        """Return the same with names as they came: as a release before this rule kept them."""
         return PlaceOrder(self.user_id, tuple(OrderLine(line.sku, line.quantity) for line in self.lines))
 
 
@@ -129,7 +144,10 @@ def _key(text: str) -> str:
     return _ESCAPED.sub(r"\1", text[1:-1]) if text.startswith('"') else text
 
 
-_WELL_FORMED_KEY = _formed(_KEY, f"must be 1 to {KEY_LENGTH_MAX} printable ASCII characters, bare or in double quotes")
+_WELL_FORMED_KEY = _formed(
+    _KEY,
+    f"must come once, as 1 to {KEY_LENGTH_MAX} printable ASCII characters, bare or (a comma always) in double quotes",
+)
 
 
 class PlaceOrderHeaders(BaseModel):
@@ -142,13 +160,15 @@ class PlaceOrderHeaders(BaseModel):
         alias="Idempotency-Key",
         json_schema_extra={"pattern": _KEY},
         description="Makes a retry safe: the same key and body give the same order. 1 to 255 printable ASCII"
-        " characters, bare or quoted; per user; kept for 24 hours at least.",
+        " characters, bare or (a comma always) in double quotes; per user; kept for 24 hours at least. The answer to"
+        " a repeated key has `Idempotent-Replayed: true`.",
         examples=["7f1c"],
     )
     prefer: str | SkipJsonSchema[None] = Field(
         default=None,
         alias="Prefer",
-        description="`wait=N` (RFC 7240): answer with the outcome if it comes within N seconds, 1 to 10.",
+        description="`wait=N` (RFC 7240): answer with the outcome if it comes within N seconds, 1 to 10; more is cut to"
+        " 10. `Preference-Applied` says what was done.",
         examples=["wait=2"],
     )
 
@@ -159,7 +179,7 @@ class PlaceOrderHeaders(BaseModel):
             token = preference.split(";", 1)[0].strip()
             if token.partition("=")[0].strip().lower() == "wait":  # the first one counts
                 found = _WAIT.fullmatch(token)
-                return min(int(found[1]), WAIT_SECONDS_MAX) if found else 0
+                return min(int(found[2]), WAIT_SECONDS_MAX) if found else 0
         return 0
 
 
@@ -179,10 +199,17 @@ class ListOrdersQuery(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     user_id: UserId
-    limit: int = Field(default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Most orders to answer with.")
+    limit: Annotated[int, BeforeValidator(_digits)] = Field(
+        default=PAGE_DEFAULT, ge=1, le=PAGE_MAX, description="Most orders to answer with."
+    )
     cursor: Annotated[str | SkipJsonSchema[None], _formed(_CURSOR, "is not the `next` of an earlier page")] = Field(
         default=None, json_schema_extra={"pattern": _CURSOR}, description="`next` of the page before."
     )
+
+    @property
+    def user_ids(self) -> frozenset[str]:
+        """Return the spellings to look for: what is kept, and what a release before this rule kept."""
+        return frozenset({composed(self.user_id), self.user_id})
 
 
 class LineDocument(BaseModel):
@@ -296,64 +323,3 @@ def order_address(order_id: str) -> str:
 def rfc3339(epoch_ms: int) -> str:
     """Return a time as text, in UTC with milliseconds."""
     return datetime.fromtimestamp(epoch_ms / 1000, tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def reading(view: Callable[..., Response]) -> Callable[..., Response]:
-    """Give the view what its parameters `path`, `query`, `header` and `body` are annotated with.
-
-    Raises Refused for what does not fit. flask-openapi still reads the annotations for the description; the mark is
-    the one that its own `validate_request` sets to keep it from validating.
-    """
-    sources: dict[str, Callable[[type[Any], Mapping[str, Any]], Any]] = {
-        "path": _validated,
-        "query": lambda model, _: _validated(model, request.args.to_dict()),
-        "header": lambda model, _: _validated(model, _headers(model)),
-        "body": lambda model, _: _read_body(model),
-    }
-    wanted = [(name, sources[name], model) for name, model in get_type_hints(view).items() if name in sources]
-
-    @wraps(view)
-    def read_then_view(**path: Any) -> Response:
-        return view(**{name: source(model, path) for name, source, model in wanted})
-
-    vars(read_then_view)["__delay_validate_request__"] = True
-    return read_then_view
-
-
-def _headers(model: type[BaseModel]) -> dict[str, str]:
-    names = [field.alias or name for name, field in model.model_fields.items()]
-    return {name: value for name in names if (value := request.headers.get(name)) is not None}
-
-
-def _validated(model: type[BaseModel], values: Mapping[str, Any]) -> BaseModel:
-    try:
-        return model.model_validate(dict(values))
-    except ValidationError as error:
-        raise Refused(_problem(error)) from None
-
-
-def _read_body(model: type[BaseModel]) -> BaseModel:
-    if request.mimetype != "application/json":
-        raise Refused(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Set Content-Type: application/json."))
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise Refused(Problem(ProblemType.UNSUPPORTED_MEDIA_TYPE, "Send the body without a Content-Encoding."))
-    data = request.get_data(cache=False)
-    if len(data) > BODY_BYTES_MAX:  # werkzeug cuts a chunked body off at its own limit, one byte above, in silence
-        raise RequestEntityTooLarge
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        raise Refused(_problem(error)) from None
-
-
-def _problem(error: ValidationError) -> Problem:
-    details = error.errors(include_url=False, include_input=False)
-    if details[0]["type"] == "json_invalid":
-        return Problem(ProblemType.MALFORMED_JSON, details[0]["msg"])
-    return Problem(ProblemType.INVALID_REQUEST, errors=tuple(_field_error(detail) for detail in details))
-
-
-def _field_error(detail: ErrorDetails) -> FieldError:
-    """Name the field as a reader of JSON would: ("lines", 0, "quantity") -> lines[0].quantity."""
-    field = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in detail["loc"]).removeprefix(".")
-    return FieldError(field or "(body)", detail["msg"])

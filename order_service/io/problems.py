@@ -4,6 +4,7 @@ Nothing about the inside leaves: no traceback, no SQL, no input echoed beyond th
 """
 
 import json
+import re
 from dataclasses import dataclass
 from enum import Enum
 
@@ -18,6 +19,9 @@ from common.log import get_logger
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2
 ERRORS_LISTED_MAX = 20
+FIELD_LENGTH_MAX = 256
+"""The client chose the name of an unknown member; twenty times that of 60 KiB would be no answer."""
+_HEADER_NAME = re.compile("[A-Za-z0-9-]{1,64}")
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
 
@@ -85,11 +89,16 @@ def new_request_id() -> str:
     return str(uuid_utils.uuid7())
 
 
-def unreadable(kind: ProblemType) -> bytes:
-    """Return the whole HTTP answer to what never became a request; the connection ends with it."""
+def unreadable(kind: ProblemType, *, header: str = "") -> bytes:
+    """Return the whole HTTP answer to what never became a request; the connection ends with it.
+
+    `header`: the one that the server could not read, if it was one; named if that is a name, and not the whole line.
+    """
     g.request_id = new_request_id()
     log.debug("request.unreadable", status=kind.status, request_id=g.request_id)  # counted; strangers send many
-    response = respond(Problem(kind))
+    named = _HEADER_NAME.fullmatch(header)
+    errors = (FieldError(header.title(), "cannot be read, or is there more than once"),) if named else ()
+    response = respond(Problem(kind, errors=errors))
     head = [f"HTTP/1.1 {response.status}", "Connection: close", f"X-Request-Id: {g.request_id}"]
     head += [f"{name}: {value}" for name, value in response.headers]
     return "\r\n".join([*head, "", ""]).encode() + response.get_data()
@@ -102,7 +111,10 @@ def respond(problem: Problem) -> Response:
         "title": problem.type.title,
         "status": problem.type.status,
         "detail": problem.detail,
-        "errors": [{"field": error.field, "message": error.message} for error in problem.errors[:ERRORS_LISTED_MAX]],
+        "errors": [
+            {"field": error.field[:FIELD_LENGTH_MAX], "message": error.message}
+            for error in problem.errors[:ERRORS_LISTED_MAX]
+        ],
         "request_id": g.get("request_id", ""),
     }
     response = Response(

@@ -6,6 +6,7 @@ from typing import assert_never
 from uuid import UUID
 
 from flask import Response
+from flask_openapi.models.header import Header
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
 from pydantic import BaseModel
@@ -23,9 +24,9 @@ from order_service.io.payloads import (
     PlaceOrderBody,
     PlaceOrderHeaders,
     order_address,
-    reading,
 )
 from order_service.io.problems import Problem, ProblemType, described, respond
+from order_service.io.reading import reading
 from order_service.io.status_store import StatusStore
 from order_service.io.waits import Look, Waits
 
@@ -35,6 +36,20 @@ PROJECTION_SECONDS_MAX = 1.0
 
 _UUID_VERSION_7 = 7
 _TAG = Tag(name="orders", description="Place orders, and see what became of them.")
+_HEADERS = {
+    "Location": ("Where the order's status is.", {"type": "string"}, True),
+    "Preference-Applied": (
+        "What became of `Prefer: wait`: how long the answer waited for the outcome at most.",
+        {"type": "string", "pattern": "^wait=[0-9]+$"},
+        False,
+    ),
+    "Idempotent-Replayed": (
+        "There if the order is that of an earlier request with this key, however that one was answered, if at all.",
+        {"type": "string", "enum": ["true"]},
+        False,
+    ),
+}
+"""Of the answers to a placement: what it means, its schema, whether it is always there."""
 
 
 class OrderRoutes:
@@ -53,6 +68,7 @@ class OrderRoutes:
             operation_id="placeOrder",
             responses={202: AcceptedDocument, 200: OrderDocument, **described(413, 415, 422, 503)},
         )(reading(self.place))
+        _describe_headers(app)
         app.get(
             "/orders/<order_id>",
             tags=[_TAG],
@@ -68,10 +84,11 @@ class OrderRoutes:
 
         Answers 202 once the order is stored durably; its outcome follows at `Location`. With `Prefer: wait=N` the
         answer is the outcome (200) if it comes in time. With an `Idempotency-Key` a retry is safe whatever happened
-        to the first attempt; without one, a retry after 503 may order twice.
+        to the first attempt, and its answer has `Idempotent-Replayed: true`; without one, a retry after 503 may order
+        twice.
         """
         failpoints.point("order:parsed")
-        placement = self._intake.place(body.command(), key=header.idempotency_key)
+        placement = self._intake.place(body.command(), key=header.idempotency_key, as_sent=body.as_sent())
         response = self._answer(placement, header)
         failpoints.point("order:responding")
         return response
@@ -86,7 +103,7 @@ class OrderRoutes:
     def page(self, query: ListOrdersQuery) -> Response:
         """List a user's orders, newest first."""
         before = _order_id(query.cursor) if query.cursor is not None else None
-        found = self._statuses.page(query.user_id, before=before, limit=query.limit + 1)
+        found = self._statuses.page(query.user_ids, before=before, limit=query.limit + 1)
         shown = found[: query.limit]
         return _json(
             OrderPage(
@@ -102,7 +119,7 @@ class OrderRoutes:
                     metrics.ORDERS_REPEATED.inc()
                 else:
                     metrics.ORDERS_ACCEPTED.labels("given" if header.idempotency_key else "absent").inc()
-                return self._accepted(placement.order_id, header.wait_seconds)
+                return self._accepted(placement, header.wait_seconds)
             case KeyConflict():
                 return respond(Problem(ProblemType.KEY_CONFLICT, "Take a new key for a new order."))
             case Unsure():
@@ -111,12 +128,15 @@ class OrderRoutes:
             case _:
                 assert_never(placement)
 
-    def _accepted(self, order_id: str, wait_seconds: int) -> Response:
+    def _accepted(self, placement: Accepted, wait_seconds: int) -> Response:
+        order_id = placement.order_id
         outcome, waited = self._outcome(order_id, wait_seconds) if wait_seconds else Look(None, waited=False)
         response = _json(OrderDocument.of(outcome)) if outcome else _json(AcceptedDocument.of(order_id), status=202)
         response.headers["Location"] = order_address(order_id)
         if waited:
             response.headers["Preference-Applied"] = f"wait={wait_seconds}"
+        if placement.replayed:
+            response.headers["Idempotent-Replayed"] = "true"
         return response
 
     def _outcome(self, order_id: str, wait_seconds: int) -> Look:
@@ -132,6 +152,15 @@ class OrderRoutes:
     def _find_soon(self, order_id: str) -> OrderStatus | None:
         seconds = PROJECTION_SECONDS_MAX if _is_fresh(order_id) else 0.0
         return self._waits.look(lambda: self._statuses.find(order_id), seconds=seconds).found
+
+
+def _describe_headers(app: OpenAPI) -> None:
+    """Add what flask-openapi has no parameter for."""
+    for status in ("200", "202"):
+        app.paths["/orders"].post.responses[status].headers = {
+            name: Header.model_validate({"description": meaning, "schema": schema, "required": always})
+            for name, (meaning, schema, always) in _HEADERS.items()
+        }
 
 
 def _json(document: BaseModel, *, status: int = 200) -> Response:

@@ -7,7 +7,7 @@ same time from different partitions lose nothing.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -51,12 +51,13 @@ class StatusStore:
             found = connection.execute(_known().where(table.c.order_id == UUID(order_id))).one_or_none()
         return None if found is None else _status(found)
 
-    def page(self, user_id: str, *, before: str | None, limit: int) -> list[OrderStatus]:
+    def page(self, user_ids: Collection[str], *, before: str | None, limit: int) -> list[OrderStatus]:
         """Return up to `limit` orders of a user, newest first, older than the order `before`.
 
-        Ids are UUIDv7, so their order is the order of placement.
+        `user_ids`: the spellings of one user, rarely more than one. Order ids are UUIDv7, so they sort by the time of
+        placement.
         """
-        wanted = _known().where(table.c.user_id == user_id).order_by(table.c.order_id.desc()).limit(limit)
+        wanted = _known().where(table.c.user_id.in_(sorted(user_ids))).order_by(table.c.order_id.desc()).limit(limit)
         if before is not None:
             wanted = wanted.where(table.c.order_id < UUID(before))
         with outage_is_busy(), self._engine.connect() as connection:

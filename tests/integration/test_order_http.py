@@ -5,8 +5,6 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -14,38 +12,20 @@ from common.events import asyncapi
 from common.events.orders import OrderCreated
 from common.topics import ALL_TOPICS, ORDERS_CREATED
 from order_service.io.routes import PROJECTION_SECONDS_MAX
-from tests.api import Answer, Api, new_user, order_body, running_api, start_projection
-from tests.pipeline import Pipeline, open_pipeline
-from tests.records import Seen, codec_of, read, wait_for
+from tests.api import connected, new_user, order_body, raw_answer, running_api
+from tests.pipeline import Pipeline
+from tests.records import codec_of, read, wait_for
+from tests.shop import Shop, open_shop
 from tests.stack import Stack
 
 KIB = 1024
 UNKNOWN_ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
 
 
-@dataclass(frozen=True, slots=True)
-class Shop:
-    """A running API with its projection, shared by the tests of this module; users keep them apart."""
-
-    pipeline: Pipeline
-    api: Api
-
-    def written(self) -> int:
-        """Return how many records were ever written to `orders.created`."""
-        ends = self.pipeline.admin.stable_ends([ORDERS_CREATED])
-        return sum(ends.values())
-
-    def records(self, user_id: str) -> list[Seen]:
-        return [seen for seen in read(self.pipeline, ORDERS_CREATED) if seen.key == user_id.encode()]
-
-
 @pytest.fixture(scope="module")
 def shop(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shop]:
-    with open_pipeline(servers, logs=tmp_path_factory.mktemp("shop")) as pipeline:
-        projection = start_projection(pipeline)
-        with running_api(pipeline) as (api, _):
-            projection.wait_ready()
-            yield Shop(pipeline, api)
+    with open_shop(servers, logs=tmp_path_factory.mktemp("shop")) as opened:
+        yield opened
 
 
 def test_accepted_order_is_on_the_topic_with_its_envelope(shop: Shop) -> None:
@@ -96,6 +76,30 @@ REFUSED: dict[str, tuple[str | bytes, dict[str, str], int, str, str | None]] = {
     "user id with control characters": (order_body("a\x07b"), {}, 400, "invalid-request", "user_id"),
     "key too long": (order_body("ada"), {"Idempotency_Key": "k" * 256}, 400, "invalid-request", "Idempotency-Key"),
     "key empty": (order_body("ada"), {"Idempotency_Key": '""'}, 400, "invalid-request", "Idempotency-Key"),
+    "a member twice": (
+        '{"user_id":"ada","user_id":"eve","lines":[{"sku":"tea","quantity":1}]}',
+        {},
+        400,
+        "invalid-request",
+        "user_id",
+    ),
+    "NaN": ('{"user_id":"ada","lines":[{"sku":"tea","quantity":NaN}]}', {}, 400, "malformed-json", "(body)"),
+    "user id of a space": (order_body(" "), {}, 400, "invalid-request", "user_id"),
+    "user id with a hidden joiner": (order_body("a\u200cda"), {}, 400, "invalid-request", "user_id"),
+    "SKU in two spellings": (
+        order_body("ada", [("caf\u00e9", 1), ("cafe\u0301", 1)]),
+        {},
+        400,
+        "invalid-request",
+        "lines",
+    ),
+    "key with a bare comma": (
+        order_body("ada"),
+        {"Idempotency_Key": "k1,k2"},
+        400,
+        "invalid-request",
+        "Idempotency-Key",
+    ),
     "over 64 KiB": (order_body("u" * 64 * KIB), {}, 413, "too-large", None),
 }
 
@@ -110,12 +114,6 @@ def test_bad_input_is_refused_by_name_and_leaves_no_record(shop: Shop, name: str
     assert answer.json["request_id"] == answer.headers["x-request-id"]
     assert "Traceback" not in answer.body.decode()
     assert shop.written() == before
-
-
-def connected(api: Api) -> socket.socket:
-    """Return a connection for requests that no client library would send."""
-    at = urlsplit(api.url)
-    return socket.create_connection((at.hostname, at.port), timeout=20)
 
 
 def padded(size: int) -> bytes:
@@ -168,14 +166,10 @@ def test_malformed_chunk_is_the_clients_fault(shop: Shop) -> None:
 def test_what_never_becomes_a_request_is_answered_with_a_problem_too(
     shop: Shop, sent: bytes, status: int, problem: str
 ) -> None:
-    with connected(shop.api) as raw:
-        raw.sendall(sent)
-        head, _, body = raw.makefile("rb").read().partition(b"\r\n\r\n")
-    headers = dict(line.split(": ") for line in head.decode().splitlines()[1:])
-    answer = Answer(int(head.split()[1]), {name.lower(): value for name, value in headers.items()}, body)
+    answer = raw_answer(shop.api, sent)
     assert (answer.status, answer.problem) == (status, problem)
     assert answer.json["request_id"] == answer.headers["x-request-id"]
-    assert int(answer.headers["content-length"]) == len(body)
+    assert int(answer.headers["content-length"]) == len(answer.body)
 
 
 def test_address_that_is_not_there_is_a_problem(shop: Shop) -> None:

@@ -86,6 +86,7 @@ def test_key_means_one_order(shop: Shop) -> None:
     first, again, quoted = (shop.api.place(user, key=key) for key in ("k1", "k1", '"k1"'))
     assert (again.status, again.body, again.headers["location"]) == (202, first.body, first.headers["location"])
     assert quoted.body == first.body
+    assert [answer.headers.get("idempotent-replayed") for answer in (first, again, quoted)] == [None, "true", "true"]
     assert len(records(shop.pipeline, user)) == 1, "an acknowledged order is not written again"
     assert key_row(shop.pipeline, user).acknowledged
 
@@ -108,6 +109,7 @@ def test_same_key_at_once_is_one_order(shop: Shop) -> None:
         answers = together(partial(shop.api.place, user, key="k"))
         assert {answer.status for answer in answers} == {202}
         assert len({answer.body for answer in answers}) == 1
+        assert sum("idempotent-replayed" not in answer.headers for answer in answers) == 1, "one of them was the first"
         row = key_row(shop.pipeline, user)
         seen = {(record.value, record.headers["ce_id"]) for record in records(shop.pipeline, user)}
         assert seen == {(row.event, row.order_id.encode())}
@@ -143,6 +145,7 @@ def test_retry_after_a_kill_gives_the_order_that_the_first_attempt_began(
     answer = shop.api.place(user, key="k")
     row = key_row(shop.pipeline, user)
     assert (answer.status, answer.json["order_id"], row.acknowledged) == (202, row.order_id, True)
+    assert ("idempotent-replayed" in answer.headers) == (point != "order:parsed"), "a row stood, whatever was answered"
     seen = {(record.value, record.headers["ce_id"]) for record in records(shop.pipeline, user)}
     assert seen == {(row.event, row.order_id.encode())}
 

@@ -68,6 +68,7 @@ def test_broker_down_means_maybe_within_six_seconds_and_a_retry_gives_one_order(
             wait_for(lambda: api.get("/readyz").status == 200, what="readiness")
             again = api.place(user, key="k")
     assert (again.status, again.json["order_id"]) == (202, keys(pipeline)[user])
+    assert [each.headers.get("idempotent-replayed") for each in (answer, again)] == [None, "true"]
     assert {seen.headers["ce_id"] for seen in records(pipeline, user)} == {again.json["order_id"].encode()}
 
 

@@ -86,7 +86,7 @@ def test_order_that_only_a_notification_told_of_is_not_shown(store: StatusStore)
     order = make_order(user_id=uuid.uuid4().hex)
     apply_each(store, [[told_by(events_of(order)[2])]])
     assert store.find(order.order_id) is None
-    assert store.page(order.user_id, before=None, limit=10) == []
+    assert store.page({order.user_id}, before=None, limit=10) == []
 
 
 @given(data=st.data())
@@ -193,5 +193,15 @@ def test_pages_follow_the_ids(store: StatusStore) -> None:
     placed = [make_order(user_id=user) for _ in range(5)]
     apply_each(store, [fold([told_by(order) for order in placed])])
     ids = sorted((order.order_id for order in placed), reverse=True)
-    assert [status.order_id for status in store.page(user, before=None, limit=3)] == ids[:3]
-    assert [status.order_id for status in store.page(user, before=ids[2], limit=3)] == ids[3:]
+    assert [status.order_id for status in store.page({user}, before=None, limit=3)] == ids[:3]
+    assert [status.order_id for status in store.page({user}, before=ids[2], limit=3)] == ids[3:]
+
+
+def test_page_holds_the_orders_of_all_spellings_of_a_user(store: StatusStore) -> None:
+    user = uuid.uuid4().hex
+    spellings = (f"{user} caf\u00e9", f"{user} cafe\u0301")
+    placed = [make_order(user_id=spelling) for spelling in (*spellings, *spellings)]
+    apply_each(store, [fold([told_by(order) for order in [*placed, make_order(user_id=user)]])])
+    ids = sorted((order.order_id for order in placed), reverse=True)
+    assert [status.order_id for status in store.page(spellings, before=None, limit=3)] == ids[:3]
+    assert [status.order_id for status in store.page(spellings, before=ids[2], limit=3)] == ids[3:]

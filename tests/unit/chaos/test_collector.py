@@ -139,6 +139,19 @@ def test_the_largest_order_is_possible() -> None:
     assert impossible(order) == ""
 
 
+def test_a_name_with_a_joiner_is_possible() -> None:
+    """The API takes Persian names and families of emoji, so no reader may call them poison."""
+    order = {
+        "order_id": str(uuid.uuid4()),
+        "user_id": "\u0645\u06cc\u200c\u062e",
+        "lines": [{"sku": "\U0001f468\u200d\U0001f469", "quantity": 1}],
+        "placed_at": 1,
+    }
+
+    assert impossible(order) == ""
+    assert impossible(order | {"user_id": "te\u200ba"}) == "user_id is no name"
+
+
 def test_a_schema_that_nobody_registered_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry("http://nowhere.invalid")
     monkeypatch.setattr(registry, "_read", lambda _: None)

@@ -229,6 +229,7 @@ SEVEN = "0192f0c1-2d3e-7abc-8def-0123456789ab"
         (make_order(lines=[("te\ta", 1)]), "lines[0].sku"),
         (make_order(lines=[("tea", 0)]), "lines[0].quantity"),
         (make_order(lines=[("tea", -1)]), "lines[0].quantity"),
+        (make_order(lines=[("\U0001f468\u200d\U0001f469", 0)]), "lines[0].quantity"),
         (make_order(lines=[("tea", QUANTITY_MAX + 1)]), "lines[0].quantity"),
     ],
 )
@@ -250,10 +251,11 @@ def test_quantity_beyond_what_avro_calls_an_int_is_refused() -> None:
         make_order(user_id="u" * USER_ID_LENGTH_MAX),
         make_order(lines=[(f"sku-{n}", QUANTITY_MAX) for n in range(LINES_MAX)]),
         make_order(lines=[("s" * SKU_LENGTH_MAX, 1)]),
+        make_order(user_id="\u0645\u06cc\u200c\u062e", lines=[("\U0001f468\u200d\U0001f469", 1)]),
         make_order(placed_at_ms=1),
         make_order(placed_at_ms=253_402_300_799_999),
     ],
-    ids=["longest user", "most lines", "longest sku", "first moment", "last moment"],
+    ids=["longest user", "most lines", "longest sku", "joiners", "first moment", "last moment"],
 )
 def test_limits_themselves_are_allowed(order: OrderCreated) -> None:
     assert CODEC.decode(OrderCreated, CODEC.encode(order)) == order

@@ -23,17 +23,27 @@ commands = st.builds(
 
 
 def test_row_of_this_very_request_means_new() -> None:
-    assert judge(ROW, ROW) is Claim.NEW
+    assert judge(ROW, ROW, as_sent=ROW.fingerprint) is Claim.NEW
 
 
 def test_same_request_under_the_same_key_is_a_replay() -> None:
     again = replace(ROW, order_id="01990b3c-5a01-7d3e-9f5c-3b7e6a1d2c4f", event=b"other event")
-    assert judge(again, ROW) is Claim.REPLAY
+    assert judge(again, ROW, as_sent=again.fingerprint) is Claim.REPLAY
 
 
 def test_other_request_under_the_same_key_is_a_conflict() -> None:
     other = replace(ROW, order_id="01990b3c-5a01-7d3e-9f5c-3b7e6a1d2c4f", fingerprint=b"other")
-    assert judge(other, ROW) is Claim.CONFLICT
+    assert judge(other, ROW, as_sent=other.fingerprint) is Claim.CONFLICT
+
+
+def test_request_whose_row_holds_names_as_they_were_sent_is_a_replay() -> None:
+    """A release before names were kept in one spelling wrote the row; a conflict would make its client order twice."""
+    as_sent = PlaceOrder("ada", (OrderLine("cafe\u0301", 2),))
+    before = replace(ROW, fingerprint=fingerprint(as_sent))
+    kept = PlaceOrder("ada", (OrderLine("caf\u00e9", 2),))
+    now = replace(ROW, order_id="01990b3c-5a01-7d3e-9f5c-3b7e6a1d2c4f", fingerprint=fingerprint(kept))
+    assert judge(now, before, as_sent=fingerprint(as_sent)) is Claim.REPLAY
+    assert judge(now, before, as_sent=fingerprint(kept)) is Claim.CONFLICT
 
 
 @pytest.mark.parametrize(

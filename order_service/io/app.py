@@ -3,14 +3,13 @@
 `create_app` connects nothing; what it is given was built in this process, after fork.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
 import structlog
-from flask import Request, Response, g, redirect, render_template, request
+from flask import Request, Response, g, request
 from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
@@ -20,7 +19,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from common import metrics
 from common.errors import Busy
 from common.log import get_logger
-from order_service.io import event_docs, problems
+from order_service.io import docs, problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
 from order_service.io.payloads import BODY_BYTES_MAX, ProblemDocument, ReadinessDocument
@@ -36,8 +35,10 @@ _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 _SERVER_ERROR = 500
-_DESCRIPTION = "Orders are accepted durably, reserved exactly once, and told of. Errors are RFC 9457 problems."
-_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_DESCRIPTION = (
+    "An accepted order is stored durably, its stock is reserved exactly once, and the customer is notified. Errors are"
+    " problems as in RFC 9457. The events behind it are described at [/docs/events](/docs/events)."
+)
 
 log = get_logger()
 
@@ -48,10 +49,11 @@ def create_app(
     *,
     stopping: Callable[[], bool],
     metrics_page: Callable[[], bytes],
+    threads: int,
 ) -> OpenAPI:
     """Return the WSGI application. `stopping` turns true when the process was asked to stop: waits end early.
 
-    `metrics_page` returns what /metrics answers, of all processes of the service.
+    `metrics_page` returns what /metrics answers, of all processes of the service. `threads`: how many answer here.
     """
     app = OpenAPI(
         __name__,
@@ -71,7 +73,7 @@ def create_app(
     statuses = StatusStore(engine)
     OrderRoutes(Intake(KeyStore(engine), publisher), statuses, stopping=stopping).register(app)
     _register_probes(app, statuses, publisher, stopping)
-    _register_description(app)
+    docs.register(app, threads=threads)
     app.add_url_rule("/metrics", "metrics", lambda: Response(metrics_page(), content_type=CONTENT_TYPE_LATEST))
     return app
 
@@ -99,23 +101,6 @@ def _register_probes(app: OpenAPI, statuses: StatusStore, publisher: Publisher, 
     app.get("/readyz", tags=[tag], operation_id="readyz", responses={200: ReadinessDocument, 503: ReadinessDocument})(
         readyz
     )
-
-
-def _register_description(app: OpenAPI) -> None:
-    description = json.dumps(app.api_doc, indent=1)
-
-    def openapi() -> Response:
-        return Response(description, mimetype="application/json")
-
-    def docs() -> Response:
-        page = Response(render_template("docs.html", api=app.api_doc, problems=list(problems.ProblemType)))
-        page.headers["Content-Security-Policy"] = _DOCS_POLICY
-        return page
-
-    app.add_url_rule("/openapi.json", view_func=openapi)
-    app.add_url_rule("/docs", view_func=docs)
-    app.add_url_rule("/", endpoint="home", view_func=lambda: redirect("/docs"))
-    event_docs.register(app, policy=_DOCS_POLICY)
 
 
 def _begin() -> None:

@@ -110,7 +110,13 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self._settings, application="order-api", pool_size=self._settings.http_threads, autocommit=True
         )
         self._publisher = Publisher(self._settings)
-        app = create_app(engine, self._publisher, stopping=self.stop, metrics_page=self._metrics_page)
+        app = create_app(
+            engine,
+            self._publisher,
+            stopping=self.stop,
+            metrics_page=self._metrics_page,
+            threads=self._settings.http_threads,
+        )
         # A chunked body is parsed while the application reads it, so gunicorn's complaint about it surfaces there.
         app.register_error_handler(ParseException, lambda _: respond(Problem(ProblemType.BAD_REQUEST)))
         return app

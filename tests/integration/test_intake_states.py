@@ -179,7 +179,8 @@ def shop(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     publisher = Publisher(pipeline.kafka)
     wait_for(lambda: not publisher.unready(), what="the publisher")
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
-        yield Shop(create_app(engine, publisher, stopping=lambda: False, metrics_page=bytes), accident, pool)
+        app = create_app(engine, publisher, stopping=lambda: False, metrics_page=bytes, threads=AT_ONCE_MAX)
+        yield Shop(app, accident, pool)
     publisher.close()
     engine.dispose()
 

@@ -85,7 +85,7 @@ class Counter:
                 cast(Readiness, SimpleNamespace()),
                 stopping=lambda: True,
                 metrics_page=lambda: b"",
-                waits_max=1,
+                threads=1,
             )
 
 

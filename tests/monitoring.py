@@ -24,10 +24,10 @@ VARIABLES = {"$__rate_interval": "5m", "$__interval": "5s", "$__range": "5m"}
 _PRODUCT = re.compile(r"\b(?:order|inventory|notification|metrics|worker|kafka|exporter|connect)_[a-z0-9_]+\b")
 
 
-def needs(program: str) -> str:
+def needs(program: str, *, way: str = "see `pipeline doctor`") -> str:
     """Return the program's path. Without it the test is skipped; under `.ci/run` it fails: nothing may go unproved."""
     if (path := shutil.which(program)) is None:
-        told = f"{program} is not installed: see `pipeline doctor`"
+        told = f"{program} is not installed: {way}"
         if os.environ.get("NOTHING_MAY_BE_SKIPPED"):
             pytest.fail(told)
         pytest.skip(told)

@@ -23,9 +23,9 @@ AVRO = "application/vnd.apache.avro;version=1.9.0"
 DEAD_LETTER = "DeadLetter"
 
 _DESCRIPTION = (
-    "Orders, what became of them, and what was told. Values are Avro behind the common five-byte frame (magic byte 0,"
-    " schema id in four bytes, big endian); the schema with that id stands in the registry. Read with isolation level"
-    " read_committed: some writers use transactions."
+    "Orders, their outcomes, and the notifications sent. Values are Avro behind the common five-byte frame (magic byte"
+    " 0, schema id in four bytes, big endian); the schema with that id stands in the registry. Read with isolation"
+    " level read_committed: some writers use transactions."
 )
 _CE_HEADERS = {
     "ce_specversion": "Always 1.0: CloudEvents, binary mode.",
@@ -36,17 +36,17 @@ _CE_HEADERS = {
     "content-type": "application/avro",
 }
 _ORIGIN_HEADERS = {
-    "origin_topic": "Where the record stands that this event answers, if it answers one: topic,",
-    "origin_partition": "partition,",
-    "origin_offset": "and offset.",
+    "origin_topic": "Topic of the record that this event answers, if it answers one.",
+    "origin_partition": "Partition of that record.",
+    "origin_offset": "Offset of that record.",
 }
 DLQ_HEADERS = {
-    "dlq_version": "Of these headers.",
-    "dlq_reason": "Why it will never be an event.",
+    "dlq_version": "Version of these headers.",
+    "dlq_reason": "Why the record will never be an event.",
     "dlq_error_class": "The kind of reason: frame, magic, schema, avro, content or database.",
-    "dlq_topic": "The topic that it came from.",
-    "dlq_partition": "The partition there.",
-    "dlq_offset": "The offset there.",
+    "dlq_topic": "Topic that the record came from.",
+    "dlq_partition": "Partition there.",
+    "dlq_offset": "Offset there.",
 }
 
 
@@ -116,14 +116,16 @@ def _channel_told(topic: Topic) -> str:
 def _operations(topic: Topic) -> Iterator[tuple[str, Node]]:
     channel = {"channel": {"$ref": f"#/channels/{topic.name}"}}
     for writer in topic.writers:
-        yield f"{writer}.sends.{topic.name}", {"action": "send", **channel, "summary": f"{writer} writes"}
+        told = {"title": f"{writer}: {topic.name}", "summary": f"{writer} writes {topic.name}"}
+        yield f"{writer}.sends.{topic.name}", {"action": "send", **channel, **told}
     for group in topic.readers:
         yield (
             f"{group.name}.receives.{topic.name}",
             {
                 "action": "receive",
                 **channel,
-                "summary": f"{group.name} reads",
+                "title": f"{group.name}: {topic.name}",
+                "summary": f"{group.name} reads {topic.name}",
                 "bindings": {
                     "kafka": {"groupId": {"type": "string", "const": group.name}, "bindingVersion": KAFKA_BINDING}
                 },

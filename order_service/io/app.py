@@ -3,14 +3,13 @@
 `create_app` connects nothing; what it is given was built in this process, after fork.
 """
 
-import json
 import re
 import time
 from collections.abc import Callable
 
 import sqlalchemy as sa
 import structlog
-from flask import Request, Response, g, redirect, render_template, request
+from flask import Request, Response, g, request
 from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
@@ -19,7 +18,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from common import metrics
 from common.log import get_logger
-from order_service.io import event_docs, problems
+from order_service.io import docs, problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
 from order_service.io.payloads import ProblemDocument, ReadinessDocument
@@ -33,13 +32,17 @@ from order_service.io.waits import Waits
 API_VERSION = "1.0.0"
 """Of the description, by SemVer: not the version of the code behind it."""
 
+WAITING_SHARE = 4
+"""One thread in so many may wait for an outcome at a time."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _PROBES = frozenset({"/livez", "/readyz", "/metrics"})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _PARAMETER = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 _SERVER_ERROR = 500
-_DESCRIPTION = "Orders are accepted durably, reserved exactly once, and told of. Errors are RFC 9457 problems."
-_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+_DESCRIPTION = (
+    "An accepted order is stored durably, its stock is reserved exactly once, and the customer is notified. Errors are"
+    " problems as in RFC 9457. The events behind it are described at [/docs/events](/docs/events)."
+)
 
 log = get_logger()
 
@@ -51,12 +54,11 @@ def create_app(
     *,
     stopping: Callable[[], bool],
     metrics_page: Callable[[], bytes],
-    waits_max: int,
+    threads: int,
 ) -> OpenAPI:
     """Return the WSGI application. `stopping` turns true when the process was asked to stop: waits end early.
 
-    `metrics_page` returns what /metrics answers, of all processes of the service. `waits_max`: so many requests may
-    wait for an outcome at a time.
+    `metrics_page` returns what /metrics answers, of all processes of the service. `threads`: how many answer here.
     """
     app = OpenAPI(
         __name__,
@@ -74,10 +76,10 @@ def create_app(
     app.teardown_request(_leave)
     problems.register(app)
     statuses = StatusStore(engine)
-    waits = Waits(waits_max, stopping=stopping)
+    waits = Waits(max(threads // WAITING_SHARE, 1), stopping=stopping)
     OrderRoutes(Intake(KeyStore(engine), publisher), statuses, waits).register(app)
     _register_probes(app, readiness)
-    _register_description(app)
+    docs.register(app, threads=threads)
     app.add_url_rule("/metrics", "metrics", lambda: Response(metrics_page(), content_type=CONTENT_TYPE_LATEST))
     return app
 
@@ -98,23 +100,6 @@ def _register_probes(app: OpenAPI, readiness: Readiness) -> None:
     app.get("/readyz", tags=[tag], operation_id="readyz", responses={200: ReadinessDocument, 503: ReadinessDocument})(
         readyz
     )
-
-
-def _register_description(app: OpenAPI) -> None:
-    description = json.dumps(app.api_doc, indent=1)
-
-    def openapi() -> Response:
-        return Response(description, mimetype="application/json")
-
-    def docs() -> Response:
-        page = Response(render_template("docs.html", api=app.api_doc, problems=list(problems.ProblemType)))
-        page.headers["Content-Security-Policy"] = _DOCS_POLICY
-        return page
-
-    app.add_url_rule("/openapi.json", view_func=openapi)
-    app.add_url_rule("/docs", view_func=docs)
-    app.add_url_rule("/", endpoint="home", view_func=lambda: redirect("/docs"))
-    event_docs.register(app, policy=_DOCS_POLICY)
 
 
 def _begin() -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, field_validator
 from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -33,6 +33,19 @@ PAGE_DEFAULT = 20
 _ORDER_ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
 _SEEN, _JOINER = r"[^\p{C}\p{Z}]", r"\u200c\u200d"
 _NAME = rf"^{_SEEN}(?:(?:{_SEEN}|[ {_JOINER}])*(?:{_SEEN}|[{_JOINER}]))?$"
+_PLACED: dict[str, JsonValue] = {"order_id": _ORDER_ID, "links": {"self": f"/orders/{_ORDER_ID}"}}
+_RESERVED: dict[str, JsonValue] = {
+    **_PLACED,
+    "user_id": "ada",
+    "status": "reserved",
+    "lines": [{"sku": "tea", "quantity": 2}],
+    "placed_at": "2025-09-02T16:22:08.640Z",
+    "decided_at": "2025-09-02T16:22:08.844Z",
+    "reason": None,
+    "lacking": None,
+    "notified": True,
+    "notified_at": "2025-09-02T16:22:08.871Z",
+}
 _UUID = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
 _CURSOR = "^[A-Za-z0-9_-]{21}[AQgw]$"  # 16 bytes in base64url; the last character holds two bits of them
 _KEY = (  # no comma in a bare one: it is what becomes of two headers on their way here
@@ -236,7 +249,9 @@ class Links(BaseModel):
 class AcceptedDocument(BaseModel):
     """An order was accepted: it is on its way, its outcome will be at `links.self`."""
 
-    order_id: str = Field(examples=[_ORDER_ID])
+    model_config = ConfigDict(json_schema_extra={"examples": [{**_PLACED, "status": "pending"}]})
+
+    order_id: str
     status: Literal["pending"] = "pending"
     links: Links
 
@@ -249,13 +264,15 @@ class AcceptedDocument(BaseModel):
 class OrderDocument(BaseModel):
     """What is known of an order. Times: RFC 3339, UTC."""
 
-    order_id: str = Field(examples=[_ORDER_ID])
+    model_config = ConfigDict(json_schema_extra={"examples": [_RESERVED]})
+
+    order_id: str
     user_id: str
     status: Status
     lines: list[LineDocument]
     placed_at: str = Field(json_schema_extra={"format": "date-time"})
     decided_at: str | None = Field(json_schema_extra={"format": "date-time"})
-    reason: str | None = Field(description="Why it failed.", examples=["insufficient_stock"])
+    reason: str | None = Field(description="Why it failed: `insufficient_stock`, for example.")
     lacking: LackingDocument | None
     notified: bool
     notified_at: str | None = Field(json_schema_extra={"format": "date-time"})

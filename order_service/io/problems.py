@@ -24,6 +24,7 @@ FIELD_LENGTH_MAX = 256
 _HEADER_NAME = re.compile("[A-Za-z0-9-]{1,64}")
 _BAD_REQUEST = 400
 _SERVER_ERROR = 500
+_REQUEST_ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c50"
 
 log = get_logger()
 
@@ -129,15 +130,24 @@ def respond(problem: Problem) -> Response:
 
 
 def described(*statuses: int) -> ResponseDict:
-    """Return the OpenAPI description of these answers; the component is the model of a problem."""
+    """Return the OpenAPI description of these answers, with an example of each problem that comes with the status.
+
+    The component is the model of a problem.
+    """
     schema = {"$ref": "#/components/schemas/ProblemDocument"}
-    return {
-        status: {
-            "description": "; ".join(kind.title for kind in ProblemType if kind.status == status),
-            "content": {MEDIA_TYPE: {"schema": schema}},
+    answers: ResponseDict = {}
+    for status in statuses:
+        kinds = [kind for kind in ProblemType if kind.status == status]
+        examples = {kind.slug: {"summary": kind.title, "value": _example(kind)} for kind in kinds}
+        answers[status] = {
+            "description": "; ".join(kind.title for kind in kinds),
+            "content": {MEDIA_TYPE: {"schema": schema, "examples": examples}},
         }
-        for status in statuses
-    }
+    return answers
+
+
+def _example(kind: ProblemType) -> dict[str, object]:
+    return {"type": kind.uri, "title": kind.title, "status": kind.status, "request_id": _REQUEST_ID}
 
 
 def register(app: Flask) -> None:

@@ -94,7 +94,7 @@ class OrderRoutes:
         return response
 
     def show(self, path: OrderPath) -> Response:
-        """Show an order: pending, then reserved or failed, and whether the customer was told."""
+        """Show an order: pending, then reserved or failed, and whether the customer was notified."""
         status = self._find_soon(path.order_id)
         if status is None:
             return respond(Problem(ProblemType.ORDER_UNKNOWN))

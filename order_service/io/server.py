@@ -38,8 +38,6 @@ STOP_SECONDS = 3
 """gunicorn kills what is left then; a request waits longer than this for nothing that is worth it."""
 KEEP_ALIVE_SECONDS = 15
 BACKLOG_MAX = 512
-WAITING_THREADS_SHARE = 4
-"""One thread in so many may wait for an outcome."""
 OWN_METRICS = ("order_http_", "order_requests_")
 
 log = get_logger()
@@ -115,7 +113,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
             self._readiness,
             stopping=self.stop,
             metrics_page=self._metrics_page,
-            waits_max=max(self._settings.http_threads // WAITING_THREADS_SHARE, 1),
+            threads=self._settings.http_threads,
         )
         # A chunked body is parsed while the application reads it, so gunicorn's complaint about it surfaces there.
         app.register_error_handler(ParseException, lambda _: respond(Problem(ProblemType.BAD_REQUEST)))

@@ -182,7 +182,7 @@ def shop(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
     wait_for(lambda: not publisher.missing(), what="the publisher")
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
         readiness = Readiness(StatusStore(engine), publisher, stopping=lambda: False)
-        app = create_app(engine, publisher, readiness, stopping=lambda: False, metrics_page=bytes, waits_max=1)
+        app = create_app(engine, publisher, readiness, stopping=lambda: False, metrics_page=bytes, threads=AT_ONCE_MAX)
         yield Shop(app, accident, pool)
     publisher.close()
     engine.dispose()

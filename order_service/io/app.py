@@ -66,7 +66,7 @@ def create_app(
         doc_ui=False,
         validation_error_model=ProblemDocument,
         validation_error_status=500,  # named here so that flask-openapi adds no description of its own
-        responses=problems.described(400, 414, 431, 500),
+        responses=problems.described(400, 408, 414, 431, 500),
         static_folder=None,
     )
     app.openapi_version = "3.1.0"

@@ -43,7 +43,7 @@ _ORIGIN_HEADERS = {
 DLQ_HEADERS = {
     "dlq_version": "Of these headers.",
     "dlq_reason": "Why it will never be an event.",
-    "dlq_error_class": "The kind of reason: frame, magic, schema, avro, content or database.",
+    "dlq_error_class": "The kind of reason: frame, magic, schema, avro, content, database, crash or recipient_*.",
     "dlq_topic": "The topic that it came from.",
     "dlq_partition": "The partition there.",
     "dlq_offset": "The offset there.",

@@ -114,7 +114,10 @@ def test_answer_of_a_proxy_names_the_proxy(
 ) -> None:
     server.status = status
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.port}")
-    with pytest.raises(kind, match=f"proxy http://127\\.0\\.0\\.1:{server.port}"), registry(at("r.example", 80)) as client:
+    with (
+        pytest.raises(kind, match=f"proxy http://127\\.0\\.0\\.1:{server.port}"),
+        registry(at("r.example", 80)) as client,
+    ):
         client.get_subjects()
 
 

@@ -133,7 +133,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    home = homes.at(tmp_path_factory.mktemp("whole") / "stack")
+    home = homes.at(tmp_path_factory.mktemp("whole") / "Jürgens stack = 1 [neu]")
     monitoring = ("--with", "monitoring") if shutil.which("prometheus") else ()
     try:
         first = first_life(home)
@@ -158,9 +158,9 @@ def first_life(home: Home) -> FirstLife:
 
 
 def company_laptop() -> dict[str, str]:
-    """Return an environment that names a proxy, which does not answer, and excepts nothing from it."""
+    """Return an environment with a proxy that does not answer, from which nothing is excepted, and no locale."""
     kept = {name: value for name, value in os.environ.items() if name.lower() not in {"no_proxy", "http_proxy"}}
-    return kept | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9"}
+    return kept | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "LC_ALL": "C"}
 
 
 @pytest.fixture(scope="module")

@@ -37,6 +37,8 @@ class ProcessState:
     started_at: float
     restarts: int
     port: int | None = None
+    waits: str = ""
+    """How its start goes, if that takes long."""
 
 
 @dataclass(frozen=True, slots=True)

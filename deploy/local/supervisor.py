@@ -257,4 +257,5 @@ def _process_state(runner: Runner) -> ProcessState:
         started_at=child.started_at if child is not None and alive else 0.0,
         restarts=runner.restarts,
         port=program.port if isinstance(program, ServiceProgram) else None,
+        waits=runner.waits,
     )

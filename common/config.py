@@ -6,10 +6,14 @@ holds `PIPELINE_X`. `load` validates all of a service's settings before anything
 
 import json
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
@@ -198,6 +202,51 @@ def load(settings: type[S]) -> S:
 def set_for_libraries(name: str, value: str) -> None:
     """Set a variable that a library reads when it is imported, for this process and those that it starts."""
     os.environ[name] = value
+
+
+def is_loopback(host: str) -> bool:
+    """Return True for an address or name that leads back to this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def proxy_of(url: str) -> str:
+    """Return the proxy by whose way an HTTP client asks this URL, without credentials; empty: directly.
+
+    The usual variables say so (HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, NO_PROXY). Loopback is never asked by way of one.
+    """
+    asked = urlsplit(url)
+    if is_loopback(asked.hostname or "") or proxy_bypass(asked.hostname or ""):
+        return ""
+    proxies = getproxies()
+    proxy = proxies.get(asked.scheme) or proxies.get("all") or ""
+    scheme, separator, rest = proxy.rpartition("://")
+    return scheme + separator + rest.rpartition("@")[2]
+
+
+_DIRECTLY = threading.Lock()
+_OF_THE_WAY_OUT = frozenset({"http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"})
+
+
+@contextmanager
+def asking_directly(url: str) -> Iterator[None]:
+    """Where a URL leads to loopback, hide proxies and authorities from a client that is built inside.
+
+    Such a client reads them when it is built, even those that it will not use, and one that is malformed ends it.
+    """
+    if not is_loopback(urlsplit(url).hostname or ""):
+        yield
+        return
+    with _DIRECTLY:
+        hidden = {name: value for name, value in os.environ.items() if name.lower() in _OF_THE_WAY_OUT}
+        for name in hidden:
+            del os.environ[name]
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
 
 
 def _complaints(settings: type[Settings], error: ValidationError) -> list[str]:

@@ -57,7 +57,14 @@ class Busy(Exception):  # noqa: N818 - the design's word; it is a state of the w
 
 
 class Poison(Exception):  # noqa: N818 - the field's word
-    """The database rejects something in this batch for good; take less until one record stands alone."""
+    """The database rejects something in this batch for good; take less until one record stands alone.
+
+    `error_class` names the kind for the dead letter's header.
+    """
+
+    def __init__(self, reason: str, *, error_class: str = "database") -> None:
+        super().__init__(reason)
+        self.error_class = error_class
 
 
 class Undecodable(Exception):  # noqa: N818 - read as `except Undecodable`

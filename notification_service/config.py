@@ -1,11 +1,10 @@
 """Settings of the notification service: the channel, and the mail server where it is mail."""
 
-from ipaddress import ip_address
 from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from common.config import PostgresSettings, WorkerSettings
+from common.config import PostgresSettings, WorkerSettings, is_loopback
 
 _DOMAIN = r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 
@@ -64,7 +63,7 @@ class NotificationSettings(WorkerSettings, PostgresSettings):
     @field_validator("smtp_user")
     @classmethod
     def _never_log_in_over_plain_text(cls, user: str, others: ValidationInfo) -> str:
-        if user and others.data.get("smtp_tls") == "off" and not _is_loopback(str(others.data.get("smtp_host"))):
+        if user and others.data.get("smtp_tls") == "off" and not is_loopback(str(others.data.get("smtp_host"))):
             raise ValueError("would send the password unencrypted: set PIPELINE_SMTP_TLS=starttls or implicit")
         return user
 
@@ -72,10 +71,3 @@ class NotificationSettings(WorkerSettings, PostgresSettings):
     def mail_domain(self) -> str:
         """Return the domain of the sender."""
         return self.mail_from.rpartition("@")[2]
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -43,7 +43,7 @@ _ORIGIN_HEADERS = {
 DLQ_HEADERS = {
     "dlq_version": "Version of these headers.",
     "dlq_reason": "Why the record will never be an event.",
-    "dlq_error_class": "The kind of reason: frame, magic, schema, avro, content or database.",
+    "dlq_error_class": "The kind of reason: frame, magic, schema, avro, content, database, crash or recipient_*.",
     "dlq_topic": "Topic that the record came from.",
     "dlq_partition": "Partition there.",
     "dlq_offset": "Offset there.",

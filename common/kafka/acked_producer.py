@@ -5,6 +5,9 @@ for the acknowledgements, so a process builds its producer after fork: an inheri
 
 What was not acknowledged in time may still have been written: `Unacknowledged` means "maybe", and only a repetition of
 the same bytes makes it sure. Nothing is sent later than `message.timeout.ms` (5 s) after it was handed over.
+
+`Refused` means "no": the broker said so of the only attempt there was. How many there were the client does not tell,
+but it waits before it tries again; a refusal that comes earlier than that answers the first one (docs/adr/0048).
 """
 
 import os
@@ -18,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from common.config import KafkaSettings
 from common.errors import FatalError
-from common.kafka.errors import kafka_error
+from common.kafka.errors import Refusal, kafka_error, refusal_at_once, refusal_by_broker
 from common.kafka.options import Options, idempotent_producer_options
 from common.kafka.records import OutputRecord
 from common.log import get_logger
@@ -28,6 +31,10 @@ PURGE_SECONDS = 1.0
 CLOSE_SECONDS = 2.0
 QUEUED_RECORDS_MAX = 10_000
 """More than all threads of a process can be waiting for; a full queue says that the broker is away."""
+RETRY_BACKOFF_MAX_MS = 1000
+"""librdkafka's default of retry.backoff.max.ms."""
+RETRY_JITTER = 0.2
+"""How much less than its back-off librdkafka may wait (RD_KAFKA_RETRY_JITTER_PERCENT)."""
 
 log = get_logger()
 
@@ -36,34 +43,50 @@ class Unacknowledged(Exception):  # noqa: N818 - the design's word; the records 
     """No acknowledgement: perhaps written, perhaps not. The same records again make it sure."""
 
 
-class Delivery:
-    """Records on their way."""
+class Refused(Unacknowledged):
+    """None of the records was written, nor will be."""
 
-    def __init__(self, records: int) -> None:
-        self._left = records
+    def __init__(self, refusal: Refusal, detail: str) -> None:
+        super().__init__(f"refused: {detail}")
+        self.refusal = refusal
+
+
+class Delivery:
+    """Records on their way. What is reported within `first_attempt_seconds` was sent to the broker once at most."""
+
+    def __init__(self, records: int, *, first_attempt_seconds: float = 0.0) -> None:
+        self._left = self._records = records
+        self._first_attempt_until = time.monotonic() + first_attempt_seconds
         self._lock = threading.Lock()
         self._settled = threading.Event()
         self._error: KafkaError | None = None
+        self._refusals: list[Refusal] = []
         if records == 0:
             self._settled.set()
 
     def report(self, error: KafkaError | None, _message: Message | None) -> None:
         """Take one delivery report. Called inside the client's poll, where nothing may raise."""
+        first_attempt = time.monotonic() < self._first_attempt_until
         with self._lock:
             self._left -= 1
             self._error = self._error or error
+            if error is not None and (refusal := refusal_by_broker(error, first_attempt=first_attempt)):
+                self._refusals.append(refusal)
             if self._left == 0:
                 self._settled.set()
 
     def wait(self, timeout_seconds: float) -> None:
         """Return once every record is acknowledged.
 
-        Raises Unacknowledged if one failed, or if the time is over.
+        Raises Unacknowledged if one failed, or if the time is over; Refused if all of them are known not to be written.
         """
         if not self._settled.wait(timeout_seconds):
             raise Unacknowledged(f"no acknowledgement within {timeout_seconds:.1f} s")
-        if self._error is not None:
-            raise Unacknowledged(self._error.str())
+        if self._error is None:
+            return
+        if len(self._refusals) == self._records:
+            raise Refused(self._refusals[0], self._error.str())
+        raise Unacknowledged(self._error.str())
 
 
 class AckedProducer:
@@ -74,6 +97,7 @@ class AckedProducer:
             "queue.buffering.max.messages": QUEUED_RECORDS_MAX,
             **idempotent_producer_options(settings, client_id=client_id),
         }
+        self._first_attempt_seconds = first_attempt_seconds(self._options)
         self._pid = os.getpid()
         self._replacing = threading.Lock()
         self._producer = self._build()
@@ -84,26 +108,31 @@ class AckedProducer:
     def send(self, records: Sequence[OutputRecord]) -> Delivery:
         """Hand the records over, without waiting.
 
-        Raises Unacknowledged if the queue is full or the client refuses: records before the refused one are on their
-        way.
+        Raises Refused if the queue is full or the client refuses the first record, Unacknowledged if it is a later
+        one: those before it are on their way.
         """
         self._refuse_after_fork()
-        delivery = Delivery(len(records))
+        delivery = Delivery(len(records), first_attempt_seconds=self._first_attempt_seconds)
         producer = self._producer
-        for record in records:
+        for number, record in enumerate(records):
             try:
                 producer.produce(
                     record.topic, record.value, record.key, headers=list(record.headers), on_delivery=delivery.report
                 )
-            except BufferError as error:
-                raise Unacknowledged("too many records wait for the broker") from error
-            except KafkaException as error:
-                self._replace_if_fatal(producer, error)
-                raise Unacknowledged(str(error)) from error
+            except (BufferError, KafkaException) as error:
+                if isinstance(error, KafkaException):
+                    self._replace_if_fatal(producer, error)
+                detail = "too many records wait for the broker" if isinstance(error, BufferError) else str(error)
+                if number:
+                    raise Unacknowledged(detail) from error
+                raise Refused(refusal_at_once(error), detail) from error
         return delivery
 
     def produce(self, records: Sequence[OutputRecord], *, timeout_seconds: float) -> None:
-        """Return once all records are acknowledged. Raises Unacknowledged: some of them may be on the topic."""
+        """Return once all records are acknowledged.
+
+        Raises Unacknowledged: some of them may be on the topic; Refused: none is.
+        """
         self.send(records).wait(timeout_seconds)
 
     def reaches(self, topic: str, *, timeout_seconds: float) -> bool:
@@ -154,6 +183,12 @@ class AckedProducer:
     def _refuse_after_fork(self) -> None:
         if os.getpid() != self._pid:
             raise FatalError("a Kafka producer crossed a fork", cure="build it in the process that uses it")
+
+
+def first_attempt_seconds(options: Options) -> float:
+    """Return how long after a record was handed over it cannot have been sent a second time yet."""
+    least_ms = min(float(options["retry.backoff.ms"]), float(options.get("retry.backoff.max.ms", RETRY_BACKOFF_MAX_MS)))
+    return (1 - RETRY_JITTER) * least_ms / 1000
 
 
 class _ClientLog:

@@ -10,7 +10,8 @@ One door leads out of everything unexpected (a new assignment, a dependency that
 drop the batch in hand, ask `Offsets` where reading goes on, seek there. Nothing is carried over in memory.
 
 Another one leads out of poison, and loses nothing: the batch is halved at once, each part worked on and settled by
-itself, until the culprit stands alone; rejected once more, it is the handler's to put aside (`Handler.reject`).
+itself, until the culprit stands alone; rejected once more, it is the handler's to put aside (`Handler.reject`). So is a
+record for which the handler raises what nobody foresaw, once `crashes` says that the record is the reason.
 """
 
 import time
@@ -21,6 +22,7 @@ from common import failpoints, metrics
 from common.errors import Busy, Poison
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
+from common.kafka.crashes import CRASHES_MAX, SURROUNDINGS, Crashes, coordinate, unforeseen
 from common.kafka.loop_core import next_offsets
 from common.kafka.records import CommitPoint, Handler, InputRecord, Partition
 from common.kafka.topic_mark import mark, marked_id, of_other_topics
@@ -31,6 +33,7 @@ from common.log import get_logger
 BATCH_RECORDS_MAX = 500
 PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 5.0
+LOOKED_AHEAD_MAX = 5
 
 log = get_logger()
 
@@ -40,7 +43,12 @@ def _watch_nothing() -> None:
 
 
 class Offsets(Protocol):
-    """Where the progress of a consumer is kept."""
+    """Where the progress of a consumer is kept.
+
+    `apart`: the offsets move by `settle` alone, so that work may run ahead of them, and is then repeated.
+    """
+
+    apart: bool
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:
         """Return the next offset to read for each owned partition. Raises Busy if it cannot be told now."""
@@ -56,6 +64,8 @@ class OffsetsInGroup:
     carries the id of its topic. One that does not may have been set by hand: `prove` raises FatalError if it skips
     records, or Busy if that cannot be found out now.
     """
+
+    apart = True
 
     def __init__(
         self,
@@ -121,6 +131,8 @@ class OffsetsWithData:
     group has first offsets alone, written by provisioning; where one of them was set ahead by hand, nothing is skipped.
     """
 
+    apart = False
+
     def __init__(
         self,
         store: PositionStore,
@@ -167,8 +179,10 @@ def run(
     A record that the handler rejects for good is put aside by it, and the offsets go on behind it.
 
     `watch` is called in every turn, idle or not; it must not wait. Raises PipelineError if the group refuses this
-    member, if an offset is gone, or for what `watch` finds.
+    member, if an offset is gone, or for what `watch` finds. What nobody foresaw comes out as it is, if it is not the
+    doing of one record.
     """
+    work = _Work(handler, offsets)
     dropped = False
     due: dict[Partition, int] = {}
     pause_seconds = PAUSE_SECONDS_MIN
@@ -185,7 +199,7 @@ def run(
                 health.ready = consumer.joined and not dropped
             elif batch:
                 metrics.BATCH_RECORDS.observe(len(batch))
-                _work(batch, handler, offsets)
+                work.on(batch)
                 pause_seconds = PAUSE_SECONDS_MIN
                 due.update({partition: point.offset for partition, point in next_offsets(batch).items()})
                 consumer.tell_lag(due)
@@ -196,32 +210,90 @@ def run(
             pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
 
 
-def _work(batch: Sequence[InputRecord], handler: Handler, offsets: Offsets) -> None:
-    """Work and settle; what holds poison in halves, one behind the other, so that no offset passes unfinished work.
+class _Work:
+    """Works on batches and settles them; what holds trouble in halves, one behind the other.
 
-    A record that is poison alone is tried once more: what rejected it may have been of that moment.
+    No offset passes unfinished work. Trouble is poison, or an exception that nobody foresaw.
     """
-    poison = _poison_of(batch, handler)
-    if poison is not None and len(batch) > 1:
-        half = len(batch) // 2
-        _work(batch[:half], handler, offsets)
-        _work(batch[half:], handler, offsets)
-        return
-    if poison is not None and (poison := _poison_of(batch, handler)) is not None:
-        _reject(batch[0], poison, handler)
-    with metrics.BATCH_SECONDS.labels("settle").time():
-        offsets.settle(batch)
 
+    def __init__(self, handler: Handler, offsets: Offsets) -> None:
+        self._handler = handler
+        self._offsets = offsets
+        self._crashes = Crashes()
+        self._batch: Sequence[InputRecord] = ()
 
-def _poison_of(batch: Sequence[InputRecord], handler: Handler) -> Poison | None:
-    """Return None once the batch is worked on, or what the handler found in it."""
-    try:
-        with metrics.BATCH_SECONDS.labels("handle").time():
-            handler.handle(batch)
-    except Poison as poison:
-        log.warning("batch.poisoned", records=len(batch), cause=str(poison))
-        return poison
-    return None
+    def on(self, batch: Sequence[InputRecord]) -> None:
+        """Work on a batch; the partitions of records that raised before come last, so that the others do not wait."""
+        self._crashes.turn()
+        doubtful = {partition for partition, _ in self._crashes.known}
+        self._batch = sorted(batch, key=lambda record: record.partition in doubtful) if doubtful else batch
+        self._on_part(self._batch)
+
+    def _on_part(self, part: Sequence[InputRecord]) -> None:
+        known = self._crashes.known
+        if len(part) == 1:
+            self._on_record(part[0])
+        elif (known and not known.isdisjoint(map(coordinate, part))) or self._trouble_with(part) is not None:
+            half = len(part) // 2
+            self._on_part(part[:half])
+            self._on_part(part[half:])
+        else:
+            self._settle(part)
+            self._crashes.passed(len(part))
+
+    def _on_record(self, record: InputRecord) -> None:
+        trouble = self._trouble_with([record])
+        if isinstance(trouble, Poison):
+            trouble = self._trouble_with([record])  # what rejected it may have been of that moment
+        if trouble is None:
+            self._settle([record])
+            self._crashes.passed(1, at=coordinate(record))
+            return
+        _reject(record, trouble if isinstance(trouble, Poison) else self._judged(record, trouble), self._handler)
+        self._settle([record])
+        self._crashes.forget(coordinate(record))
+
+    def _judged(self, record: InputRecord, error: Exception) -> Poison:
+        """Return what the record is given up for.
+
+        Raises Busy to try it again after a pause, and the error itself if nothing says that the record is the reason.
+        """
+        at = coordinate(record)
+        if (crashes := self._crashes.met(at)) < CRASHES_MAX:
+            partition = record.partition
+            raise Busy(
+                f"{partition.topic}[{partition.number}] at {record.offset} raised {type(error).__name__}, {crashes} of"
+                f" {CRASHES_MAX} times"
+            ) from error
+        if not self._crashes.stands_out(at) and not self._others_go_through(record):
+            raise error
+        return unforeseen(error)
+
+    def _others_go_through(self, culprit: InputRecord) -> bool:
+        """Work on records behind this one, without settling them, until one goes through."""
+        if not self._offsets.apart:
+            return False
+        behind = [r for r in self._batch if r.partition == culprit.partition and r.offset > culprit.offset]
+        return any(self._trouble_with([record]) is None for record in behind[:LOOKED_AHEAD_MAX])
+
+    def _trouble_with(self, records: Sequence[InputRecord]) -> Exception | None:
+        """Return None once they are worked on, or what the handler found in them."""
+        try:
+            with metrics.BATCH_SECONDS.labels("handle").time():
+                self._handler.handle(records)
+        except Poison as poison:
+            log.warning("batch.poisoned", records=len(records), cause=str(poison))
+            return poison
+        except SURROUNDINGS:
+            raise
+        except Exception as error:
+            log.exception("batch.crashed", records=len(records))
+            return error
+        return None
+
+    def _settle(self, records: Sequence[InputRecord]) -> None:
+        with metrics.BATCH_SECONDS.labels("settle").time():
+            self._offsets.settle(records)
 
 
 def _reject(record: InputRecord, poison: Poison, handler: Handler) -> None:

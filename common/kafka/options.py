@@ -87,6 +87,10 @@ def transactional_producer_options(settings: KafkaSettings, *, service: str, slo
     return options
 
 
+RETRY_BACKOFF_MS = 250
+"""Before a Produce request is sent again, less or more 20 %: what is answered earlier was sent once."""
+
+
 def idempotent_producer_options(settings: KafkaSettings, *, client_id: str = "acked") -> Options:
     """Return the options of a producer that waits for every acknowledgement and is in no transaction."""
     options: Options = {
@@ -94,6 +98,8 @@ def idempotent_producer_options(settings: KafkaSettings, *, client_id: str = "ac
         "message.timeout.ms": 5000,  # nothing is sent long after the caller was told "maybe"
         "socket.timeout.ms": 3000,
         "linger.ms": 1,
+        "retry.backoff.ms": RETRY_BACKOFF_MS,
+        "topic.metadata.propagation.max.ms": 5000,  # so long a topic that the broker does not know is waited for
         **settings.kafka_options,
         **{key: value for key, value in settings.kafka_producer_options.items() if not key.startswith("transaction")},
     }

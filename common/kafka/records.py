@@ -118,4 +118,7 @@ class Handler(Protocol):
         """
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
-        """Put one record aside that was poison twice and alone; that is durable when this returns. Raises Busy."""
+        """Put one record aside that was poison twice and alone, or raised what nobody foresaw again and again.
+
+        That is durable when this returns. Raises Busy.
+        """

@@ -16,8 +16,8 @@ from http import HTTPStatus
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
-from common.config import RegistrySettings
-from common.errors import Busy, FatalError, PipelineError, Undecodable
+from common.config import RegistrySettings, asking_directly, proxy_of
+from common.errors import Busy, ConfigError, FatalError, PipelineError, Undecodable
 from common.events.codec import Codec
 from common.events.schema_versions import SchemaVersion, fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
@@ -166,18 +166,37 @@ def _compatibility(client: SchemaRegistryClient, subject: str) -> str:
 
 @contextmanager
 def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
-    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint PipelineError."""
+    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint PipelineError.
+
+    A proxy that stands in between is named. Raises ConfigError for one that cannot be used.
+    """
+    proxy = proxy_of(settings.registry_url)
+    by_way = f", by way of the proxy {proxy}" if proxy else ""
     try:
-        with SchemaRegistryClient(
-            {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # whoever asked retries
-        ) as client:
+        with _client(settings, proxy) as client:
             yield client
     except httpx2.TransportError as error:
-        raise Busy(f"schema registry: {type(error).__name__}") from error
+        raise Busy(f"schema registry: {type(error).__name__}{by_way}") from error
     except SchemaRegistryError as error:
         if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Busy(f"schema registry: HTTP {error.http_status_code}") from error
-        raise PipelineError(f"the schema registry refuses: {error}", cure="look at its log") from error
+            raise Busy(f"schema registry: HTTP {error.http_status_code}{by_way}") from error
+        raise PipelineError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
+
+
+def _client(settings: RegistrySettings, proxy: str) -> SchemaRegistryClient:
+    try:
+        with asking_directly(settings.registry_url):
+            return SchemaRegistryClient(
+                {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # whoever asked retries
+            )
+    except (ImportError, ValueError) as error:  # a kind of proxy that the HTTP client does not know
+        if not proxy:
+            raise
+        raise ConfigError(
+            f"the schema registry cannot be asked by way of the proxy {proxy}: {type(error).__name__}",
+            cure="name a proxy that begins with http:// in HTTP_PROXY and HTTPS_PROXY, or the registry's host in"
+            " NO_PROXY",
+        ) from error
 
 
 def _look_up_all(settings: RegistrySettings, topics: Sequence[Topic]) -> Known:
@@ -206,7 +225,8 @@ def _recalled(cache: SchemaCache, settings: RegistrySettings, topics: Sequence[T
     if unknown:
         raise FatalError(
             f"the schema registry does not answer at {settings.registry_address}: {why}",
-            cure="start it, or correct PIPELINE_REGISTRY_URL",
+            cure="start it, or correct PIPELINE_REGISTRY_URL"
+            + ("; or name its host in NO_PROXY" if proxy_of(settings.registry_url) else ""),
         ) from why
     log.warning("schemas.recalled", events=list(ids), cause=str(why))
     return Known({event: schema_id for event, schema_id in ids.items() if schema_id is not None}, texts)

@@ -14,10 +14,11 @@ from deploy.local import connect_plugins, connect_status, jmx
 from deploy.local.addresses import Addresses
 from deploy.local.home import Home, read_secret, write_atomically
 from deploy.local.jars import Jars
-from deploy.local.java import OPTIONS, java, unpacking_into
+from deploy.local.java import ENVIRONMENT, OPTIONS, java, unpacking_into
 from deploy.local.launch import Launch, Program
 from deploy.local.loopback import LOOPBACK, get
 from deploy.local.part import Stage
+from deploy.local.properties import escaped
 
 PORT = "connect"
 ROLE = "connect_rw"
@@ -129,8 +130,8 @@ class Connect:
                 host=LOOPBACK,
                 port=self.port,
                 group=CONNECT.within(self.namespace),
-                plugins=connect_plugins.lay_out(self.cache),
-                secrets=self._folder,
+                plugins=escaped(connect_plugins.lay_out(self.cache)),
+                secrets=escaped(self._folder),
                 flush_ms=self.flush_ms,
             ),
         )
@@ -140,11 +141,11 @@ class Connect:
         """Start it."""
         with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
             scratch = unpacking_into(self.home.scratch(self.name))
-            options = (*OPTIONS, *HEAP, *self.java_options, f"-Dlog4j2.configurationFile={logging}", *scratch)
+            options = (*OPTIONS, *HEAP, *self.java_options, f"-Dlog4j2.configurationFile={logging.as_uri()}", *scratch)
         return Launch(
             argv=(java(), *options, "org.apache.kafka.connect.cli.ConnectDistributed", str(self._settings)),
             log=self.home.log(self.name),
-            environment={"CLASSPATH": self.cache.class_path},
+            environment={**ENVIRONMENT, "CLASSPATH": self.cache.class_path},
         )
 
     def ready(self) -> bool:
@@ -170,6 +171,6 @@ def _credentials(home: Home) -> Path:
 
 def _passwords(home: Home) -> Iterator[str]:
     """Yield the lines from which the sinks' configurations take what must not stand in them."""
-    yield f"{ROLE}={read_secret(home.role_secrets / ROLE)}\n"
+    yield f"{ROLE}={escaped(read_secret(home.role_secrets / ROLE))}\n"
     if (mongo := home.secrets / MONGO).exists():
-        yield f"{MONGO}={read_secret(mongo)}\n"
+        yield f"{MONGO}={escaped(read_secret(mongo))}\n"

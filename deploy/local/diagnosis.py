@@ -79,10 +79,13 @@ CAUSES = (
 _TELLING = re.compile(r"\b(FATAL|PANIC|ERROR|CRITICAL|error|Exception|Error)\b")
 
 
-def explain(name: str, log: Path, *, since: int, code: int | None) -> StartError:
-    """Return the error to tell. `since` is where this start's lines begin in the log; `code` None means too slow."""
+def explain(name: str, log: Path, *, since: int, code: int | None, late: str = "") -> StartError:
+    """Return the error to tell. `since` is where this start's lines begin in the log; `code` None means too slow.
+
+    `late` says in which way, in words that follow the name.
+    """
     lines = logs.lines_since(log, since)
-    how = _describe_end(code)
+    how = late or _describe_end(code)
     if code == ExitCode.CONFIG:
         said = "\n".join(_shorten(line) for line in lines[-CONFIG_LINES_MAX:])
         return StartError(f"{name} refuses its settings:\n{said}", cure=f"correct them, then start again (log: {log})")
@@ -90,7 +93,8 @@ def explain(name: str, log: Path, *, since: int, code: int | None) -> StartError
         for line in lines:
             if cause.pattern.search(line):
                 return StartError(f"{name} {how}: {_shorten(line)}", cure=f"{cause.cure} (log: {log})")
-    said = f": {_shorten(line)}" if (line := telling_line(lines)) else ", and said nothing"
+    line = telling_line(lines)
+    said = f": {_shorten(line)}" if line else "" if late else ", and said nothing"
     return StartError(f"{name} {how}{said}", cure=f"read on in {log}")
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from unicodedata import category
 
 from common.errors import ConfigError, ExitCode, PipelineError
 
@@ -17,6 +18,8 @@ ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "connect_rw"
 """Database roles that get a password file here; provisioning creates them."""
 
 _PASSWORD_BYTES = 24
+_UNNAMEABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Control characters, bytes that are no UTF-8, line separators."""
 _LOCK_POLL_SECONDS = 0.1
 
 
@@ -79,6 +82,11 @@ class Home:
         return self.root / "state.json"
 
     @property
+    def format(self) -> Path:
+        """In which form the data are."""
+        return self.root / "format.json"
+
+    @property
     def memory(self) -> Path:
         """What incremental verifications remember of the data."""
         return self.root / "verify.sqlite"
@@ -99,9 +107,11 @@ class Home:
 def at(root: Path) -> Home:
     """Return the home at `root`, which need not exist; refuse a path that the servers cannot live with."""
     home = Home(root.expanduser().absolute())
-    if unfit := sorted(set(",:\\") & set(str(home.root))):
+    path = str(home.root)
+    if unfit := sorted({sign for sign in path if sign in ",:}*" or category(sign) in _UNNAMEABLE}):
         raise ConfigError(
-            f"the stack's folder has {' '.join(unfit)} in its path, which Kafka's settings cannot carry: {home.root}",
+            f"the stack's folder has {''.join(unfit)!a} in its path, which the servers' settings cannot carry:"
+            f" {path!a}",
             cure="choose another with --home DIR or PIPELINE_HOME",
         )
     return home

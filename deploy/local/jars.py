@@ -19,7 +19,7 @@ from threading import Event, Lock
 
 import platformdirs
 
-from common.errors import ExitCode, PipelineError
+from common.errors import ConfigError, ExitCode, PipelineError
 from deploy.local.artifacts import Artifact, locked
 
 PARALLEL_DOWNLOADS = 4
@@ -37,9 +37,16 @@ class CorruptError(PipelineError):
 def cached(folder: Path | None = None, *, sets: Iterable[str] = (), servers: bool = True) -> "Jars":
     """Return the cache as it is, for commands that only need to know the paths.
 
-    `sets`: beyond what every stack has; without `servers`, instead of that.
+    `sets`: beyond what every stack has; without `servers`, instead of that. Raises ConfigError for a path that Java
+    cannot carry: class paths are divided by colons, plugin paths by commas, an agent's jar ends at an equals sign.
     """
-    return Jars(folder or default_cache(), locked() if servers else (), {name: locked(name) for name in sets})
+    place = folder or default_cache()
+    if unfit := sorted(set(":,=") & set(str(place))):
+        raise ConfigError(
+            f"the cache of servers has {' '.join(unfit)} in its path, which Java cannot carry: {place}",
+            cure="choose another with XDG_CACHE_HOME",
+        )
+    return Jars(place, locked() if servers else (), {name: locked(name) for name in sets})
 
 
 def default_cache() -> Path:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from common.errors import ConfigError
 
+ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
+"""Java reads arguments and names files by the locale: under C, a path beyond ASCII would be another one."""
 OPTIONS = (
     "-XX:+UseSerialGC",  # the fewest threads and the least memory; our heaps are small
     "-XX:-UsePerfData",  # else a killed server leaves a file in the system's temporary folder

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
+from deploy.local.diagnosis import StartError
 from deploy.local.home import Home, write_atomically
-from deploy.local.java import OPTIONS, SHORT_LIVED, java, unpacking_into
+from deploy.local.java import ENVIRONMENT, OPTIONS, SHORT_LIVED, java, unpacking_into
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK
+from deploy.local.properties import escaped
 
 BROKER_ID, CONTROLLER_ID = 1, 2
 SESSION_SECONDS = 2
@@ -53,11 +55,18 @@ class KafkaNode:
         """Write the settings, its own and those of every node; format the data for that cluster unless that was done.
 
         The quorum is named in the settings, not by `--standalone` in the data, so that the ports may change.
+
+        Raises StartError if the data were formatted elsewhere: this system's Java cannot name the stack's folder.
         """
         write_atomically(self._settings, settings + self._settings_of_every_node())
         if self.cluster_id() is None:
             tool = ("kafka.tools.StorageTool", "format", "--config", str(self._settings))
             yield self._java(*SHORT_LIVED, *tool, "--cluster-id", cluster_id)
+            if self.cluster_id() is None:
+                raise StartError(
+                    f"Java writes beside {self.data}: it cannot name that folder here",
+                    cure="choose a folder whose path has ASCII letters alone: --home DIR or PIPELINE_HOME",
+                )
 
     def launch(self, *options: str) -> Launch:
         """Start it, with further options of its JVM."""
@@ -69,7 +78,7 @@ class KafkaNode:
             controller=CONTROLLER_ID,
             host=LOOPBACK,
             controller_port=self.controller_port,
-            data=self.data,
+            data=escaped(self.data),
             session_ms=SESSION_SECONDS * 1000,
         )
 
@@ -79,7 +88,7 @@ class KafkaNode:
 
     def _java(self, *arguments: str) -> Launch:
         with resources.as_file(resources.files(__package__) / "log4j2.properties") as logging:
-            options = (f"-Dlog4j2.configurationFile={logging}", *unpacking_into(self.home.scratch(self.name)))
+            options = (f"-Dlog4j2.configurationFile={logging.as_uri()}", *unpacking_into(self.home.scratch(self.name)))
         # The class path travels in the environment: 92 paths would bury the command in every `ps`.
-        environment = {"CLASSPATH": self.class_path}
+        environment = {**ENVIRONMENT, "CLASSPATH": self.class_path}
         return Launch(argv=(java(), *options, *arguments), log=self.home.log(self.name), environment=environment)

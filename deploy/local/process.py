@@ -109,6 +109,16 @@ def signal_tree(pid: int, number: signal.Signals) -> None:
             process.send_signal(number)
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and all below it, in seconds; what is gone or another user's counts nothing."""
+    total = 0.0
+    for process in _tree(pid):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
+
+
 def child_environment(inherited: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:
     """Return what a process gets: what the caller has, without the addresses of another stack, and its own."""
     kept = {name: value for name, value in inherited.items() if not name.startswith(_OWN_PREFIXES)}

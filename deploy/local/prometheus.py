@@ -5,6 +5,7 @@ back elsewhere; a Prometheus of the user's can be pointed at the same file.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -24,6 +25,7 @@ CURE = (
     "Debian, Ubuntu: `sudo apt-get install -y --no-install-recommends prometheus`, then `sudo systemctl disable --now"
     " prometheus`, for the stack starts its own; macOS: `brew install prometheus`; elsewhere: put `prometheus` on PATH"
 )
+_PATTERN_SIGNS = re.compile(r"[\\*?\[\]]")
 _RETENTION = ("--storage.tsdb.retention.time=2d", "--storage.tsdb.retention.size=256MB")
 
 
@@ -131,10 +133,15 @@ def settings_text(rules: Path, targets: Path, *, seconds: int = SCRAPE_SECONDS) 
             "scrape_timeout": f"{seconds}s",
             "evaluation_interval": f"{seconds}s",
         },
-        "rule_files": [str(rules)],
-        "scrape_configs": [{"job_name": "pipeline", "file_sd_configs": [{"files": [str(targets)]}]}],
+        "rule_files": [_literally(rules)],
+        "scrape_configs": [{"job_name": "pipeline", "file_sd_configs": [{"files": [_literally(targets)]}]}],
     }
     return json.dumps(settings, indent=2) + "\n"
+
+
+def _literally(path: Path) -> str:
+    """Return the pattern that matches this path alone: Prometheus takes paths for patterns."""
+    return _PATTERN_SIGNS.sub(r"\\\g<0>", str(path))
 
 
 def watch(port: int) -> Watch | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from deploy.local.diagnosis import StartError
 from deploy.local.home import Home, read_secret
-from deploy.local.java import OPTIONS, java, unpacking_into
+from deploy.local.java import ENVIRONMENT, OPTIONS, java, unpacking_into
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, get
 from deploy.local.postgres import Postgres
@@ -51,6 +51,7 @@ class Registry:
     def launch(self) -> Launch:
         """Start it."""
         environment = {
+            **ENVIRONMENT,
             "APICURIO_STORAGE_KIND": "sql",  # the default storage forgets
             "APICURIO_STORAGE_SQL_KIND": "postgresql",
             "APICURIO_DATASOURCE_URL": f"jdbc:postgresql://{LOOPBACK}:{self.postgres.port}/{DATABASE}",

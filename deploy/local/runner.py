@@ -14,10 +14,12 @@ from deploy.local.diagnosis import StartError, explain
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
 from deploy.local.launch import Launch, Program, label
-from deploy.local.process import Child
+from deploy.local.process import Child, cpu_seconds
+from deploy.local.progress import Look, Progress
 
 TICK_SECONDS = 0.05
-START_SECONDS_MAX = 90.0
+LOOK_SECONDS = 5.0
+"""Between two looks at what a starting process does: each is a walk over all processes."""
 PAUSE_SECONDS = 0.3
 PAUSE_SECONDS_MAX = 10.0
 STEADY_SECONDS = 30.0
@@ -51,6 +53,8 @@ class Runner:
         self.child: Child | None = None
         self._guardian, self._needs, self._attempts_max = guardian, needs, attempts_max
         self._preparation: Iterator[Launch] = iter(())
+        self._progress = Progress(time.monotonic())
+        self._looked_at = 0.0
         self._log_offset = 0
         self._since = time.monotonic()
         self._was_ready = False
@@ -60,6 +64,11 @@ class Runner:
     def settled(self) -> bool:
         """Tell whether a start has come to its end, good or bad."""
         return self.state in {State.READY, State.FAILED}
+
+    @property
+    def waits(self) -> str:
+        """Say how a start goes that takes long; empty while there is nothing to say."""
+        return self._progress.told(time.monotonic()) if self.state in {State.PREPARING, State.STARTING} else ""
 
     def tick(self) -> None:
         """Look once and go one step."""
@@ -108,13 +117,17 @@ class Runner:
         if self.child is not None and not self._ended_well(self.child):
             return
         if (command := next(self._preparation, None)) is not None:
-            self.child = Child(command, self._guardian)
+            self._start(command)
         elif (process := self.program.launch()) is not None:
-            self.child = Child(process, self._guardian)
+            self._start(process)
             self._enter(State.STARTING)
         else:
             self.child = None
             self._get_ready()
+
+    def _start(self, launch: Launch) -> None:
+        self.child = Child(launch, self._guardian)
+        self._progress, self._looked_at = Progress(time.monotonic()), 0.0
 
     def _ended_well(self, command: Child) -> bool:
         code = command.poll()
@@ -143,12 +156,18 @@ class Runner:
         self._enter(State.READY)
 
     def _give_up_when_late(self, child: Child) -> None:
-        if self._seconds_here() > START_SECONDS_MAX:
+        """End a start that does not get on. How fast the machine is says nothing of that."""
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = now
+        self._progress.take(Look(now, logs.size(self.log), cpu_seconds(child.pid)))
+        if complaint := self._progress.complaint(now):
             child.kill()
-            self._note_exit(None)
+            self._note_exit(None, late=complaint)
 
-    def _note_exit(self, code: int | None) -> None:
-        error = explain(self.label, self.log, since=self._log_offset, code=code)
+    def _note_exit(self, code: int | None, *, late: str = "") -> None:
+        error = explain(self.label, self.log, since=self._log_offset, code=code, late=late)
         self._note_end(error, for_good=code == ExitCode.CONFIG)
 
     def _note_end(self, error: PipelineError, *, for_good: bool = False) -> None:

@@ -40,6 +40,8 @@ class ProcessState:
     """Of its health, where it has one."""
     http_port: int | None = None
     """For clients, where it serves some."""
+    waits: str = ""
+    """How its start goes, if that takes long."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,6 +117,7 @@ class LiveView:
     def show(self, stack: StackState, readings: Readings, /) -> None:
         """Draw it anew."""
         parts: list[RenderableType] = [process_table(stack, readings)]
+        parts += [Text(f"{each.label}: {each.waits}", style="yellow") for each in stack.processes if each.waits]
         parts.append(Text(figures_line(readings, self._rate.of(readings.totals)), style="bold"))
         if stack.phase is Phase.READY:
             lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
@@ -180,7 +181,9 @@ def moved_line(port: Moved) -> str:
 
 
 def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:
-    """Return a line when the process reached a state worth telling."""
+    """Return a line when the process reached a state worth telling, or takes long to."""
+    if now.waits and (before is None or before.waits != now.waits):
+        return f"{now.label:<18}{now.waits}"
     if before is not None and (before.state, before.pid) == (now.state, now.pid):
         return None
     if now.state not in {State.READY, State.RESTARTING, State.FAILED}:

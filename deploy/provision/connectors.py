@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
+from common.config import asking_directly, proxy_of
 from common.errors import ConfigError, FatalError, PipelineError
 from common.topics import SINKS, Sink
 from deploy.provision.config import ProvisionSettings
@@ -74,8 +75,9 @@ def put(settings: ProvisionSettings) -> tuple[str, ...]:
 
     Raises FatalError if no worker answers, PipelineError if it refuses a configuration.
     """
-    # Never by way of a proxy: workers are neighbours.
-    with httpx2.Client(base_url=settings.connect_url, timeout=_REQUEST_SECONDS, trust_env=False) as client:
+    with asking_directly(settings.connect_url):
+        client = httpx2.Client(base_url=settings.connect_url, timeout=_REQUEST_SECONDS)
+    with client:
         workers = _Workers(client)
         return tuple(name for name, configuration in wanted(settings).items() if workers.bring(name, configuration))
 
@@ -118,9 +120,11 @@ class _Workers:
             try:
                 answer = self._client.request(method, path, json=body)
             except httpx2.TransportError as error:
+                proxy = proxy_of(str(self._client.base_url))
                 raise FatalError(
-                    f"Kafka Connect does not answer at {self._client.base_url}: {error}",
-                    cure="start it, or correct PIPELINE_CONNECT_URL",
+                    f"Kafka Connect does not answer at {self._client.base_url}: {error}"
+                    + (f", by way of the proxy {proxy}" if proxy else ""),
+                    cure="start it, or correct PIPELINE_CONNECT_URL" + ("; or set NO_PROXY for it" if proxy else ""),
                 ) from error
             if answer.status_code != _CONFLICT or time.monotonic() > deadline:
                 return answer

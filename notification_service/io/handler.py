@@ -119,8 +119,8 @@ class NotificationHandler:
         log.info("batch.told", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters))
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
-        """Publish the dead letter of a record that the ledger cannot take. Raises Busy."""
-        self._publish(_Batch(dead_letters=[self._dead_letter(record, Undecodable("database", str(poison)))]))
+        """Publish the dead letter of a record that cannot be worked on. Raises Busy."""
+        self._publish(_Batch(dead_letters=[self._dead_letter(record, Undecodable(poison.error_class, str(poison)))]))
 
     def _decode(self, records: Sequence[InputRecord]) -> _Batch:
         """Return the outcomes, and dead letters of records that hold none. An outcome that is repeated counts once."""

@@ -9,6 +9,7 @@ import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.policy import SMTP
 from enum import Enum, auto
 from typing import Protocol
 
@@ -115,8 +116,14 @@ class SmtpSender:
 
     def send(self, letter: Letter) -> Delivery:
         """Send one mail, in up to 3 attempts. Raises Busy if the server is away, refuses us, or offers no TLS."""
-        address = recipient(letter.user_id, customer_domain=self._settings.mail_customer_domain)
-        mail = compose(letter, sender=self._settings.mail_from, address=address)
+        try:
+            address = recipient(letter.user_id, customer_domain=self._settings.mail_customer_domain)
+            mail = compose(letter, sender=self._settings.mail_from, address=address)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - no outage comes out of here, and the library's parser raises anything
+            log.warning("mail.not_made", order_id=letter.order_id, error=type(error).__name__)
+            return Delivery(End.REFUSED, f"no mail can be made of it: {type(error).__name__}")
         delivery = Delivery(End.SENT)
         try:
             for attempt in stamina.retry_context(
@@ -197,7 +204,11 @@ class _Unreachable(Exception):  # noqa: N818 - a state of the server
 
 
 def compose(letter: Letter, *, sender: str, address: str) -> EmailMessage:
-    """Return the mail. The headers' library refuses line breaks, so no value can add a header."""
+    """Return the mail. The headers' library refuses line breaks, so no value can add a header.
+
+    It reads an encoded word (RFC 2047) wherever one stands, in an address too, and raises IndexError where that leaves
+    nothing: raises ValueError for an address that would be another one in the header, and whatever the library does.
+    """
     mail = EmailMessage()
     mail["From"] = sender
     mail["To"] = address
@@ -206,4 +217,9 @@ def compose(letter: Letter, *, sender: str, address: str) -> EmailMessage:
     mail["Message-ID"] = letter.message_id
     mail["Auto-Submitted"] = "auto-generated"  # RFC 3834: no holiday notice comes back
     mail.set_content(letter.message.text)
+    if [found.addr_spec for found in mail["To"].addresses] != [address]:
+        raise ValueError("the address is another one in a header")
+    mail.as_bytes(
+        policy=SMTP.clone(utf8=not address.isascii())
+    )  # what cannot be written is found here, not on the wire
     return mail

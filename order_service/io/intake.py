@@ -3,7 +3,8 @@
 Effects in order: the key's row with the event bytes (if a key came), those bytes on the topic, the acknowledgement,
 the mark on the row. A crash anywhere between leaves a row whose next retry sends the same bytes again; so the topic
 holds an accepted order at least once, and readers take it once. What the client hears is never more than is true:
-"accepted" follows the broker's acknowledgement, and without one the answer is "maybe".
+"accepted" follows the broker's acknowledgement, "not accepted" its refusal of the only attempt there was, and without
+either the answer is "maybe".
 """
 
 import time
@@ -13,7 +14,7 @@ import uuid_utils
 
 from common import failpoints
 from common.errors import Busy
-from common.kafka.acked_producer import Unacknowledged
+from common.kafka.acked_producer import Refused, Unacknowledged
 from common.log import get_logger
 from order_service.core.idempotency import Claim, KeyRow, fingerprint, judge
 from order_service.core.placement import PlaceOrder, place_order
@@ -46,11 +47,23 @@ class KeyConflict:
 
 
 @dataclass(frozen=True, slots=True)
+class NotAccepted:
+    """The broker refused it: the order is not on the topic. Its key may be used again for the same order."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Unsure:
-    """No acknowledgement came: the order may be on the topic, now or within seconds."""
+    """No acknowledgement came: the order may be on the topic, now or within seconds.
+
+    `why`: what the broker says to a repetition, whose former attempt may have been written; else empty.
+    """
+
+    why: str = ""
 
 
-Placement = Accepted | KeyConflict | Unsure
+Placement = Accepted | KeyConflict | NotAccepted | Unsure
 
 
 class Intake:
@@ -81,10 +94,12 @@ class Intake:
         if standing.acknowledged:
             return Accepted(standing.order_id, replayed=True, again=True)
         placement = self._publish(standing.order_id, standing.event, deadline=deadline)
-        if not isinstance(placement, Accepted):
-            return placement
-        self._mark(standing)
-        return replace(placement, replayed=claim is Claim.REPLAY)
+        if isinstance(placement, Accepted):
+            self._mark(standing)
+            return replace(placement, replayed=claim is Claim.REPLAY)
+        if isinstance(placement, NotAccepted) and claim is Claim.REPLAY:
+            return Unsure(placement.why)  # nobody knows what became of the request that wrote the row
+        return placement
 
     def _standing(self, offered: KeyRow, *, spelled: str) -> KeyRow:
         """Return the row that stands under the key, looking first where an older release put it."""
@@ -92,15 +107,20 @@ class Intake:
             return earlier
         return self._keys.claim(offered)
 
-    def _publish(self, order_id: str, event: bytes, *, deadline: float) -> Accepted | Unsure:
+    def _publish(self, order_id: str, event: bytes, *, deadline: float) -> Accepted | NotAccepted | Unsure:
         try:
             delivery = self._publisher.send(event)
             failpoints.point("order:produced")
             delivery.wait(min(ACK_SECONDS_MAX, max(deadline - time.monotonic(), 0.0)))
+        except Refused as error:
+            log.warning("order.refused", order_id=order_id, refusal=error.refusal.name.lower(), reason=str(error))
+            self._publisher.learn(error.refusal)
+            return NotAccepted(error.refusal.value)
         except Unacknowledged as error:
             log.warning("order.unacknowledged", order_id=order_id, reason=str(error))
             return Unsure()
         failpoints.point("order:acked")
+        self._publisher.learn(None)
         return Accepted(order_id)
 
     def _mark(self, row: KeyRow) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from dataclasses import dataclass
 from enum import Enum
+from http import HTTPStatus
 
 import uuid_utils
 from flask import Flask, Response, g
@@ -45,6 +46,7 @@ class ProblemType(Enum):
     KEY_CONFLICT = ("idempotency-key-conflict", 422, "The Idempotency-Key belongs to another request")
     HEADERS_TOO_LARGE = ("headers-too-large", 431, "The headers are too large")
     INTERNAL = ("internal", 500, "The service failed")
+    NOT_ACCEPTED = ("not-accepted", 503, "The order was not accepted")
     OUTCOME_UNKNOWN = ("outcome-unknown", 503, "The order may or may not have been accepted")
     UNAVAILABLE = ("unavailable", 503, "The service cannot do this now")
 
@@ -124,7 +126,7 @@ def respond(problem: Problem) -> Response:
         problem.headers,
         mimetype=MEDIA_TYPE,
     )
-    if problem.type in {ProblemType.OUTCOME_UNKNOWN, ProblemType.UNAVAILABLE}:
+    if problem.type.status == HTTPStatus.SERVICE_UNAVAILABLE:
         response.headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     return response
 

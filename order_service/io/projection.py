@@ -3,7 +3,8 @@
 The handler of `consumer_loop` with the offsets beside the data: one batch is one database transaction. Order and
 repetition of the records do not matter (`core/status.py`), and the stored offsets keep a sleeper from applying twice.
 What does not decode is logged, counted and passed over: the services that act on these topics keep the dead letters.
-So is what the database rejects; the record stays on its topic, and its status keeps what is known from the others.
+So is what the database rejects, and what raises again and again; the record stays on its topic, and its status keeps
+what is known from the others.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -54,8 +55,8 @@ class Projection:
         self._apply(fold(self._told(batch)), batch)
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
-        """Store the position behind a record that the table cannot take. Raises Busy."""
-        _skip(record, Undecodable("database", str(poison)))
+        """Store the position behind a record that cannot be worked on. Raises Busy."""
+        _skip(record, Undecodable(poison.error_class, str(poison)))
         self._apply([], [record])
 
     def _apply(self, statuses: Sequence[OrderStatus], batch: Sequence[InputRecord]) -> None:

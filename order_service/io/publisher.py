@@ -6,6 +6,7 @@ writes the same one.
 """
 
 import threading
+import time
 
 from common.config import KafkaSettings
 from common.errors import Busy, PipelineError
@@ -13,6 +14,7 @@ from common.events import envelope
 from common.events.codec import Codec
 from common.events.orders import OrderCreated
 from common.kafka.acked_producer import AckedProducer, Delivery
+from common.kafka.errors import Refusal
 from common.kafka.records import OutputRecord
 from common.kafka.schema_registry import open_codec
 from common.log import get_logger
@@ -23,6 +25,8 @@ EVENT_SOURCE = "/orders"
 PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 5.0
 BROKER_SECONDS_MAX = 1.0
+REFUSED_SECONDS = 30.0
+"""So long the service is not ready after a refusal that any order would meet; then the next order finds out."""
 
 log = get_logger()
 
@@ -36,6 +40,7 @@ class Publisher:
         self._producer = AckedProducer(settings, client_id="order")
         self._codec: Codec | None = None
         self._no_codec = "the schema of orders is not loaded yet"
+        self._refused: tuple[float, Refusal] | None = None
         self._closing = threading.Event()
         if not self._open_codec():
             threading.Thread(target=self._keep_opening, name="codec", daemon=True).start()
@@ -50,7 +55,7 @@ class Publisher:
     def send(self, event: bytes) -> Delivery:
         """Hand stored bytes over to the broker, without waiting.
 
-        Raises Unacknowledged if too much is waiting already, Busy if the bytes' schema cannot be had now.
+        Raises Unacknowledged if the client does not take them, Busy if the bytes' schema cannot be had now.
         """
         order = self._ready_codec().decode(OrderCreated, event)
         return self._producer.send(
@@ -71,7 +76,14 @@ class Publisher:
         missing = [] if self._codec is not None else ["schema"]
         if not self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX):
             missing.append("broker")
+        elif (refused := self._refused) is not None and time.monotonic() < refused[0] + REFUSED_SECONDS:
+            missing.append(f"broker ({refused[1].name.lower()})")
         return tuple(missing)
+
+    def learn(self, refusal: Refusal | None) -> None:
+        """Take note of what became of an order: a refusal that all others would meet, or that the broker takes them."""
+        if refusal is None or refusal.meets_all:
+            self._refused = None if refusal is None else (time.monotonic(), refusal)
 
     def close(self) -> None:
         """Wait shortly for what is on its way, then stop."""

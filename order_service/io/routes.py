@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from common import failpoints, metrics
 from common.errors import Busy
 from order_service.core.status import OrderStatus, Status
-from order_service.io.intake import Accepted, Intake, KeyConflict, Placement, Unsure
+from order_service.io.intake import Accepted, Intake, KeyConflict, NotAccepted, Placement, Unsure
 from order_service.io.payloads import (
     AcceptedDocument,
     ListOrdersQuery,
@@ -35,6 +35,9 @@ FRESH_SECONDS = 5.0
 PROJECTION_SECONDS_MAX = 1.0
 
 _UUID_VERSION_7 = 7
+_AGAIN = (
+    "Nothing was stored. Once that is mended, the same request is taken, with the same Idempotency-Key if it has one."
+)
 _TAG = Tag(name="orders", description="Place orders, and see what became of them.")
 _HEADERS = {
     "Location": ("Where the order's status is.", {"type": "string"}, True),
@@ -122,9 +125,13 @@ class OrderRoutes:
                 return self._accepted(placement, header.wait_seconds)
             case KeyConflict():
                 return respond(Problem(ProblemType.KEY_CONFLICT, "Take a new key for a new order."))
+            case NotAccepted():
+                metrics.ORDERS_REFUSED.inc()
+                return respond(Problem(ProblemType.NOT_ACCEPTED, f"The broker refuses it: {placement.why}. {_AGAIN}"))
             case Unsure():
                 metrics.ORDERS_UNSURE.inc()
-                return respond(Problem(ProblemType.OUTCOME_UNKNOWN, _retry_advice(header.idempotency_key)))
+                refused = f"The broker refuses it now: {placement.why}. " if placement.why else ""
+                return respond(Problem(ProblemType.OUTCOME_UNKNOWN, refused + _retry_advice(header.idempotency_key)))
             case _:
                 assert_never(placement)
 

@@ -243,7 +243,7 @@ def test_crash_between_work_and_commit_repeats_the_batch(pipeline: Pipeline) -> 
     def crash_at_the_second(batch: Sequence[InputRecord]) -> None:
         before(batch)
         if len(before.batches) == 2:
-            raise RuntimeError("as if killed")
+            raise FatalError("as if killed")
 
     with Member(pipeline, crash_at_the_second) as crashing:
         wait_for(lambda: crashing.failed is not None, what="the crash")
@@ -349,7 +349,7 @@ def test_offsets_with_the_data_survive_crash_and_handover_without_a_repetition(
         store.handle(batch)
         batches["handled"] += 1
         if batches["handled"] == 3:
-            raise RuntimeError("as if killed")
+            raise FatalError("as if killed")
 
     def slowly(batch: Sequence[InputRecord]) -> None:
         store.handle(batch)

@@ -1,9 +1,10 @@
-"""The plain consumer loop's way out for poison: one record is put aside, and nothing else is lost or left undone."""
+"""The plain loop's way out for poison and for what nobody foresaw: one record is put aside, nothing else is lost."""
 
 from collections import Counter
 from collections.abc import Sequence
 
 from common.errors import Busy, Poison
+from common.kafka.crashes import CRASHES_MAX
 from common.kafka.records import InputRecord
 from tests.integration.test_consumer_loop import Member, Notes, committed, write_numbers
 from tests.pipeline import Pipeline
@@ -60,3 +61,38 @@ def test_busy_in_the_middle_of_poison_brings_the_rest_again(pipeline: Pipeline) 
         wait_for(lambda: committed(pipeline) == 10 or member.failed is not None, what="all committed")
     assert (member.failed, member.rejected) == (None, ["9"])
     assert notes.values == values[:-1]
+
+
+def test_record_for_which_the_handler_raises_what_nobody_foresaw_is_put_aside_after_three_crashes(
+    pipeline: Pipeline,
+) -> None:
+    """It ended the process at each start, for all users of its group."""
+    values, notes, alone = write_numbers(pipeline, range(30), partition=0), Notes(), Counter[str]()
+    bad = {"0", "7", "8", "20"}
+
+    def crash_at_bad(batch: Sequence[InputRecord]) -> None:
+        found = [value for record in batch if (value := (record.value or b"").decode()) in bad]
+        alone.update(found if len(batch) == 1 else ())
+        if found:
+            raise IndexError("list index out of range")
+        notes(batch)
+
+    with Member(pipeline, crash_at_bad) as member:
+        wait_for(lambda: committed(pipeline) == 30 or member.failed is not None, what="all committed")
+    assert member.failed is None
+    assert member.rejected == sorted(bad, key=int)
+    assert set(notes.values) == set(values) - bad
+    assert dict(alone) == dict.fromkeys(bad, CRASHES_MAX)
+
+
+def test_exception_at_every_record_ends_the_loop_and_puts_none_aside(pipeline: Pipeline) -> None:
+    """A bad release, or an outage in a disguise: what waits can be answered later, a dead letter is to be found."""
+    write_numbers(pipeline, range(30))
+
+    def crash(_batch: Sequence[InputRecord]) -> None:
+        raise AttributeError("'NoneType' object has no attribute 'send'")
+
+    with Member(pipeline, crash) as member:
+        wait_for(lambda: member.failed is not None, what="the end")
+    assert isinstance(member.failed, AttributeError)
+    assert (member.rejected, committed(pipeline)) == ([], 0)

@@ -182,6 +182,23 @@ def test_refused_recipient_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pip
     assert {event.user_id for event in sent(pipeline)} == {"ada", "bob"}
 
 
+def test_user_id_that_no_mail_can_name_becomes_a_dead_letter_and_blocks_nobody(
+    pipeline: Pipeline, mail_port: int
+) -> None:
+    """Python's mail library raises IndexError for it: the process ended at each start, and nobody heard anything."""
+    server, outcomes = MailServer(), [make_reserved(user) for user in ("ada", "=?us-ascii?q??=", "bob")]
+    with serving(server, mail_port):
+        write_outcomes(pipeline, *outcomes, partition=5)
+        worker = start_worker(pipeline, env=by_mail(mail_port))
+        wait_published(pipeline, outcomes[0], outcomes[2])
+        wait_for(lambda: committed(pipeline, INVENTORY_RESERVED) == 3, what="the committed offset")
+        assert worker.exit_code is None
+    (letter,) = read(pipeline, DEAD_LETTERS)
+    assert letter.value == codec_of(pipeline).encode(outcomes[1])
+    assert letter.headers["dlq_error_class"] == b"recipient_refused"
+    assert {event.user_id for event in sent(pipeline)} == {"ada", "bob"}
+
+
 def test_outcome_that_the_ledger_cannot_take_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pipeline) -> None:
     """PostgreSQL rejects a value of one record for good: it used to end the process, again and again."""
     refuse_user(pipeline, "notification.ledger")

@@ -3,12 +3,20 @@
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import psutil
 import pytest
 import sqlalchemy as sa
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported without __all__
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+)
 
+from common.kafka.options import admin_options
 from common.topics import ORDERS_CREATED
 from tests.api import Api, behind, new_user, running_api, start_projection
 from tests.forwarder import Forwarder, forward
@@ -70,6 +78,61 @@ def test_broker_down_means_maybe_within_six_seconds_and_a_retry_gives_one_order(
     assert (again.status, again.json["order_id"]) == (202, keys(pipeline)[user])
     assert [each.headers.get("idempotent-replayed") for each in (answer, again)] == [None, "true"]
     assert {seen.headers["ce_id"] for seen in records(pipeline, user)} == {again.json["order_id"].encode()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "why", "ready"),
+    [
+        ({"message.timestamp.before.max.ms": "0"}, "clocks", False),
+        ({"max.message.bytes": "100"}, "larger", True),
+    ],
+    ids=["a clock that differs", "too large"],
+)
+def test_order_that_the_broker_refuses_is_not_accepted__and_is_once_the_cause_is_gone(
+    pipeline: Pipeline, rule: dict[str, str], why: str, *, ready: bool
+) -> None:
+    """Aim: S1, S3. Fault: the broker refuses the record before it writes it, as it does where this clock is hours off.
+    It was told as "may or may not have been accepted"; and the service stayed ready."""
+    user = new_user()
+    # A refusal that comes late on a busy machine would be "maybe", since it might answer a second attempt.
+    patient = {"PIPELINE_KAFKA_PRODUCER_OPTIONS": '{"retry.backoff.ms": 3000, "retry.backoff.max.ms": 3000}'}
+    with running_api(pipeline, patient) as (api, _):
+        assert api.place(new_user()).status == 202
+        with topic_rule(pipeline, rule):
+            wait_for(lambda: api.place(new_user()).status == 503, what="the broker's refusals")
+            answer = api.place(user, key="k")
+            assert (answer.status, answer.problem) == (503, "not-accepted")
+            assert why in answer.json["detail"]
+            assert int(answer.headers["retry-after"]) > 0
+            assert (api.get("/readyz").status == 200) is ready
+            assert records(pipeline, user) == []
+            repeated = api.place(user, key="k")
+            assert (repeated.status, repeated.problem) == (503, "outcome-unknown")
+            assert why in repeated.json["detail"]
+        wait_for(lambda: api.place(user, key="k").status == 202, what="the order under the same key")
+        again = api.place(user, key="k")
+        assert api.get("/readyz").status == 200
+    assert again.json["order_id"] == keys(pipeline)[user]
+    assert {seen.headers["ce_id"] for seen in records(pipeline, user)} == {again.json["order_id"].encode()}
+
+
+@contextmanager
+def topic_rule(pipeline: Pipeline, rule: dict[str, str]) -> Iterator[None]:
+    """Have the broker keep this rule for `orders.created`, for the time of the block."""
+    name = ORDERS_CREATED.within(pipeline.namespace)
+    client = AdminClient(admin_options(pipeline.kafka))
+
+    def alter(operation: AlterConfigOpType) -> None:
+        entries = [ConfigEntry(option, value, incremental_operation=operation) for option, value in rule.items()]
+        resource = ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=entries)
+        for future in client.incremental_alter_configs([resource]).values():
+            future.result(10)
+
+    alter(AlterConfigOpType.SET)
+    try:
+        yield
+    finally:
+        alter(AlterConfigOpType.DELETE)
 
 
 def test_database_down_leaves_orders_without_a_key_and_comes_back(pipeline: Pipeline, postgres: Forwarder) -> None:

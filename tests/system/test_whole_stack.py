@@ -133,7 +133,7 @@ class Story:
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
-    home = homes.at(tmp_path_factory.mktemp("whole") / "stack")
+    home = homes.at(tmp_path_factory.mktemp("whole") / "Jürgens stack = 1 [neu]")
     monitoring = ("--with", "monitoring") if shutil.which("prometheus") else ()
     try:
         first = first_life(home)
@@ -155,6 +155,12 @@ def first_life(home: Home) -> FirstLife:
     seconds = time.monotonic() - began
     busy = [name for name, port in status["ports"].items() if not ports.is_free(port)]
     return FirstLife(said, status, environment, order_id, outcome, processes, seconds, busy)
+
+
+def company_laptop() -> dict[str, str]:
+    """Return an environment with a proxy that does not answer, from which nothing is excepted, and no locale."""
+    kept = {name: value for name, value in os.environ.items() if name.lower() not in {"no_proxy", "http_proxy"}}
+    return kept | {"HTTP_PROXY": "http://127.0.0.1:9", "http_proxy": "http://127.0.0.1:9", "LC_ALL": "C"}
 
 
 @pytest.fixture(scope="module")
@@ -182,7 +188,7 @@ def pipeline(home: Home, command: str, *arguments: str) -> str:
         text=True,
         timeout=300,
         check=False,
-        env=os.environ | {"NO_COLOR": "1", "PIPELINE_EXPORTER_SECONDS": "1"},
+        env=company_laptop() | {"NO_COLOR": "1", "PIPELINE_EXPORTER_SECONDS": "1"},
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return ran.stdout

@@ -102,3 +102,8 @@ def test_libpq_speaking_without_a_state_means_the_connection(lost: psycopg.Error
 @pytest.mark.parametrize("misuse", [psycopg.ProgrammingError("no results"), psycopg.InterfaceError("cursor is closed")])
 def test_misuse_of_the_client_is_a_bug(misuse: psycopg.Error) -> None:
     assert classify(misuse) is Failure.BUG
+
+
+def test_value_that_the_client_cannot_write_down_is_rejected_as_by_the_server() -> None:
+    """It was taken for a bug, and ended the process at each start."""
+    assert classify(psycopg.DataError("PostgreSQL text fields cannot contain NUL (0x00) bytes")) is Failure.DATA

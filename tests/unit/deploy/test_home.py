@@ -1,3 +1,4 @@
+import os
 import stat
 from pathlib import Path
 
@@ -40,10 +41,19 @@ def test_next_owner_comes_in_when_the_first_has_left(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("name", ["a,b", "a:b"])
-def test_folder_that_kafka_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="Kafka"):
+@pytest.mark.parametrize("name", ["a,b", "a:b", "${a}", "a*", "a\nb", os.fsdecode(b"latin-\xfc")])
+def test_folder_that_the_servers_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="settings cannot carry"):
         homes.at(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "name", ["stäck", "sta\u0308ck", "my stack", "a=b", "back\\slash", "стек", "🍵", "mi\u200ckhaham", "a[b]?%20#!"]
+)
+def test_folder_may_have_any_other_name(tmp_path: Path, name: str) -> None:
+    home = homes.at(tmp_path / name)
+    homes.create(home)
+    assert homes.read_secret(home.superuser_secret)
 
 
 def test_replaced_file_is_never_seen_half(tmp_path: Path) -> None:

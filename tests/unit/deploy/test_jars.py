@@ -8,6 +8,7 @@ from threading import Event
 
 import pytest
 
+from common.errors import ConfigError
 from deploy.local import download, jars
 from deploy.local.artifacts import STACK, Artifact
 from deploy.local.jars import Advance, CorruptError
@@ -160,3 +161,10 @@ def test_jars_of_further_sets_stay_off_the_brokers_class_path(
     lock(make_artifact("one"))
     fetched |= {"one": CONTENT, "extra": CONTENT}
     assert jars.ensure(folder=tmp_path, sets=["extra"]).class_path == str(tmp_path / "jars" / "one-1.jar")
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a=b"])
+def test_cache_whose_path_java_cannot_carry_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="Java cannot carry") as refused:
+        jars.cached(tmp_path / name)
+    assert "XDG_CACHE_HOME" in refused.value.cure

@@ -10,6 +10,7 @@ from deploy.local.home import Home
 from deploy.local.kafka import Kafka
 from deploy.local.kafka_controller import KafkaController
 from deploy.local.kafka_node import SESSION_SECONDS
+from deploy.local.properties import escaped
 
 
 @pytest.fixture
@@ -35,8 +36,10 @@ def commands(kafka: Kafka) -> list[tuple[str, ...]]:
 
 def test_new_broker_joins_its_controllers_cluster_at_once(home: Home) -> None:
     format_data(home.data("controller"), "ours")
-    (command,) = commands(broker(home))
-    assert command[-2:] == ("--cluster-id", "ours")
+    preparation = broker(home).prepare()
+    assert next(preparation).argv[-2:] == ("--cluster-id", "ours")
+    format_data(home.data("kafka"), "ours")
+    assert list(preparation) == []
 
 
 def test_broker_that_was_stopped_starts_at_once(home: Home) -> None:
@@ -60,3 +63,24 @@ def test_data_of_another_cluster_are_refused_with_the_way_out(home: Home) -> Non
     with pytest.raises(StartError, match="another cluster") as refused:
         commands(broker(home))
     assert "the checkout that wrote them" in refused.value.cure
+
+
+@pytest.mark.parametrize("name", ["stäck", "my stack = 1"])
+def test_settings_name_the_folder_as_java_reads_them(tmp_path: Path, name: str) -> None:
+    """They are Latin-1 to Java: the data were written beside the folder, and left there by `down --volumes`."""
+    place = homes.at(tmp_path / name)
+    homes.create(place)
+    format_data(place.data("controller"), "ours")
+    commands = broker(place).prepare()
+    assert next(commands).environment["LC_ALL"] == "C.UTF-8"
+    settings = (place.root / "kafka.properties").read_bytes()
+    assert settings.isascii()
+    assert f"log.dirs={escaped(place.data('kafka'))}\n".encode() in settings
+
+
+def test_data_that_java_formats_elsewhere_are_a_failed_start(home: Home) -> None:
+    format_data(home.data("controller"), "ours")
+    commands = broker(home).prepare()
+    next(commands)  # its tool ends well, and nothing is there
+    with pytest.raises(StartError, match="cannot name that folder"):
+        next(commands)

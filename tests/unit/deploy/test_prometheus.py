@@ -27,6 +27,12 @@ def test_prometheus_watches_itself_and_keeps_everything_in_the_stacks_folder(tmp
     assert [Path(rules).is_file() for rules in settings["rule_files"]] == [True]
 
 
+def test_folder_is_named_as_it_is_where_prometheus_looks_for_patterns() -> None:
+    folder = Path("/srv/ada/stack [new]?")
+    settings = json.loads(prometheus.settings_text(folder / "alerts.yml", folder / "targets.json"))
+    assert settings["rule_files"] == [r"/srv/ada/stack \[new\]\?/alerts.yml"]
+
+
 def test_prometheus_listens_on_loopback_alone_and_nobody_deletes_data_by_http(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

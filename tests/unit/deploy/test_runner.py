@@ -80,6 +80,74 @@ def test_program_that_was_up_is_started_again_for_ever(tmp_path: Path) -> None:
     assert (runner.state, runner.restarts) == (State.READY, 20)
 
 
+class Slow(Command):
+    """A program whose process gets ready after so many looks."""
+
+    def __init__(self, log: Path, *, after: int) -> None:
+        super().__init__()
+        self._launch = Launch(argv=("slow",), log=log)
+        self._looks_left = after
+
+    def launch(self) -> Launch | None:
+        return self._launch
+
+    def ready(self) -> bool:
+        self._looks_left -= 1
+        return self._looks_left < 0
+
+
+class Process:
+    """Stands in for a process that runs until it is killed."""
+
+    pid = 7
+
+    def __init__(self, launch: Launch, _guardian: object) -> None:
+        self.launch = launch
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        return self.code
+
+    def kill(self) -> None:
+        self.code = -9
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return the time, which goes on by ten seconds with each tick, and in which a process computes for none."""
+    now = [1000.0]
+    monkeypatch.setattr("deploy.local.runner.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(runners, "Child", Process)
+    monkeypatch.setattr(runners, "cpu_seconds", lambda _pid: 0.0)
+    return now
+
+
+def test_start_of_a_process_that_computes_is_waited_for_and_told(
+    tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was given up after 90 s, however busy the machine was."""
+    monkeypatch.setattr(runners, "cpu_seconds", lambda _pid: (clock[0] - 1000.0) / 20)
+    runner, told = make_runner(tmp_path, Slow(tmp_path / "slow.log", after=50)), set[str]()
+    while not runner.settled:
+        runner.tick()
+        told.add(runner.waits)
+        clock[0] += 10
+    assert runner.state is State.READY
+    assert clock[0] > 1400
+    assert "starting for 300 s: it computes" in told
+    assert runner.waits == ""
+
+
+def test_start_of_a_process_that_does_nothing_is_given_up_and_says_so(tmp_path: Path, clock: list[float]) -> None:
+    runner = make_runner(tmp_path, Slow(tmp_path / "slow.log", after=50))
+    while not runner.settled:
+        runner.tick()
+        clock[0] += 10
+    assert clock[0] < 1130
+    assert runner.error is not None
+    assert "wrote nothing and computed nothing" in runner.error.message
+
+
 def test_halted_program_starts_no_more(tmp_path: Path) -> None:
     command = Command()
     runner = make_runner(tmp_path, command)

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,12 @@ def test_line_is_printed_when_a_process_gets_ready_and_not_again() -> None:
     assert changed_line(None, make_process()) == "inventory-0       ready  pid 7  port 8091"
     assert changed_line(make_process(), make_process()) is None
     assert changed_line(None, make_process(State.STARTING)) is None
+
+
+def test_line_is_printed_now_and_then_of_a_start_that_takes_long() -> None:
+    early = replace(make_process(State.STARTING), waits="starting for 20 s: it computes")
+    assert changed_line(make_process(State.STARTING), early) == "inventory-0       starting for 20 s: it computes"
+    assert changed_line(early, early) is None
 
 
 def test_line_of_a_restart_tells_how_many_there_were() -> None:

@@ -1,6 +1,7 @@
 """To whom a mail goes, and that nothing in a user id gets anywhere else."""
 
 import email
+from contextlib import closing
 from email.policy import SMTP
 from email.utils import getaddresses
 
@@ -10,9 +11,22 @@ from hypothesis import strategies as st
 
 from common.events.notifications import Kind
 from common.events.orders import text_complaint
+from notification_service.config import NotificationSettings
 from notification_service.core.messages import Message
 from notification_service.core.recipients import recipient
-from notification_service.io.senders import Letter, compose
+from notification_service.io.senders import End, Letter, SmtpSender, compose
+
+ENCODED_WORDS = [
+    "=?us-ascii?q??=",
+    "=?us-ascii?q?bob?=",
+    "=?utf-8?q?bob=40evil.example?=",
+    "=?utf-8?b?YSxi?=",
+    "=?us-ascii?q?=FF?=",
+    "=?us-ascii?q??=@home.example",
+    "=?utf-8?q?=0D=0ABcc:_eve?=",
+    "a =?us-ascii?q?bob?= b",
+]
+"""What headers spell text outside ASCII with (RFC 2047): their library reads it in an address too."""
 
 user_ids = st.text(min_size=1, max_size=128).filter(lambda text: not text_complaint(text, length_max=128))
 
@@ -49,6 +63,24 @@ def test_mail_of_any_user_has_one_recipient_and_only_our_headers(user_id: str) -
             *("Content-Type", "Content-Transfer-Encoding", "MIME-Version"),
         ]
     )
+
+
+@pytest.mark.parametrize("user_id", ENCODED_WORDS)
+def test_user_id_that_would_be_another_address_in_a_header_is_refused__that_letter_alone(user_id: str) -> None:
+    """One of them ended the process for ever; the others' mails named somebody else, or two."""
+    settings = NotificationSettings(
+        kafka_bootstrap="127.0.0.1:1",
+        registry_url="http://127.0.0.1:1",
+        postgres_url="postgresql://nobody@127.0.0.1:1/none",
+        notification_channel="smtp",
+        smtp_port=1,
+    )
+    letter = Letter("order", user_id, "<id@shop.example>", Message(Kind.ORDER_CONFIRMED, "Subject", "Text\n"))
+    with closing(SmtpSender(settings)) as sender:
+        delivery = sender.send(letter)
+    assert delivery.end is End.REFUSED
+    assert delivery.reply.startswith("no mail can be made of it: ")
+    assert user_id not in delivery.reply
 
 
 def test_line_break_in_a_header_is_refused() -> None:

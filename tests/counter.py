@@ -74,7 +74,7 @@ class Counter:
         """Return the application."""
         keys = SimpleNamespace(claim=self.claim, find=self.find_row, acknowledge=self.acknowledge)
         statuses = SimpleNamespace(page=self.page, find=lambda _: None)
-        publisher = SimpleNamespace(encode=self.codec.encode, send=self.send)
+        publisher = SimpleNamespace(encode=self.codec.encode, send=self.send, learn=lambda _: None)
         with (
             patch.object(application, "KeyStore", lambda _: keys),
             patch.object(application, "StatusStore", lambda _: statuses),

@@ -85,8 +85,8 @@ def test_refused_order_is_taken_under_its_key_once_the_cause_is_gone__and_once(
     place("k")
     topic.error = None
     order_id = keys.rows["k"].order_id
-    assert place("k") == Accepted(order_id)
-    assert place("k") == Accepted(order_id, again=True)
+    assert place("k") == Accepted(order_id, replayed=True)
+    assert place("k") == Accepted(order_id, replayed=True, again=True)
     assert topic.written == [order_id.encode()]
     assert topic.learnt == [Refusal.CLOCK, None]
 

@@ -23,6 +23,13 @@ def upgrade(connection: sa.Connection) -> tuple[str, ...]:
     return tuple(reversed(ran))
 
 
+def unknown(connection: sa.Connection) -> str | None:
+    """Return the revision of a database that a newer version of the code migrated; None if this one knows it."""
+    revision = _revision(connection)
+    known = {step.revision for step in ScriptDirectory.from_config(_config()).walk_revisions()}
+    return revision if revision is not None and revision not in known else None
+
+
 def newest() -> str | None:
     """Return the newest revision this version of the code knows."""
     return ScriptDirectory.from_config(_config()).get_current_head()

@@ -38,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=LOCAL,
         help="start servers for this run, as processes or in containers, or use given ones",
     )
+    parser.addoption(
+        "--data-of", default="", metavar="COMMIT", help="whose data an upgrade takes over; else a release's"
+    )
     parser.addoption("--mongo", default="", metavar="URI", help="a MongoDB for the one test that needs one")
 
 

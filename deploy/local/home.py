@@ -82,6 +82,11 @@ class Home:
         return self.root / "state.json"
 
     @property
+    def format(self) -> Path:
+        """In which form the data are."""
+        return self.root / "format.json"
+
+    @property
     def memory(self) -> Path:
         """What incremental verifications remember of the data."""
         return self.root / "verify.sqlite"

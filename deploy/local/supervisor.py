@@ -16,8 +16,8 @@ from typing import Protocol
 import psutil
 
 from common.errors import PipelineError
+from deploy.local import data_format, jars, logs, readings, servers, services, state
 from deploy.local import home as homes
-from deploy.local import jars, logs, readings, servers, services, state
 from deploy.local.addresses import Addresses
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
@@ -88,6 +88,7 @@ def run(plan: Plan, view: View) -> None:
     refuse_second(plan.home)
     homes.create(plan.home)
     with homes.owned(plan.home) as lock, Claims() as claims:
+        data_format.bring_up_to_date(plan.home)
         cache = jars.ensure(
             open_progress=view.open_progress, sets=[name for part in plan.parts for name in part.jar_sets]
         )

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 20.0
 _POLL_SECONDS = 0.1
 _ENTRIES = (
     *("controller", "kafka", "postgres", "postgres.making", "connect", "prometheus", "schemas", "secrets", "logs"),
-    *("tmp", "controller.properties", "kafka.properties", "ports.json", "state.json", "verify.sqlite"),
+    *("tmp", "controller.properties", "kafka.properties", "ports.json", "format.json", "state.json", "verify.sqlite"),
     *("lock", ".gitignore"),
 )
 """All that a stack writes into its folder: what else lies there is not ours to remove."""

@@ -27,7 +27,7 @@ from common.topics import (
 )
 from deploy.provision import connectors, database, growth, roles, stock
 from deploy.provision.config import ProvisionSettings
-from migrations.upgrade import newest
+from migrations.upgrade import newest, unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ def provision(settings: ProvisionSettings, report: Callable[[Done], None]) -> No
 
 
 def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: dict[str, str]) -> Iterator[Done]:
+    _refuse_newer_database(settings, connection)
     yield Done("roles", roles.ensure_roles(connection, passwords), f"{len(roles.ROLES) + 1} roles")
     created = database.ensure_database(connection, settings.database)
     yield Done("database", (settings.database,) if created else (), settings.database)
@@ -80,6 +81,23 @@ def connect(settings: ProvisionSettings, admin: Admin) -> Done:
     letters = [sink.dead_letters for sink in sinks]
     admin.create_topics(letters, replication=settings.kafka_replication, min_insync=settings.kafka_min_insync)
     return Done("connectors", connectors.put(settings), f"{len(sinks)} connectors")
+
+
+def _refuse_newer_database(settings: ProvisionSettings, connection: sa.Connection) -> None:
+    """Raise PipelineError before anything is changed in a database that a newer version has migrated.
+
+    Its roles may have rights that this version would take away.
+    """
+    if not database.exists(connection, settings.database):
+        return
+    with database.admin_connection(settings, settings.database) as own:
+        revision = unknown(own)
+    if revision is not None:
+        raise PipelineError(
+            f"the database {settings.database} is of a newer version: migration {revision}, and this one knows up to"
+            f" {newest()}",
+            cure="provision with the version that migrated it, or a newer one; nothing was changed",
+        )
 
 
 def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings: ProvisionSettings) -> None:

@@ -77,6 +77,18 @@ def member(pipeline: Pipeline) -> Iterator[GroupConsumer]:
         consumer.close()
 
 
+def test_database_of_a_newer_version_is_refused_before_anything_is_changed(untouched: ProvisionSettings) -> None:
+    """It was an internal error, and the roles had been changed by then."""
+    run(untouched)
+    with database.admin_connection(untouched, untouched.database) as connection:
+        connection.exec_driver_sql("UPDATE public.alembic_version SET version_num = '9999'")
+    reported: list[Done] = []
+    with pytest.raises(PipelineError, match="newer version: migration 9999") as refused:
+        provision(untouched, reported.append)
+    assert reported == []
+    assert "the version that migrated it" in refused.value.cure
+
+
 def test_provisioning_leaves_everything_a_service_needs(untouched: ProvisionSettings) -> None:
     reported = run(untouched)
     assert list(reported) == STEPS

@@ -6,6 +6,7 @@ hangs for good, as whoever reads /livez would: some calls of the client forget t
 """
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from common import metrics
+from common.config import with_port
 from common.errors import ExitCode, FatalError
 from common.log import get_logger
 
@@ -122,11 +124,14 @@ def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
             """Probes are not worth a log line."""
 
+    class Server(_Server):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
     try:
-        server = _Server((host, port), Handler)
+        server = Server((host, port), Handler)
     except OSError as error:
         raise FatalError(
-            f"PIPELINE_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}",
+            f"PIPELINE_HEALTH_PORT: cannot listen on {with_port(host, port)}: {error.strerror}",
             cure="end what listens there, or choose another port; 0 takes a free one",
         ) from error
     server.watch = Watchdog(health).look

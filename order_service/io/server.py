@@ -27,6 +27,7 @@ from gunicorn.http.errors import (  # type: ignore[import-untyped]
 from gunicorn.workers.gthread import TConn, ThreadWorker  # type: ignore[import-untyped]
 
 from common import failpoints, metrics, shared_metrics
+from common.config import with_port
 from common.errors import ExitCode, FatalError
 from common.lifecycle import Stop
 from common.log import get_logger
@@ -63,7 +64,7 @@ def run(settings: ApiSettings, *, metrics_folder: Path) -> None:
             raise
         if ended.code:
             raise FatalError(
-                f"gunicorn ended with {ended.code}, serving on {settings.http_host}:{settings.http_port}",
+                f"gunicorn ended with {ended.code}, serving on {with_port(settings.http_host, settings.http_port)}",
                 cure="see the lines above; if the port is in use, set PIPELINE_HTTP_PORT",
             ) from None
 
@@ -81,7 +82,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         """Set every option that matters, whatever the environment says."""
         for name, value in {
-            "bind": f"{self._settings.http_host}:{self._settings.http_port}",
+            "bind": with_port(self._settings.http_host, self._settings.http_port),
             "workers": self._settings.http_workers,
             "threads": self._settings.http_threads,
             "max_requests": self._settings.http_requests_max,

@@ -81,6 +81,20 @@ class Settings(BaseSettings):
         return init_settings, env_settings, _SecretFiles(settings_cls)
 
 
+def _without_brackets(value: Any) -> Any:
+    """Return an IPv6 address as sockets take it; brackets belong to where a port follows."""
+    return value[1:-1] if isinstance(value, str) and value.startswith("[") and value.endswith("]") else value
+
+
+Host = Annotated[str, BeforeValidator(_without_brackets)]
+"""A host's name or address, an IPv6 one with or without brackets."""
+
+
+def with_port(host: str, port: int) -> str:
+    """Return host:port, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def _parse_options(value: Any) -> Any:
     """Return the mapping that a variable or a file holds as JSON; the text may hold a secret and is not repeated."""
     try:
@@ -121,12 +135,15 @@ class RegistrySettings(Settings):
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
+_BROKER = r"([^,\s/:\[\]]+|\[[0-9A-Fa-f:.]+(%[^,\s/\[\]]+)?\]):\d+"
+
+
 class KafkaSettings(RegistrySettings):
     """Where the broker and the registry are."""
 
     kafka_bootstrap: str = Field(
-        pattern=r"^[^,\s/]+:\d+(,[^,\s/]+:\d+)*$",
-        description="Brokers to start from, host:port, separated by commas.",
+        pattern=rf"^{_BROKER}(,{_BROKER})*$",
+        description="Brokers to start from, host:port, separated by commas; an IPv6 address in brackets.",
         examples=["127.0.0.1:9092"],
     )
     kafka_options: ClientOptions = Field(
@@ -167,7 +184,7 @@ class PostgresSettings(Settings):
 class HealthSettings(Settings):
     """Where a process without an HTTP API of its own tells how it is."""
 
-    health_host: str = Field(
+    health_host: Host = Field(
         default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["127.0.0.1"]
     )
     health_port: int = Field(default=0, ge=0, le=65535, description="Their port; 0 takes a free one.", examples=[9102])

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
+from common.config import with_port
 from common.errors import FatalError
 
 READ_SECONDS_MAX = 2.0
@@ -44,7 +45,7 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise FatalError(
-            f"PIPELINE_HEALTH_PORT: cannot listen on {host}:{port}: {error.strerror}",
+            f"PIPELINE_HEALTH_PORT: cannot listen on {with_port(host, port)}: {error.strerror}",
             cure="end what listens there, or choose another port; 0 takes a free one",
         ) from error
 

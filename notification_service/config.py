@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
-from common.config import PostgresSettings, WorkerSettings, is_loopback
+from common.config import Host, PostgresSettings, WorkerSettings, is_loopback
 
 _DOMAIN = r"^[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*$"
 
@@ -27,7 +27,7 @@ class NotificationSettings(WorkerSettings, PostgresSettings):
         description="Where users have their mailbox whose id is no address: ada becomes ada@customers.example.",
         examples=["customers.example"],
     )
-    smtp_host: str = Field(default="127.0.0.1", description="Mail server.", examples=["smtp.shop.example"])
+    smtp_host: Host = Field(default="127.0.0.1", description="Mail server.", examples=["smtp.shop.example"])
     smtp_port: int = Field(default=25, ge=1, le=65535, description="Its port.", examples=[587])
     smtp_tls: Literal["off", "starttls", "implicit"] = Field(
         default="off",

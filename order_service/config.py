@@ -5,13 +5,13 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from common.config import HealthSettings, KafkaSettings, PostgresSettings, WorkerSettings
+from common.config import HealthSettings, Host, KafkaSettings, PostgresSettings, WorkerSettings
 
 
 class ApiSettings(KafkaSettings, PostgresSettings, HealthSettings):
     """The HTTP API."""
 
-    http_host: str = Field(default="127.0.0.1", description="Where the API listens.", examples=["0.0.0.0"])  # noqa: S104 - an example for containers; the default is loopback
+    http_host: Host = Field(default="127.0.0.1", description="Where the API listens.", examples=["0.0.0.0"])  # noqa: S104 - an example for containers; the default is loopback
     http_port: int = Field(default=8080, ge=0, le=65535, description="Its port; 0 takes a free one.", examples=[8080])
     http_workers: int = Field(
         default=2, ge=1, le=64, description="Processes that answer; one per core is a good start.", examples=[2]

@@ -44,15 +44,8 @@ def bring_up_to_date(home: Home, *, steps: Mapping[int, Step] = STEPS, target: i
 
 def _format_of(home: Home, target: int) -> int:
     """Return the form of the data: as noted, or as they look where an older version noted none."""
-    try:
-        return int(json.loads(home.format.read_text(encoding="utf-8"))["format"])
-    except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{home.format} does not say in which form the data are",
-            cure='put the number back that stood there ({"format": 1} for version 0.1), or start elsewhere: --home DIR',
-        ) from error
+    if home.format.exists():
+        return _noted(home)
     if not home.data("kafka").exists() and not home.data("postgres").exists():
         return target
     if home.data("kafka").exists() and not home.data("controller").exists():
@@ -61,6 +54,16 @@ def _format_of(home: Home, target: int) -> int:
             cure="go on with the checkout that wrote them, or start another stack beside them: --home DIR",
         )
     return 1
+
+
+def _noted(home: Home) -> int:
+    try:
+        return int(json.loads(home.format.read_text(encoding="utf-8"))["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{home.format} does not say in which form the data are",
+            cure='put the number back that stood there ({"format": 1} for version 0.1), or start elsewhere: --home DIR',
+        ) from error
 
 
 def _note(home: Home, number: int) -> None:

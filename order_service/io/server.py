@@ -21,6 +21,7 @@ from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from common import failpoints, metrics, probe_server, shared_metrics
+from common.config import with_port
 from common.errors import ExitCode, FatalError
 from common.lifecycle import Stop
 from common.log import get_logger
@@ -57,7 +58,7 @@ def run(settings: ApiSettings, *, metrics_folder: Path) -> None:
             raise
         if ended.code:
             raise FatalError(
-                f"gunicorn ended with {ended.code}, serving on {settings.http_host}:{settings.http_port}",
+                f"gunicorn ended with {ended.code}, serving on {with_port(settings.http_host, settings.http_port)}",
                 cure="see the lines above; if the port is in use, set PIPELINE_HTTP_PORT",
             ) from None
 
@@ -78,7 +79,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
     def load_config(self) -> None:
         """Set every option that matters, whatever the environment says."""
         for name, value in {
-            "bind": f"{self._settings.http_host}:{self._settings.http_port}",
+            "bind": with_port(self._settings.http_host, self._settings.http_port),
             "workers": self._settings.http_workers,
             "threads": self._settings.http_threads,
             "max_requests": self._settings.http_requests_max,

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr
 
-from common.config import KafkaSettings, PostgresSettings, Settings, WorkerSettings, load
+from common.config import KafkaSettings, PostgresSettings, Settings, WorkerSettings, load, with_port
 from common.errors import ConfigError, ExitCode
 
 GOOD = {
@@ -195,3 +197,31 @@ def test_service_adds_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert refusal(Own).startswith("PIPELINE_TOKEN: is not set")
     monkeypatch.setenv("PIPELINE_TOKEN", SECRET)
     assert load(Own).token.get_secret_value() == SECRET
+
+
+@pytest.mark.parametrize("brokers", ["[::1]:9092", "kafka-0:9092,[fe80::1%eth0]:9093", "[::ffff:127.0.0.1]:9092"])
+def test_brokers_may_have_addresses_of_ipv6(monkeypatch: pytest.MonkeyPatch, brokers: str) -> None:
+    setenv(monkeypatch, GOOD | {"PIPELINE_KAFKA_BOOTSTRAP": brokers})
+    assert load(AllSettings).kafka_bootstrap == brokers
+
+
+@pytest.mark.parametrize("brokers", ["::1:9092", "[::1]", "[::1:9092", "[nothex]:9092", "host:port"])
+def test_broker_whose_port_cannot_be_told_is_refused(monkeypatch: pytest.MonkeyPatch, brokers: str) -> None:
+    setenv(monkeypatch, GOOD | {"PIPELINE_KAFKA_BOOTSTRAP": brokers})
+    assert "PIPELINE_KAFKA_BOOTSTRAP" in refusal()
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_host_of_ipv6_is_taken_with_and_without_brackets(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    setenv(monkeypatch, GOOD | {"PIPELINE_HEALTH_HOST": host})
+    assert load(AllSettings).health_host == "::1"
+    assert with_port(load(AllSettings).health_host, 9102) == "[::1]:9102"
+    assert with_port("127.0.0.1", 9102) == "127.0.0.1:9102"
+
+
+def test_database_and_registry_may_be_at_addresses_of_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = "postgresql://inventory_rw@[::1]:5432/pipeline"
+    setenv(monkeypatch, GOOD | {"PIPELINE_POSTGRES_URL": url, "PIPELINE_REGISTRY_URL": "http://[::1]:8081/apis"})
+    assert load(AllSettings).postgres_url == url
+    assert sa.make_url(url).host == "::1"
+    assert conninfo_to_dict(url)["host"] == "::1"

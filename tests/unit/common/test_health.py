@@ -38,6 +38,18 @@ def get(port: int, path: str, *, method: str = "GET") -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
+def test_health_is_told_at_an_address_of_ipv6_too(state: Health) -> None:
+    """It was "address family not supported", whatever the address."""
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with (
+        serve(state, host="::1", port=0) as port,
+        closing(http.client.HTTPConnection("::1", port, timeout=5)) as connection,
+    ):
+        connection.request("GET", "/livez")
+        assert connection.getresponse().read() == b"live\n"
+
+
 def test_worker_is_not_ready_before_it_says_so(state: Health, port: int) -> None:
     assert get(port, "/readyz") == (503, "not ready\n")
     state.ready = True

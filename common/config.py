@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from common.errors import ConfigError
@@ -32,7 +32,7 @@ class _SecretFiles(PydanticBaseSettingsSource):
         if path is None:
             return None, field_name, False
         try:
-            return Path(path).read_text(encoding="utf-8").rstrip("\n"), field_name, False
+            return _text_of(Path(path)), field_name, False
         except (OSError, UnicodeDecodeError) as error:
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ConfigError(
@@ -48,6 +48,10 @@ class _SecretFiles(PydanticBaseSettingsSource):
             if value is not None:
                 found[name] = value
         return found
+
+
+def _text_of(secret_file: Path) -> str:
+    return secret_file.read_text(encoding="utf-8").rstrip("\n")
 
 
 class Settings(BaseSettings):
@@ -79,6 +83,21 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Order: arguments, environment, files named by `_FILE`."""
         return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    _secret_files: dict[str, Path] = PrivateAttr(default_factory=dict)
+
+    def secret(self, name: str) -> str:
+        """Return a secret as it is now: one that came from a file is read again, since it may have been replaced.
+
+        What was read at the start stands where the file cannot be read.
+        """
+        at_start = str(getattr(self, name).get_secret_value())
+        if (file := self._secret_files.get(name)) is None:
+            return at_start
+        try:
+            return _text_of(file)
+        except (OSError, UnicodeDecodeError):
+            return at_start
 
 
 def _without_brackets(value: Any) -> Any:
@@ -211,9 +230,19 @@ def load(settings: type[S]) -> S:
     Raises ConfigError that names each wrong variable, what is wrong with it, and a value that would do.
     """
     try:
-        return settings()
+        found = settings()
     except ValidationError as error:
         raise ConfigError("\n".join(_complaints(settings, error)), cure="set it, then start again") from None
+    found._secret_files.update(_secret_files(settings))  # noqa: SLF001 - of this module's own class
+    return found
+
+
+def _secret_files(settings: type[Settings]) -> Iterator[tuple[str, Path]]:
+    """Yield each setting that came from a file, and that file."""
+    for name in settings.model_fields:
+        variable = f"{PREFIX}{name.upper()}"
+        if variable not in os.environ and (path := os.environ.get(f"{variable}_FILE")) is not None:
+            yield name, Path(path)
 
 
 def set_for_libraries(name: str, value: str) -> None:

@@ -21,7 +21,7 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from common.config import KafkaSettings
 from common.errors import FatalError
-from common.kafka.errors import Refusal, kafka_error, refusal_at_once, refusal_by_broker
+from common.kafka.errors import Refusal, is_about_credentials, kafka_error, refusal_at_once, refusal_by_broker
 from common.kafka.options import Options, idempotent_producer_options
 from common.kafka.records import OutputRecord
 from common.log import get_logger
@@ -178,11 +178,17 @@ class AckedProducer:
                 refusing.poll(POLL_SECONDS)
 
     def _build(self) -> confluent_kafka.Producer:
-        return confluent_kafka.Producer(self._options, logger=_ClientLog())
+        return confluent_kafka.Producer({**self._options, "error_cb": _on_error}, logger=_ClientLog())
 
     def _refuse_after_fork(self) -> None:
         if os.getpid() != self._pid:
             raise FatalError("a Kafka producer crossed a fork", cure="build it in the process that uses it")
+
+
+def _on_error(error: KafkaError) -> None:
+    """Take what the client says of its brokers. Called inside `poll`."""
+    if is_about_credentials(error):
+        log.warning("broker.distrusted", error=error.str())
 
 
 def first_attempt_seconds(options: Options) -> float:

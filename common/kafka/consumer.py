@@ -18,6 +18,7 @@ from common import failpoints
 from common.errors import Busy, ExitCode, FatalError
 from common.kafka.coordinator import CoordinatorWatch
 from common.kafka.coverage import CoverageWatch
+from common.kafka.errors import is_about_credentials
 from common.kafka.first_offsets import FirstOffsets, Untouched, store_knows_nothing
 from common.kafka.lag import LagGauges
 from common.kafka.lost_records import offset_gone
@@ -277,6 +278,8 @@ class GroupConsumer:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self.fatal = error
+        elif is_about_credentials(error):
+            log.warning("broker.distrusted", error=error.str())
 
 
 class _ClientLog:

@@ -205,6 +205,8 @@ def run(
                 consumer.tell_lag(due)
         except Busy as busy:
             dropped, health.ready = True, False
+            if work.progressed():
+                pause_seconds = PAUSE_SECONDS_MIN
             log.warning("work.paused", reason=str(busy), records=len(batch), seconds=pause_seconds)
             _sit_out(consumer, pause_seconds, stop=stop, health=health)
             pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
@@ -221,6 +223,12 @@ class _Work:
         self._offsets = offsets
         self._crashes = Crashes()
         self._batch: Sequence[InputRecord] = ()
+        self._settled = False
+
+    def progressed(self) -> bool:
+        """Tell once whether anything was settled since this was asked last."""
+        settled, self._settled = self._settled, False
+        return settled
 
     def on(self, batch: Sequence[InputRecord]) -> None:
         """Work on a batch; the partitions of records that raised before come last, so that the others do not wait."""
@@ -294,6 +302,7 @@ class _Work:
     def _settle(self, records: Sequence[InputRecord]) -> None:
         with metrics.BATCH_SECONDS.labels("settle").time():
             self._offsets.settle(records)
+        self._settled = True
 
 
 def _reject(record: InputRecord, poison: Poison, handler: Handler) -> None:

@@ -42,6 +42,11 @@ def classify(error: KafkaError) -> ErrorKind:
     return ErrorKind.UNFLAGGED
 
 
+def is_about_credentials(error: KafkaError) -> bool:
+    """Return True if a broker and this client do not come to trust each other: a password, a certificate."""
+    return error.code() in {KafkaError._AUTHENTICATION, KafkaError._SSL, KafkaError.SASL_AUTHENTICATION_FAILED}  # noqa: SLF001 - librdkafka's local codes are spelt so
+
+
 def is_fenced(error: KafkaError) -> bool:
     """Return True if a newer epoch took over: another process in our slot, or the broker's transaction time-out."""
     return error.code() in {KafkaError._FENCED, KafkaError.INVALID_PRODUCER_EPOCH, KafkaError.PRODUCER_FENCED}  # noqa: SLF001 - librdkafka's local codes are spelt so

@@ -7,6 +7,7 @@ while the registry is away lives on what it confirmed before (`schema_cache`), a
 
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,11 +177,21 @@ def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
         with _client(settings, proxy) as client:
             yield client
     except httpx2.TransportError as error:
-        raise Busy(f"schema registry: {type(error).__name__}{by_way}") from error
+        raise Busy(f"schema registry: {_in_words(error)}{by_way}") from error
     except SchemaRegistryError as error:
         if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Busy(f"schema registry: HTTP {error.http_status_code}{by_way}") from error
         raise PipelineError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
+
+
+def _in_words(error: BaseException) -> str:
+    """Return the kind of a failed request; of a certificate that is not trusted, why."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"certificate not trusted, {cause.verify_message}"
+        cause = cause.__cause__ or cause.__context__
+    return type(error).__name__
 
 
 def _client(settings: RegistrySettings, proxy: str) -> SchemaRegistryClient:

@@ -33,7 +33,7 @@ class HotConnection:
             self._connection = BoundedConnection.connect(
                 make_conninfo(
                     self._settings.postgres_url,
-                    password=self._settings.postgres_password.get_secret_value() or None,
+                    password=self._settings.secret("postgres_password") or None,
                     **connect_options(self._application),
                 ),
                 autocommit=True,

@@ -52,6 +52,8 @@ def create_engine(
 
     @sa.event.listens_for(engine, "do_connect")
     def connect(_dialect: sa.Dialect, _record: Any, positional: Any, named: Any) -> psycopg.Connection[Any]:
+        if password := settings.secret("postgres_password"):
+            named["password"] = password  # as it is now: it may have been replaced since the last connection
         connection = BoundedConnection.connect(*positional, **named)
         connection.answer_seconds = ANSWER_SECONDS[target]
         return connection

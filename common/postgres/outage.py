@@ -28,7 +28,7 @@ def outage_is_busy() -> Iterator[None]:
     except sa.exc.DBAPIError as error:
         if not isinstance(error.orig, psycopg.Error):
             raise
-        reason = f"PostgreSQL: {error.orig.sqlstate or 'no connection'}"
+        reason = f"PostgreSQL: {error.orig.sqlstate or _without_state(error.orig)}"
         match classify(error.orig):
             case Failure.CONNECTION | Failure.CONTENTION | Failure.EXHAUSTED:
                 raise Busy(reason) from error
@@ -36,3 +36,8 @@ def outage_is_busy() -> Iterator[None]:
                 raise Poison(reason) from error
             case Failure.GUARD | Failure.BUG:
                 raise
+
+
+def _without_state(error: psycopg.Error) -> str:
+    """Return what libpq says in its own words, as far as it tells an outage from a password that was replaced."""
+    return "it refuses the password" if "authentication failed" in str(error) else "no connection"

@@ -84,6 +84,7 @@ def rerun(
     can help.
     """
     deadline = time.monotonic() + BUDGET_SECONDS
+    refused = False
     for attempt in range(ATTEMPTS_MAX):
         try:
             result = work(connection.get())
@@ -93,6 +94,7 @@ def rerun(
         except psycopg.Error as error:
             failure = classify(error, guards)
             log.info("work.failed", attempt=attempt, failure=failure.name.lower(), sqlstate=error.sqlstate)
+            refused = "authentication failed" in str(error)
             _clean_up(connection, failure)
             match failure:
                 case Failure.EXHAUSTED:
@@ -109,7 +111,7 @@ def rerun(
                 break
             if failure is not Failure.GUARD or attempt > 0:
                 time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 0.5))  # noqa: S311 - jitter
-    raise Busy("PostgreSQL does not let the batch through")
+    raise Busy("PostgreSQL refuses the password" if refused else "PostgreSQL does not let the batch through")
 
 
 def _unnamed(constraint: str) -> ContractError:

@@ -14,6 +14,7 @@ import requests
 from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext, PythonResolver
 
+from common.config import proxy_of
 from common.errors import ExitCode, PipelineError
 from deploy.local.artifacts import Artifact
 
@@ -51,8 +52,10 @@ def download(artifact: Artifact, folder: Path, *, advance: Advance, stop: Event)
             last = error
             tally.take_back()
             time.sleep(PAUSE_SECONDS * attempt)
+    proxy = proxy_of(MAVEN_CENTRAL_URL)
+    by_way = f" by way of the proxy {proxy}" if proxy else ""
     raise DownloadError(
-        f"cannot fetch {artifact.coordinates} from Maven Central: {last}",
+        f"cannot fetch {artifact.coordinates} from Maven Central{by_way}: {last}",
         cure="check the connection (HTTPS_PROXY, REQUESTS_CA_BUNDLE behind a company proxy) and run the command again;"
         " what has arrived is kept",
     ) from last

@@ -189,7 +189,7 @@ class SmtpSender:
         if settings.smtp_tls == "starttls":
             connection.starttls(context=self._trust())
         if settings.smtp_user:
-            connection.login(settings.smtp_user, settings.smtp_password.get_secret_value())
+            connection.login(settings.smtp_user, settings.secret("smtp_password"))
         if connection.sock is not None:
             # A server that scans mails answers late; hanging up before would have it deliver the same mail twice.
             connection.sock.settimeout(settings.smtp_answer_seconds)

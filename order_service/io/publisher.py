@@ -81,9 +81,15 @@ class Publisher:
         return tuple(missing)
 
     def learn(self, refusal: Refusal | None) -> None:
-        """Take note of what became of an order: a refusal that all others would meet, or that the broker takes them."""
+        """Take note of what became of an order: a refusal that all others would meet, or that the broker takes them.
+
+        Takes a second at most.
+        """
         if refusal is None or refusal.meets_all:
             self._refused = None if refusal is None else (time.monotonic(), refusal)
+        if refusal in {Refusal.NO_TOPIC, Refusal.FORBIDDEN}:
+            # The client remembers such an answer, and would ask again within minutes only.
+            self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX)
 
     def close(self) -> None:
         """Wait shortly for what is on its way, then stop."""

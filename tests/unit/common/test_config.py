@@ -225,3 +225,31 @@ def test_database_and_registry_may_be_at_addresses_of_ipv6(monkeypatch: pytest.M
     assert load(AllSettings).postgres_url == url
     assert sa.make_url(url).host == "::1"
     assert conninfo_to_dict(url)["host"] == "::1"
+
+
+def test_secret_that_is_replaced_in_its_file_is_the_new_one_from_then_on(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A password that was rotated kept a service out of its database until somebody started it again."""
+    file = tmp_path / "password"
+    file.write_text(f"{SECRET}\n")
+    setenv(monkeypatch, GOOD | {"PIPELINE_POSTGRES_PASSWORD_FILE": str(file)})
+    settings = load(AllSettings)
+    assert settings.secret("postgres_password") == SECRET
+    file.write_text("the next one\n")
+    assert settings.secret("postgres_password") == "the next one"
+    assert settings.model_copy(update={"slot": 1}).secret("postgres_password") == "the next one"
+    file.unlink()
+    assert settings.secret("postgres_password") == SECRET
+    assert "next" not in repr(settings)
+
+
+def test_secret_that_is_no_files_stays_as_it_was_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    file = tmp_path / "password"
+    file.write_text("of another role\n")
+    variables = GOOD | {"PIPELINE_POSTGRES_PASSWORD_FILE": str(file)}
+    setenv(monkeypatch, variables)
+    given = AllSettings(postgres_password=SecretStr(SECRET))  # the rest is the environment's
+    assert given.secret("postgres_password") == SECRET
+    monkeypatch.setenv("PIPELINE_POSTGRES_PASSWORD", SECRET)
+    assert load(AllSettings).secret("postgres_password") == SECRET

@@ -4,9 +4,12 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from confluent_kafka import KafkaError
+from structlog.testing import capture_logs
 
 from common.config import KafkaSettings
 from common.errors import ExitCode, FatalError
+from common.kafka import acked_producer
 from common.kafka.acked_producer import AckedProducer
 from common.kafka.consumer import GroupConsumer, topic_partitions
 from common.kafka.records import CommitPoint, OutputRecord, Partition
@@ -56,3 +59,20 @@ def test_consumer_that_owns_nothing_has_no_offsets_and_nothing_to_seek(consumer:
 def test_client_form_of_a_commit_point_keeps_offset_and_metadata() -> None:
     (found,) = topic_partitions({Partition("orders.created", 3): CommitPoint(42, "window 7")})
     assert (found.topic, found.partition, found.offset, found.metadata) == ("orders.created", 3, 42, "window 7")
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        (KafkaError._AUTHENTICATION, True),
+        (KafkaError._SSL, True),
+        (KafkaError.SASL_AUTHENTICATION_FAILED, True),
+        (KafkaError._ALL_BROKERS_DOWN, False),
+    ],
+)
+def test_client_that_a_broker_does_not_trust_says_so(consumer: GroupConsumer, code: int, *, told: bool) -> None:
+    """A worker with an old password was not ready, and said nothing at all."""
+    for on_error in (consumer._on_error, acked_producer._on_error):
+        with capture_logs() as logs:
+            on_error(KafkaError(code, "said the client"))
+        assert [line["event"] for line in logs] == ["broker.distrusted"] * told

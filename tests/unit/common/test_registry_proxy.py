@@ -4,6 +4,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +13,7 @@ from common.config import RegistrySettings, asking_directly, proxy_of
 from common.errors import Busy, ConfigError, PipelineError
 from common.kafka.schema_registry import open_codec, registry
 from common.topics import ORDERS_CREATED
+from tests.mail import certificate
 
 # Nothing listens at port 9 of loopback: whatever goes by a proxy there fails.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "NO_PROXY", "no_proxy")
@@ -24,6 +26,9 @@ class Answers(ThreadingHTTPServer):
         self.asked: list[str] = []
         self.status = 200
         super().__init__(("127.0.0.1", 0), _Handler)
+
+    def handle_error(self, *_: object) -> None:
+        """Be quiet about clients that do not trust us."""
 
     @property
     def port(self) -> int:
@@ -87,6 +92,15 @@ def test_registry_on_loopback_is_asked_directly_whatever_the_environment_names(
         assert client.get_subjects() == []
     assert server.asked == ["/apis/ccompat/v7/subjects"]
     assert get_json(f"http://{host}:{server.port}/x", seconds=2) == (200, [])
+
+
+def test_registry_whose_certificate_is_not_trusted_says_so(server: Answers, tmp_path: Path) -> None:
+    """As one that has expired: it was told as "ConnectError"."""
+    _, context = certificate(tmp_path)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    settings = RegistrySettings(registry_url=f"https://127.0.0.1:{server.port}")
+    with pytest.raises(Busy, match="certificate not trusted, self-signed"), registry(settings) as client:
+        client.get_subjects()
 
 
 def test_registry_elsewhere_is_asked_by_way_of_the_proxy(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:

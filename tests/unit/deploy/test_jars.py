@@ -7,6 +7,7 @@ from pathlib import Path
 from threading import Event
 
 import pytest
+import requests
 
 from common.errors import ConfigError
 from deploy.local import download, jars
@@ -161,6 +162,21 @@ def test_jars_of_further_sets_stay_off_the_brokers_class_path(
     lock(make_artifact("one"))
     fetched |= {"one": CONTENT, "extra": CONTENT}
     assert jars.ensure(folder=tmp_path, sets=["extra"]).class_path == str(tmp_path / "jars" / "one-1.jar")
+
+
+def test_proxy_that_stands_between_us_and_the_jars_is_named__without_its_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Path:
+        raise requests.exceptions.ProxyError("cannot connect to proxy")
+
+    monkeypatch.setattr(download, "_resolve", fail)
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0.0)
+    monkeypatch.delenv("https_proxy", raising=False)
+    monkeypatch.setenv("HTTPS_PROXY", "http://ada:c4nary@proxy.example:3128")
+    with pytest.raises(download.DownloadError, match=r"by way of the proxy http://proxy\.example:3128") as failed:
+        download.download(make_artifact("kafka"), tmp_path, advance=lambda _bytes: None, stop=Event())
+    assert "c4nary" not in failed.value.message
 
 
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a=b"])

@@ -49,7 +49,10 @@ class Caller:
             _stuck.append(self._thread)
             raise Unanswered(f"no return within {seconds:.0f} s") from None
         if error is not None:
-            raise error
+            try:
+                raise error
+            finally:
+                del error  # its traceback holds this frame: a ring that would keep the client until the collector comes
 
     def close(self) -> None:
         """Let the thread end, once its call has returned."""

@@ -3,8 +3,11 @@
 On librdkafka's own mock cluster: it is the client that is examined here, not a broker.
 """
 
+import gc
 import itertools
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import confluent_kafka
@@ -21,9 +24,11 @@ from common.kafka.options import transactional_producer_options
 from common.kafka.producer import End, TransactionalProducer
 from common.kafka.records import CommitPoint, OutputRecord, Partition, Plan
 from tests.mock_cluster import MockCluster, Request
+from tests.records import wait_for
 
 PLAN = Plan(records=[OutputRecord("out", b"key", b"value")], offsets={Partition("in", 0): CommitPoint(1)})
 SLOTS = itertools.count()
+TASKS = Path("/proc/self/task")
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +113,15 @@ RETRIED_INSIDE = [
 BEHIND = {Request.PRODUCE, Request.ADD_PARTITIONS}
 
 
+def clients() -> int:
+    """Return how many clients of librdkafka this process has, by their main threads."""
+    names = []
+    for task in TASKS.iterdir():
+        with suppress(OSError):  # it has ended meanwhile
+            names.append((task / "comm").read_text())
+    return sum(name.startswith("rdk:main") for name in names)
+
+
 def told(value: object) -> str:
     return (
         value.name if isinstance(value, Request) else KafkaError(value).name() if isinstance(value, int) else str(value)
@@ -128,6 +142,26 @@ def test_error_that_ends_a_transaction_leaves_it_unknown_and_the_producer_tainte
     assert met[0]["error"] in {name} | noticed
     assert producer.tainted()
     assert producer.fenced is (name == "_FENCED")
+
+
+@pytest.mark.skipif(not TASKS.exists(), reason="counts clients by their threads, which Linux alone names")
+@pytest.mark.parametrize(("request_", "error"), [row[:2] for row in REBUILT], ids=told)
+def test_producer_that_is_given_up_after_an_error_leaves_no_client_behind(
+    cluster: MockCluster, group_metadata: Any, request_: Request, error: int
+) -> None:
+    """Red before, wherever the error came from `send_offsets_to_transaction`: a ring of references kept the client. A
+    worker's collector hardly ever looks at what is old, so the test does without it."""
+    gc.disable()
+    try:
+        before = clients()
+        producer = new_producer(cluster)
+        cluster.answer(request_, [error])
+        publish(producer, group_metadata)
+        producer.drop()
+        del producer
+        wait_for(lambda: clients() == before, what="the end of the client")
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize(("request_", "error"), RETRIED_INSIDE, ids=told)

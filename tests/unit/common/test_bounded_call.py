@@ -1,6 +1,8 @@
 """Calls that end for their caller, whether they return or not."""
 
+import gc
 import threading
+import weakref
 
 import pytest
 
@@ -24,6 +26,29 @@ def test_call_is_made_on_one_other_thread_and_its_error_is_raised_here() -> None
     caller.close()
     threads[0].join(5)
     assert not threads[0].is_alive()
+
+
+def test_call_that_failed_keeps_nothing_of_what_it_used() -> None:
+    """Red before: each producer that was given up after such a call lived on, since a worker's collector hardly ever
+    looks at what is old: 11 descriptors and seven megabytes for each."""
+
+    class Client:
+        def send(self) -> None:
+            raise ValueError("the client's own")
+
+    def attempt() -> weakref.ref[Client]:
+        client, caller = Client(), Caller()
+        with pytest.raises(ValueError, match="the client's own"):
+            caller.call(5, lambda: client.send())  # noqa: PLW0108 - as callers do, by a closure
+        caller.close()
+        return weakref.ref(client)
+
+    gc.disable()
+    try:
+        left = attempt()
+        assert left() is None
+    finally:
+        gc.enable()
 
 
 def test_call_that_does_not_return_is_left_behind__and_too_many_of_them_end_the_process(

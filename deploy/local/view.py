@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deploy.local import jars
+from deploy.local.diagnosis import PortTakenError
 from deploy.local.hints import home_option, paste_lines, pipeline_command
 from deploy.local.home import Home
 from deploy.local.ports import Moved
@@ -64,6 +65,10 @@ class PlainView:
         for port in ports:
             self._line(moved_line(port))
 
+    def port_lost(self, error: PortTakenError) -> None:
+        """Print it."""
+        self._line(lost_line(error))
+
     def show(self, stack: StackState, _readings: Readings, /) -> None:
         """Print what changed; figures are for `pipeline status`."""
         for process in stack.processes:
@@ -113,6 +118,10 @@ class LiveView:
         """Leave a line per port above the table."""
         for port in ports:
             self._console.print(moved_line(port), style="yellow", highlight=False)
+
+    def port_lost(self, error: PortTakenError) -> None:
+        """Leave a line above the table."""
+        self._console.print(lost_line(error), style="yellow", highlight=False, markup=False)
 
     def show(self, stack: StackState, readings: Readings, /) -> None:
         """Draw it anew."""
@@ -177,6 +186,11 @@ def moved_line(port: Moved) -> str:
     if port.as_before:
         return f"{port.name} listens on {port.given}, as before (default: {port.wanted})"
     return f"port {port.wanted} is busy: {port.name} listens on {port.given}"
+
+
+def lost_line(error: PortTakenError) -> str:
+    """Say why the stack starts once more."""
+    return f"{error.message}\nanother program was quicker: starting again on the next free port"
 
 
 def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:

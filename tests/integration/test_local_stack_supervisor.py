@@ -5,6 +5,7 @@ No server runs here, so that each case takes a second or two; the real stack is 
 
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -296,6 +297,26 @@ def test_service_that_never_gets_ready_ends_the_start_after_some_tries(supervise
     assert code == ExitCode.UNAVAILABLE
     assert output.count("restarting") >= 2
     assert "ERROR the stand-in cannot" in output
+
+
+def test_port_that_is_taken_between_claim_and_listen_is_replaced_by_the_next_free_one(
+    home: Home, supervise: Callable[..., Supervised]
+) -> None:
+    """Fault: another program listens on the API's port once the stack has found it free; 2m40 later `up` ended."""
+    go = home.root / "go"
+    supervised = supervise(
+        provision=f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)"
+    )
+    before = supervised.wait_for(lambda stack: named(stack)["provision"].state is State.PREPARING).ports
+    with socket.create_server(("127.0.0.1", before["api"])):
+        go.touch()
+        after = supervised.wait_ready().ports
+    assert after["api"] > before["api"]
+    supervised.process.send_signal(signal.SIGTERM)
+    code, output = supervised.end()
+    assert code == ExitCode.OK
+    assert "Address already in use\nanother program was quicker: starting again on the next free port" in output
+    assert not supervised.left()
 
 
 def test_down_stops_the_stack_and_removes_only_what_it_wrote(home: Home, supervise: Callable[..., Supervised]) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from deploy.local import jars
 from deploy.local.diagnosis import PortTakenError
-from deploy.local.hints import home_option, paste_lines, pipeline_command
+from deploy.local.hints import home_option, page_lines, paste_lines, pipeline_command
 from deploy.local.home import Home
 from deploy.local.ports import Moved
 from deploy.local.readings import Reading, Readings
@@ -85,6 +85,9 @@ class PlainView:
                 self._invite(stack)
 
     def _invite(self, stack: StackState) -> None:
+        self._line("\nIn a browser:\n")
+        for line in page_lines(stack.ports):
+            self._line(f"    {line}")
         self._line("\nIn another terminal:\n")
         for line in paste_lines(stack.ports, self._home, command=pipeline_command()):
             self._line(f"    {line}")
@@ -128,7 +131,9 @@ class LiveView:
         parts: list[RenderableType] = [process_table(stack, readings)]
         parts.append(Text(figures_line(readings, self._rate.of(readings.totals)), style="bold"))
         if stack.phase is Phase.READY:
+            pages = "\n".join(page_lines(stack.ports))
             lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
+            parts += [Text("\nIn a browser:"), Padding(Text(pages, style="cyan"), (0, 0, 0, 2))]
             parts += [Text("\nIn another terminal:"), Padding(Text(lines, style="cyan", no_wrap=True), (0, 0, 1, 2))]
         if stack.error and stack.phase is Phase.READY:  # a start that failed is told by whoever ends with its error
             parts.append(Text(error_lines(stack), style="red"))

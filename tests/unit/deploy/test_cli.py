@@ -1,4 +1,5 @@
 import importlib
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ from deploy.cli.main import COMMANDS, app
 from deploy.local import home as homes
 from deploy.local import state
 from deploy.local.runner import State
+from deploy.local.servers import PORTS
 from deploy.local.state import Phase, ProcessState, StackState
 
 OURS = ("up", "down", "status", "logs", "kill", "doctor", "env", "exporter", "metrics")
@@ -114,6 +116,14 @@ def test_command_without_a_stack_says_so(tmp_path: Path, command: tuple[str, ...
 def test_home_comes_from_the_environment(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["status"], env={"PIPELINE_HOME": str(tmp_path / "elsewhere")})
     assert "elsewhere" in result.output
+
+
+def test_variables_of_a_stack_lead_to_its_api_too(home: homes.Home) -> None:
+    home.ports.write_text(json.dumps(dict.fromkeys(PORTS, 1) | {"api": 8085}), encoding="utf-8")
+    code, output = run("env", "--home", str(home.root))
+    assert code == 0
+    assert "export PIPELINE_API_URL=http://127.0.0.1:8085" in output.splitlines()
+    assert f"export PIPELINE_HOME={home.root}" in output.splitlines()
 
 
 def test_kill_asks_for_the_slot_when_there_are_several(home: homes.Home) -> None:

@@ -1,21 +1,24 @@
-"""Stock on hand: what a demo starts with, and how a person looks at it and restocks.
+"""Stock on hand: how a person looks at it and restocks.
 
 A restock is one statement on one row. It waits for the reservation that holds the row and sees its result, so
-`available` always follows from what is reserved; the table's CHECKs refuse the rest.
+`available` always follows from what is reserved; the table's CHECKs refuse the rest. Written for psycopg alone: a
+command that asks one question should not import SQLAlchemy first, which takes longer than the answer.
 """
 
-import tomllib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import resources
+from typing import Any, LiteralString
 
-import sqlalchemy as sa
+import psycopg
+from psycopg.rows import class_row
 
 from common.errors import ExitCode, PipelineError
 from common.events.orders import SKU_LENGTH_MAX, text_complaint
 
 UNITS_MAX = 1_000_000_000
 """Leaves room below the column's limit for one addition of the same size."""
+
+
+Connection = psycopg.Connection[Any]
 
 
 class StockRefusedError(PipelineError):
@@ -34,38 +37,16 @@ class Balance:
     available: int
 
 
-def demo_stock() -> dict[str, int]:
-    """Return SKU -> units of the demo shop."""
-    return dict(tomllib.loads((resources.files(__package__) / "demo_stock.toml").read_text(encoding="utf-8")))
-
-
-def insert_missing(connection: sa.Connection, quantities: Mapping[str, int]) -> tuple[str, ...]:
-    """Insert the SKUs that are not there yet, none of them reserved, and return them. The others keep their balance."""
-    inserted = connection.execute(
-        sa.text(
-            """
-            INSERT INTO inventory.stock (sku, on_hand, available)
-            SELECT sku, quantity, quantity
-            FROM unnest(CAST(:skus AS text[]), CAST(:quantities AS integer[])) AS demo (sku, quantity)
-            ORDER BY sku
-            ON CONFLICT (sku) DO NOTHING
-            RETURNING sku
-            """
-        ),
-        {"skus": list(quantities), "quantities": list(quantities.values())},
-    )
-    return tuple(inserted.scalars())
-
-
-def list_balances(connection: sa.Connection) -> list[Balance]:
+def list_balances(connection: Connection) -> list[Balance]:
     """Return every SKU, by name."""
-    rows = connection.execute(
-        sa.text("SELECT sku, on_hand, on_hand - available AS reserved, available FROM inventory.stock ORDER BY sku")
-    )
-    return [_balance(row) for row in rows]
+    with connection.cursor(row_factory=class_row(Balance)) as cursor:
+        cursor.execute(
+            "SELECT sku, on_hand, on_hand - available AS reserved, available FROM inventory.stock ORDER BY sku"
+        )
+        return cursor.fetchall()
 
 
-def set_on_hand(connection: sa.Connection, sku: str, units: int) -> Balance:
+def set_on_hand(connection: Connection, sku: str, units: int) -> Balance:
     """Have so many units on hand, reserved ones included; a SKU that is not there yet begins with them.
 
     Raises StockRefusedError if more is reserved than would be on hand.
@@ -74,8 +55,8 @@ def set_on_hand(connection: sa.Connection, sku: str, units: int) -> Balance:
     return _changed(
         connection,
         """
-        INSERT INTO inventory.stock AS s (sku, on_hand, available) VALUES (:sku, :units, :units)
-        ON CONFLICT (sku) DO UPDATE SET on_hand = :units, available = :units - (s.on_hand - s.available)
+        INSERT INTO inventory.stock AS s (sku, on_hand, available) VALUES (%(sku)s, %(units)s, %(units)s)
+        ON CONFLICT (sku) DO UPDATE SET on_hand = %(units)s, available = %(units)s - (s.on_hand - s.available)
         RETURNING sku, on_hand, on_hand - available AS reserved, available
         """,
         sku,
@@ -83,7 +64,7 @@ def set_on_hand(connection: sa.Connection, sku: str, units: int) -> Balance:
     )
 
 
-def add(connection: sa.Connection, sku: str, units: int) -> Balance:
+def add(connection: Connection, sku: str, units: int) -> Balance:
     """Put units on hand, or take available ones away with a negative number.
 
     Raises StockRefusedError if the SKU does not exist or fewer are available.
@@ -92,7 +73,8 @@ def add(connection: sa.Connection, sku: str, units: int) -> Balance:
     return _changed(
         connection,
         """
-        UPDATE inventory.stock SET on_hand = on_hand + :units, available = available + :units WHERE sku = :sku
+        UPDATE inventory.stock SET on_hand = on_hand + %(units)s, available = available + %(units)s
+        WHERE sku = %(sku)s
         RETURNING sku, on_hand, on_hand - available AS reserved, available
         """,
         sku,
@@ -100,22 +82,22 @@ def add(connection: sa.Connection, sku: str, units: int) -> Balance:
     )
 
 
-def _changed(connection: sa.Connection, statement: str, sku: str, units: int) -> Balance:
+def _changed(connection: Connection, statement: LiteralString, sku: str, units: int) -> Balance:
     """Run one change in a transaction of its own and return the row it leaves."""
     try:
-        with connection.begin():
-            row = connection.execute(sa.text(statement), {"sku": sku, "units": units}).one_or_none()
-    except sa.exc.IntegrityError as error:
+        with connection.transaction(), connection.cursor(row_factory=class_row(Balance)) as cursor:
+            balance = cursor.execute(statement, {"sku": sku, "units": units}).fetchone()
+    except psycopg.IntegrityError as error:
         raise StockRefusedError(
             f"{sku}: more is reserved than that would leave on hand", cure="look at `pipeline stock list`"
         ) from error
-    except sa.exc.DataError as error:
+    except psycopg.DataError as error:
         raise StockRefusedError(f"{sku}: no shelf holds that many", cure="choose a smaller number") from error
-    except sa.exc.OperationalError as error:
-        raise PipelineError(f"{sku}: the database did not let us change it: {error.orig}", cure="try again") from error
-    if row is None:
+    except psycopg.OperationalError as error:
+        raise PipelineError(f"{sku}: the database did not let us change it: {error}", cure="try again") from error
+    if balance is None:
         raise StockRefusedError(f"there is no SKU {sku}", cure=f"create it: pipeline stock set {sku} {max(units, 0)}")
-    return _balance(row)
+    return balance
 
 
 def _refuse_impossible(sku: str, units: int, *, least: int) -> None:
@@ -123,7 +105,3 @@ def _refuse_impossible(sku: str, units: int, *, least: int) -> None:
         raise StockRefusedError(f"the SKU {found}", cure="name one like `tea`")
     if not least <= units <= UNITS_MAX:
         raise StockRefusedError(f"{units} is not from {least} to {UNITS_MAX}", cure="choose another number")
-
-
-def _balance(row: sa.Row[tuple[str, int, int, int]]) -> Balance:
-    return Balance(row.sku, row.on_hand, row.reserved, row.available)

@@ -1,12 +1,16 @@
 """Restocking beside reservations: the books stay balanced, whoever comes first."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 from common.errors import PipelineError
-from deploy.provision import stock
+from deploy.provision import demo, stock
 from deploy.provision.stock import Balance, StockRefusedError
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
@@ -21,10 +25,20 @@ def reserve(pipeline: Pipeline, sku: str, quantity: int) -> None:
         connection.execute(RESERVE, {"sku": sku, "quantity": quantity})
 
 
+@contextmanager
+def administered(pipeline: Pipeline) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection as the command has one."""
+    with pipeline.connect("stock_admin") as connection:
+        plain = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        plain.autocommit = True
+        yield plain
+        plain.autocommit = False
+
+
 def test_set_keeps_what_is_reserved(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 4)
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         assert stock.set_on_hand(connection, "tea", 7) == Balance("tea", on_hand=7, reserved=4, available=3)
         assert stock.set_on_hand(connection, "tea", 4) == Balance("tea", on_hand=4, reserved=4, available=0)
 
@@ -32,14 +46,14 @@ def test_set_keeps_what_is_reserved(pipeline: Pipeline) -> None:
 def test_set_refuses_to_leave_less_on_hand_than_is_reserved(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 4)
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         with pytest.raises(StockRefusedError, match="tea: more is reserved"):
             stock.set_on_hand(connection, "tea", 3)
         assert stock.list_balances(connection) == [Balance("tea", on_hand=10, reserved=4, available=6)]
 
 
 def test_set_creates_a_sku_and_add_does_not(pipeline: Pipeline) -> None:
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         with pytest.raises(StockRefusedError, match="no SKU tea"):
             stock.add(connection, "tea", 5)
         assert stock.set_on_hand(connection, "tea", 5) == Balance("tea", on_hand=5, reserved=0, available=5)
@@ -49,7 +63,7 @@ def test_set_creates_a_sku_and_add_does_not(pipeline: Pipeline) -> None:
 def test_add_takes_away_no_more_than_is_available(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 8)
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         with pytest.raises(StockRefusedError, match="tea: more is reserved"):
             stock.add(connection, "tea", -3)
         assert stock.add(connection, "tea", -2) == Balance("tea", on_hand=8, reserved=8, available=0)
@@ -57,7 +71,7 @@ def test_add_takes_away_no_more_than_is_available(pipeline: Pipeline) -> None:
 
 @pytest.mark.parametrize(("sku", "units"), [("", 1), ("te\na", 1), ("x" * 65, 1), ("tea", -1), ("tea", 10**12)])
 def test_set_refuses_what_no_shelf_can_hold(pipeline: Pipeline, sku: str, units: int) -> None:
-    with pipeline.connect("stock_admin") as connection, pytest.raises(StockRefusedError):
+    with administered(pipeline) as connection, pytest.raises(StockRefusedError):
         stock.set_on_hand(connection, sku, units)
 
 
@@ -67,7 +81,7 @@ def test_a_restock_waits_for_the_reservation_that_holds_the_row(pipeline: Pipeli
     changed: list[Balance] = []
 
     def restock() -> None:
-        with pipeline.connect("stock_admin") as connection:
+        with administered(pipeline) as connection:
             changed.append(stock.set_on_hand(connection, "tea", 20))
 
     thread = threading.Thread(target=restock)
@@ -88,22 +102,22 @@ def test_a_restock_gives_up_on_a_row_that_stays_locked(pipeline: Pipeline) -> No
     pipeline.set_stock({"tea": 10})
     with pipeline.connect("inventory_rw") as worker, worker.begin():
         worker.execute(RESERVE, {"sku": "tea", "quantity": 4})
-        with pipeline.connect("stock_admin") as connection, pytest.raises(PipelineError, match="did not let us"):
+        with administered(pipeline) as connection, pytest.raises(PipelineError, match="did not let us"):
             stock.add(connection, "tea", 1)
 
 
 def test_demo_stock_has_plenty_of_some_few_of_others_and_one_empty_shelf() -> None:
-    demo = stock.demo_stock()
-    assert len(demo) == 50
-    assert min(demo["tea"], demo["mug"]) >= 1000
-    assert list(demo.values()).count(0) == 1
-    assert sum(1 for units in demo.values() if 3 <= units <= 5) == 5
+    shop = demo.demo_stock()
+    assert len(shop) == 50
+    assert min(shop["tea"], shop["mug"]) >= 1000
+    assert list(shop.values()).count(0) == 1
+    assert sum(1 for units in shop.values() if 3 <= units <= 5) == 5
 
 
 def test_demo_stock_leaves_known_skus_alone(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 4)
     with pipeline.administer() as connection:
-        assert stock.insert_missing(connection, {"tea": 99, "mug": 1}) == ("mug",)
-        assert stock.insert_missing(connection, {"tea": 99, "mug": 1}) == ()
+        assert demo.insert_missing(connection, {"tea": 99, "mug": 1}) == ("mug",)
+        assert demo.insert_missing(connection, {"tea": 99, "mug": 1}) == ()
     assert pipeline.available() == {"tea": 6, "mug": 1}

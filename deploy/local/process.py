@@ -19,6 +19,8 @@ _OWN_PREFIXES = (
     *("PIPELINE_CONNECT_URL", "PIPELINE_CONNECT_CREDENTIALS"),
 )
 """Variables of the caller's shell that would lead a process to another stack, or lend it another's identity."""
+_UMASK = 0o077
+"""What a process of the stack writes is for the stack's user alone."""
 _POLL_SECONDS = 0.05
 _KILL_SECONDS_MAX = 5.0
 
@@ -42,6 +44,7 @@ class Child:
                 user=launch.account,
                 group=_group_of(launch.account),
                 extra_groups=[] if launch.account else None,
+                umask=_UMASK,
             )
         self.pid = self._popen.pid
         self.started_at = _start_time(self.pid)

@@ -39,7 +39,7 @@ class MalformedIdError(PipelineError):
 class UnknownOrderError(PipelineError):
     """No table and no topic knows the order."""
 
-    exit_code = ExitCode.VIOLATION
+    exit_code = ExitCode.USAGE
 
 
 class Sighting(NamedTuple):

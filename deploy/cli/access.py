@@ -9,13 +9,12 @@ import psycopg
 from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
-from common.config import KafkaSettings, PostgresSettings, load
-from common.errors import ConfigError, FatalError
+from common.config import KafkaSettings, PostgresSettings
+from common.errors import FatalError
 from common.postgres.bounded import BoundedConnection
 from common.postgres.options import Target, connect_options
-from deploy.local import home as homes
+from deploy.cli.stacks import running_or_named
 from deploy.local.home import read_secret
-from deploy.local.servers import addresses_of
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -24,35 +23,20 @@ APPLICATION = "pipeline"
 
 
 def postgres_settings(home: Path, role: str) -> PostgresSettings:
-    """Return where the database of the stack in `home` is, for a role; without a stack there ask the environment.
-
-    A stack at hand comes first: a variable left over in a shell never sends a change to another database.
-    """
-    try:
-        addresses = addresses_of(homes.at(home))
-    except ConfigError as no_stack:
-        try:
-            return load(PostgresSettings)
-        except ConfigError as unset:
-            raise ConfigError(
-                f"{no_stack.message}, and the environment names no database:\n{unset.message}", cure=no_stack.cure
-            ) from unset
-    password = read_secret(addresses.role_secrets_folder / role)
-    return PostgresSettings(postgres_url=addresses.postgres_url(role), postgres_password=SecretStr(password))
+    """Return where the database of the stack in `home` is, for a role; without a stack there ask the environment."""
+    found = running_or_named(home, PostgresSettings, "database")
+    if isinstance(found, PostgresSettings):
+        return found
+    password = read_secret(found.role_secrets_folder / role)
+    return PostgresSettings(postgres_url=found.postgres_url(role), postgres_password=SecretStr(password))
 
 
 def kafka_settings(home: Path) -> KafkaSettings:
     """Return where broker and registry of the stack in `home` are, which comes first, or what the environment names."""
-    try:
-        addresses = addresses_of(homes.at(home))
-    except ConfigError as no_stack:
-        try:
-            return load(KafkaSettings)
-        except ConfigError as unset:
-            raise ConfigError(
-                f"{no_stack.message}, and the environment names no broker:\n{unset.message}", cure=no_stack.cure
-            ) from unset
-    return KafkaSettings(namespace="", kafka_bootstrap=addresses.kafka_bootstrap, registry_url=addresses.registry_url)
+    found = running_or_named(home, KafkaSettings, "broker")
+    if isinstance(found, KafkaSettings):
+        return found
+    return KafkaSettings(namespace="", kafka_bootstrap=found.kafka_bootstrap, registry_url=found.registry_url)
 
 
 @contextmanager

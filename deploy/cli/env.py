@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ConfigError
+from common.errors import UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local.home import ROLES
@@ -34,7 +34,7 @@ def env(
 ) -> None:
     """Print where the API, Kafka, the registry and PostgreSQL are, as `export` lines. Passwords stay in their files."""
     if role not in ROLES:
-        raise ConfigError(f"no role {role!r}", cure=f"one of: {', '.join(ROLES)}")
+        raise UsageError(f"no role {role!r}", cure=f"one of: {', '.join(ROLES)}")
     place = homes.at(home)
     variables = {"PIPELINE_HOME": str(place.root), **service_environment(addresses_of(place), role)}
     if (port := recall(place).get(API)) is not None:  # none where only servers were started

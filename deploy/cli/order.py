@@ -33,7 +33,7 @@ def order(
     """Tell what happened to one order, and when: request, records, decision, event, notification, status.
 
     Coordinates are topic, partition@offset. Times are milliseconds since the order was placed, by the clock of whoever
-    wrote them down. The exit code is 1 if nobody knows the order.
+    wrote them down. The exit code is 2 if there is no such order.
     """
     story = story_of(story_settings(home), parse_order_id(order_id))
     if as_json:

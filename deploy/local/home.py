@@ -33,6 +33,21 @@ class HomeInUseError(PipelineError):
         )
 
 
+class NoStackError(ConfigError):
+    """No stack was ever started on this folder."""
+
+    def __init__(self, home: "Home") -> None:
+        super().__init__(
+            f"no stack in {home.root}", cure="start one: pipeline up, or name its folder: --home DIR or PIPELINE_HOME"
+        )
+
+
+class NotRunningError(PipelineError):
+    """There is a stack, but it, or a process of it, does not run now."""
+
+    exit_code = ExitCode.UNAVAILABLE
+
+
 @dataclass(frozen=True, slots=True)
 class Home:
     """The paths of one stack. `root` is absolute."""

@@ -14,12 +14,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import jars
 from deploy.local.addresses import Addresses
 from deploy.local.guardian import Guardian
-from deploy.local.home import Home
+from deploy.local.home import Home, NoStackError
 from deploy.local.kafka import Kafka
 from deploy.local.kafka_controller import KafkaController
 from deploy.local.launch import Program
@@ -168,10 +167,10 @@ def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: 
 
 
 def addresses_of(home: Home) -> Addresses:
-    """Return where the servers of an existing stack are; raise `ConfigError` when none was ever started there."""
+    """Return where the servers of an existing stack are; raise `NoStackError` when none was ever started there."""
     ports = recall(home)
     if not set(PORTS) <= set(ports):
-        raise ConfigError(f"no stack in {home.root}", cure="start one: pipeline up, or name its folder: --home DIR")
+        raise NoStackError(home)
     return addresses_on(home, jars.cached(), ports)
 
 

@@ -13,7 +13,7 @@ _SAID_BY_THE_PROCESS = ("service", "slot")
 def as_json(process: str, line: str) -> str:
     """Return one JSON object: the fields that one of our processes wrote, or else the text as `line`."""
     fields = _fields(line)
-    return json.dumps({"process": process, **(fields if fields is not None else {"line": line})}, ensure_ascii=False)
+    return json.dumps({"process": process, **(fields if fields is not None else {"line": line})})
 
 
 def readable(line: str, *, colors: bool) -> str:

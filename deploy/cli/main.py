@@ -21,6 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 from common.errors import ConfigError, PipelineError
 from deploy import VERSION
 from deploy.cli.options import TYPER_OPTIONS
+from deploy.cli.terminal import take_any_text
 
 COMMANDS = MappingProxyType(
     {
@@ -88,6 +89,7 @@ class LazyGroup(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run; tell an error in two lines instead of a traceback."""
+        take_any_text()
         try:
             return super().main(args, *rest, **extra)
         except PipelineError as error:

@@ -1,5 +1,6 @@
 """Examine the machine for what the local stack needs; each check says what it found and what would cure it."""
 
+import os
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from deploy.local.artifacts import Artifact
 from deploy.local.home import Home
 from deploy.local.java import java
 from deploy.local.postgres import programs
+from deploy.local.process import child_environment
 
 PYTHON_MIN = (3, 11)
 MEMORY_BYTES_MIN = 2_000_000_000
@@ -140,7 +142,14 @@ def _ports(home: Home) -> Check:
 
 def _first_line(command: list[str]) -> str:
     ran = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_RUN_SECONDS_MAX, check=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=child_environment(os.environ, {}),  # as the stack runs it: Java says what it picks up elsewhere
+        encoding="utf-8",
+        errors="replace",
+        timeout=_RUN_SECONDS_MAX,
+        check=True,
     )
     return ran.stdout.splitlines()[0]
 

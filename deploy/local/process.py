@@ -17,8 +17,10 @@ _OWN_PREFIXES = (
     *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_SCHEMA_"),
     *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PG"),
     *("PIPELINE_CONNECT_URL", "PIPELINE_CONNECT_CREDENTIALS"),
+    # Java's and its libraries': heaps, agents, class paths and settings are the stack's own.
+    *("JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "KAFKA_", "LOG4J_", "QUARKUS_", "SMALLRYE_", "APICURIO_"),
 )
-"""Variables of the caller's shell that would lead a process to another stack, or lend it another's identity."""
+"""Variables of the caller's shell that would lead a process to another stack, lend it another's identity, bend it."""
 _UMASK = 0o077
 """What a process of the stack writes is for the stack's user alone."""
 _POLL_SECONDS = 0.05
@@ -110,6 +112,16 @@ def signal_tree(pid: int, number: signal.Signals) -> None:
     for process in _tree(pid):
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+
+
+def forget_libpq_variables() -> None:
+    """Have no connection of this process bent by PGHOSTADDR, PGSERVICE, PGOPTIONS, PGSSLMODE and their like.
+
+    A URL names host, port, role and database, and libpq takes from the environment whatever it does not name; a service
+    that cannot be found even ends the connection. Only for a process that talks to the servers of a local stack.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def child_environment(inherited: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

@@ -25,7 +25,7 @@ from deploy.local.launch import Program
 from deploy.local.part import Part, Stage
 from deploy.local.ports import Claims, assign, recall
 from deploy.local.postgres import Postgres
-from deploy.local.process import Child, never, stop_all
+from deploy.local.process import Child, forget_libpq_variables, never, stop_all
 from deploy.local.registry import Registry
 from deploy.local.runner import Runner, tick_until_settled
 
@@ -150,7 +150,11 @@ def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) 
 
 
 def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: Sequence[Part] = ()) -> Addresses:
-    """Describe the servers of a stack on the ports given, with what the parts add to them."""
+    """Describe the servers of a stack on the ports given, with what the parts add to them.
+
+    From here on this process talks to that stack.
+    """
+    forget_libpq_variables()
 
     def java_options(program: str) -> tuple[str, ...]:
         return tuple(option for part in parts for option in part.java_options(program, cache, ports))

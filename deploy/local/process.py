@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import time
@@ -21,6 +22,8 @@ _OWN_PREFIXES = (
     *("JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "KAFKA_", "LOG4J_", "QUARKUS_", "SMALLRYE_", "APICURIO_"),
 )
 """Variables of the caller's shell that would lead a process to another stack, lend it another's identity, bend it."""
+OPEN_FILES_WANTED = 4096
+"""Kafka and the registry open their class paths file by file, and a log per partition."""
 _UMASK = 0o077
 """What a process of the stack writes is for the stack's user alone."""
 _POLL_SECONDS = 0.05
@@ -112,6 +115,18 @@ def signal_tree(pid: int, number: signal.Signals) -> None:
     for process in _tree(pid):
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
+
+
+def raise_open_files() -> int:
+    """Raise this process's limit of open files, and so its children's, to what is wanted or may be; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES_WANTED:
+        return OPEN_FILES_WANTED
+    for limit in (OPEN_FILES_WANTED, hard):  # root may go beyond the hard limit
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            return limit
+    return soft
 
 
 def forget_libpq_variables() -> None:

@@ -25,7 +25,7 @@ from deploy.local.launch import Program
 from deploy.local.part import Part, Stage
 from deploy.local.ports import Claims, assign, recall
 from deploy.local.postgres import Postgres
-from deploy.local.process import Child, forget_libpq_variables, never, stop_all
+from deploy.local.process import Child, forget_libpq_variables, never, raise_open_files, stop_all
 from deploy.local.registry import Registry
 from deploy.local.runner import Runner, tick_until_settled
 
@@ -127,6 +127,7 @@ def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) 
     place = homes.at(home)
     homes.create(place)
     wanted = with_needed(only)
+    raise_open_files()
     with homes.owned(place) as lock, Claims() as claims:
         cache = jars.ensure(sets=[name for part in parts for name in part.jar_sets])
         ports, _ = assign(place, (*PORTS, *(name for part in parts for name in part.ports)), claims)

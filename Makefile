@@ -5,10 +5,10 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo doctor test compose-test chaos check format unit bench lock lock-jars clean
+.PHONY: help setup up down demo doctor test compose-test chaos check format unit bench lock lock-jars lock-platforms clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/.ready ## build the whole environment, tests and linters too, from the hashed locks
 
@@ -70,9 +70,14 @@ lock: setup ## resolve pyproject.toml anew into the three hashed lock files
 		--no-header --quiet -c requirements.lock -o requirements-local.lock
 	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group test --group lint --universal --generate-hashes \
 		--no-header --quiet -c requirements-local.lock -o requirements-dev.lock
+	@$(MAKE) --no-print-directory lock-platforms
 
 lock-jars: setup ## resolve deploy/local/pom.xml anew into jars.lock (needs Maven)
 	@$(BIN)/python -m deploy.local.lock_jars
+	@$(MAKE) --no-print-directory lock-platforms
+
+lock-platforms: setup ## note which file of the locks each kind of machine gets; fails where one gets none
+	@$(BIN)/python -m deploy.local.lock_platforms
 
 clean: ## remove the environment and caches; data of `make up` stays in .pipeline
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

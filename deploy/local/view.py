@@ -7,7 +7,6 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
@@ -85,12 +84,8 @@ class PlainView:
                 self._invite(stack)
 
     def _invite(self, stack: StackState) -> None:
-        self._line("\nIn a browser:\n")
-        for line in page_lines(stack.ports):
-            self._line(f"    {line}")
-        self._line("\nIn another terminal:\n")
-        for line in paste_lines(stack.ports, self._home, command=pipeline_command()):
-            self._line(f"    {line}")
+        for line in invitation(stack, self._home):
+            self._line(line)
         down = f"{pipeline_command()} down{home_option(self._home)}"
         self._line(f"\nTo stop everything: {down}, or Ctrl-C where it runs.\n")
 
@@ -107,6 +102,7 @@ class LiveView:
     def __init__(self, console: Console, home: Home, live: Live) -> None:
         self._console, self._home, self._live = console, home, live
         self._rate = Rate()
+        self._invited = False
 
     @contextmanager
     def open_progress(self, size_bytes: int) -> Iterator[jars.Advance]:
@@ -127,14 +123,16 @@ class LiveView:
         self._console.print(lost_line(error), style="yellow", highlight=False, markup=False)
 
     def show(self, stack: StackState, readings: Readings, /) -> None:
-        """Draw it anew."""
+        """Draw it anew; once it is ready, leave above it what a user opens and pastes.
+
+        Not in the table: it would push that out of a terminal of 24 lines, and be cut at 80 columns.
+        """
+        if stack.phase is Phase.READY and not self._invited:
+            self._invited = True
+            text = "\n".join((*invitation(stack, self._home), ""))
+            self._console.print(text, style="cyan", highlight=False, markup=False, soft_wrap=True)
         parts: list[RenderableType] = [process_table(stack, readings)]
         parts.append(Text(figures_line(readings, self._rate.of(readings.totals)), style="bold"))
-        if stack.phase is Phase.READY:
-            pages = "\n".join(page_lines(stack.ports))
-            lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
-            parts += [Text("\nIn a browser:"), Padding(Text(pages, style="cyan"), (0, 0, 0, 2))]
-            parts += [Text("\nIn another terminal:"), Padding(Text(lines, style="cyan", no_wrap=True), (0, 0, 1, 2))]
         if stack.error and stack.phase is Phase.READY:  # a start that failed is told by whoever ends with its error
             parts.append(Text(error_lines(stack), style="red"))
         parts.append(Text(_PHASE_LINES[stack.phase], style="dim"))
@@ -179,6 +177,13 @@ class Rate:
             self._seen.popleft()
         (first, before), (last, after) = self._seen[0], self._seen[-1]
         return max(0.0, after - before) / (last - first) if last > first else None
+
+
+def invitation(stack: StackState, home: Home) -> tuple[str, ...]:
+    """Return the lines of a first visit: pages to open, commands to paste."""
+    pages = (f"    {line}" for line in page_lines(stack.ports))
+    commands = (f"    {line}" for line in paste_lines(stack.ports, home, command=pipeline_command()))
+    return ("", "In a browser:", "", *pages, "", "In another terminal:", "", *commands)
 
 
 def error_lines(stack: StackState) -> str:

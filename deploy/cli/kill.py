@@ -35,6 +35,13 @@ _CONSEQUENCES = {
 }
 
 
+def _running(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a process."""
+    stack = state.current(homes.at(context.params.get("home") or DEFAULT))
+    names = {name for each in (stack.processes if stack else ()) if each.pid for name in (each.name, each.label)}
+    return sorted(name for name in names if name.startswith(incomplete))
+
+
 @app.command(
     **example(
         "kill a worker, then prove that no order was lost or reserved twice",
@@ -43,7 +50,7 @@ _CONSEQUENCES = {
     )
 )
 def kill(
-    service: Annotated[str, typer.Argument(help="A service of `pipeline status`.")],
+    service: Annotated[str, typer.Argument(help="A service of `pipeline status`.", autocompletion=_running)],
     home: HomeOption = DEFAULT,
     *,
     slot: Annotated[int | None, typer.Option(min=0, help="Which one, where a service has several.")] = None,

@@ -19,6 +19,12 @@ from deploy.local.home import Home, NoStackError
 app = typer.Typer(**TYPER_OPTIONS)
 
 
+def _logged(context: typer.Context, incomplete: str) -> list[str]:
+    """Complete the name of a log."""
+    known = homes.at(context.params.get("home") or DEFAULT).logs.glob("*.log")
+    return sorted(path.stem for path in known if path.stem.startswith(incomplete))
+
+
 @app.command(
     **example(
         "watch both inventory workers, then the warnings in a script",
@@ -27,7 +33,10 @@ app = typer.Typer(**TYPER_OPTIONS)
     )
 )
 def logs(
-    service: Annotated[str, typer.Argument(help="A service (all its slots), or one process such as inventory-0.")],
+    service: Annotated[
+        str,
+        typer.Argument(help="A service (all its slots), or one process such as inventory-0.", autocompletion=_logged),
+    ],
     home: HomeOption = DEFAULT,
     *,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written, until Ctrl-C.")] = False,

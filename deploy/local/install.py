@@ -92,4 +92,7 @@ def _written(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(install(Path(sys.argv[1])))
+    try:
+        sys.exit(install(Path(sys.argv[1])))
+    except KeyboardInterrupt:
+        sys.exit("\nstopped: the next call goes on from here")

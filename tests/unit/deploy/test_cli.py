@@ -82,14 +82,21 @@ def test_version_is_said_and_is_that_of_the_image() -> None:
         ("pipeline stock s", {"set"}),
         ("pipeline kill --s", {"--slot", "--signal"}),
         ("pipeline up --with ", {"connect", "monitoring"}),
+        ("pipeline kill inv", {"inventory", "inventory-0", "inventory-1"}),
+        ("pipeline logs k", {"kafka"}),
     ],
 )
-def test_shell_completes_commands_options_and_values(typed: str, offered: set[str]) -> None:
+def test_shell_completes_commands_options_and_values(home: homes.Home, typed: str, offered: set[str]) -> None:
     """Each subcommand is loaded for its own words alone."""
+    ourselves = psutil.Process()
+    processes = tuple(replace(make_process("inventory", slot), pid=1) for slot in range(2))
+    state.write(home, StackState(Phase.READY, ourselves.pid, ourselves.create_time(), {}, processes))
+    home.log("kafka").touch()
+    home.log("postgres").touch()
     asked = {"_PIPELINE_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(typed.count(" "))}
     ran = subprocess.run(
         [sys.executable, "-c", "from deploy.cli.main import app; app(prog_name='pipeline')"],
-        env={**os.environ, **asked},
+        env={**os.environ, **asked, "PIPELINE_HOME": str(home.root)},
         capture_output=True,
         text=True,
         check=True,

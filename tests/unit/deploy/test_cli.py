@@ -62,6 +62,12 @@ def test_help_cuts_no_line_in_a_terminal_of_80_columns() -> None:
     assert not re.search(r"^  \w+ .*\.\.\.$", run("--help")[1], re.MULTILINE)
 
 
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_of_no_command_is_wider_than_80_columns(name: str) -> None:
+    output = run(name, "--help")[1]
+    assert [line for line in output.splitlines() if len(line) > 80] == []
+
+
 @pytest.mark.parametrize("code", ExitCode)
 def test_help_says_what_each_exit_code_means(code: ExitCode) -> None:
     assert re.search(rf"^ +{int(code)}  +\w", run("--help")[1], re.MULTILINE)

@@ -1,32 +1,41 @@
 # Thin targets: logic lives in the `pipeline` command. Needs Python >= 3.11 with venv, make and curl.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+# Whoever only wants to see it run need not wait for tests and linters.
+RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo test compose-test chaos check format unit bench lock lock-jars clean
+.PHONY: help setup up down demo doctor test compose-test chaos check format unit bench lock lock-jars lock-platforms clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready ## build the environment alone: .venv from the hashed lock
+setup: .venv/.ready ## build the whole environment, tests and linters too, from the hashed locks
 
-.venv/.ready: requirements-dev.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 setup"; exit 1; }
-	@echo "building .venv from requirements-dev.lock ..."
+.venv/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 up"; exit 1; }
 	@$(PYTHON) -m venv .venv
-	@$(PIP) install --require-hashes -r requirements-dev.lock
-	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
 
-up: setup ## start the whole pipeline, stay in the foreground; Ctrl-C stops all of it
+$(RUNS): requirements-local.lock pyproject.toml | .venv/.made
+	@$(BIN)/python -m deploy.local.install requirements-local.lock
+	@touch $@
+
+.venv/.ready: requirements-dev.lock $(RUNS)
+	@$(BIN)/python -m deploy.local.install requirements-dev.lock
+	@touch $@
+
+up: $(RUNS) ## start the whole pipeline, stay in the foreground; Ctrl-C stops all of it
 	@$(BIN)/pipeline up
 
-down: setup ## stop a pipeline that runs detached; its data stays
+down: $(RUNS) ## stop a pipeline that runs detached; its data stays
 	@$(BIN)/pipeline down
 
-demo: setup ## start, post 20 orders, kill a worker in between, prove the books, stop
+demo: $(RUNS) ## start, post 20 orders, kill a worker in between, prove the books, stop
 	@$(BIN)/pipeline demo
+
+doctor: $(RUNS) ## look at the machine; every finding comes with its cure
+	@$(BIN)/pipeline doctor
 
 test: setup ## prove it: unit, integration and system tests on servers of their own
 	@$(BIN)/pytest -n 3 --dist loadgroup
@@ -55,13 +64,20 @@ unit: setup ## unit tests alone
 bench: setup ## measure: the worker against one order per transaction
 	@$(BIN)/pipeline bench reserve
 
-lock: setup ## resolve pyproject.toml anew into the two hashed lock files
+lock: setup ## resolve pyproject.toml anew into the three hashed lock files
 	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --quiet -o requirements.lock
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --group test --group lint --universal --generate-hashes \
-		--no-header --quiet -c requirements.lock -o requirements-dev.lock
+	@$(BIN)/uv pip compile pyproject.toml --extra local --group build --universal --generate-hashes \
+		--no-header --quiet -c requirements.lock -o requirements-local.lock
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group test --group lint --universal --generate-hashes \
+		--no-header --quiet -c requirements-local.lock -o requirements-dev.lock
+	@$(MAKE) --no-print-directory lock-platforms
 
 lock-jars: setup ## resolve deploy/local/pom.xml anew into jars.lock (needs Maven)
 	@$(BIN)/python -m deploy.local.lock_jars
+	@$(MAKE) --no-print-directory lock-platforms
+
+lock-platforms: setup ## note which file of the locks each kind of machine gets; fails where one gets none
+	@$(BIN)/python -m deploy.local.lock_platforms
 
 clean: ## remove the environment and caches; data of `make up` stays in .pipeline
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
-from common.errors import ConfigError
+from common.errors import UsageError
 
 
 class Way(Enum):
@@ -117,8 +117,8 @@ def jobs(*, point: str = "", kind: Kind | None = None) -> list[Job]:
 
 
 def named(name: str) -> Point:
-    """Return a point by `<service>:<point>`. Raises ConfigError with those that there are."""
+    """Return a point by `<service>:<point>`. Raises UsageError with those that there are."""
     for point in POINTS:
         if str(point) == name:
             return point
-    raise ConfigError(f"no point {name}", cure=f"one of: {', '.join(map(str, POINTS))}")
+    raise UsageError(f"no point {name}", cure=f"one of: {', '.join(map(str, POINTS))}")

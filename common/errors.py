@@ -13,13 +13,15 @@ class ExitCode(IntEnum):
 
     OK = 0
     VIOLATION = 1
+    """What was asked has the answer no: a rule of the books is broken, a schema does not fit."""
     USAGE = 2
+    """What was typed names nothing that there is (an option, a process, a SKU, an order), or nothing that can be."""
     SOFTWARE = 70
     """A broken invariant, a fork, a schema that does not fit: a restart will not cure it by itself."""
     UNAVAILABLE = 75
-    """A dependency did not come back in time, or a twin holds our slot: restarting later may cure it."""
+    """A dependency did not come back in time, a stack does not run, a twin holds our slot: later may cure it."""
     CONFIG = 78
-    """A setting is wrong: a restart changes nothing."""
+    """A setting, an environment or a folder is wrong: a restart changes nothing."""
 
 
 class PipelineError(Exception):
@@ -40,6 +42,12 @@ class ConfigError(PipelineError):
     """A setting is missing, malformed, or breaks the guarantee together with another one."""
 
     exit_code = ExitCode.CONFIG
+
+
+class UsageError(PipelineError):
+    """What was typed names nothing that there is, or asks for what cannot be."""
+
+    exit_code = ExitCode.USAGE
 
 
 class FatalError(PipelineError):

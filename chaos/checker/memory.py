@@ -88,6 +88,8 @@ class Memory:
         path.parent.mkdir(parents=True, exist_ok=True)
         self.fresh = from_start or not path.exists()
         self._file = path.with_name(f".{path.name}.{os.getpid()}") if self.fresh else path
+        if self.fresh:
+            self._file.touch(mode=0o600)  # it names customers; SQLite's own files take their mode from it
         self._connection = sqlite3.connect(self._file, timeout=0, isolation_level=None)
         try:
             self._open(identity, digits)

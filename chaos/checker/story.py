@@ -5,6 +5,7 @@ partition of its user; in all partitions if it is not there. So it takes about a
 """
 
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -39,7 +40,7 @@ class MalformedIdError(PipelineError):
 class UnknownOrderError(PipelineError):
     """No table and no topic knows the order."""
 
-    exit_code = ExitCode.VIOLATION
+    exit_code = ExitCode.USAGE
 
 
 class Sighting(NamedTuple):
@@ -85,15 +86,18 @@ def parse_order_id(text: str) -> str:
 
 def story_of(settings: StorySettings, order_id: str) -> Story:
     """Gather the story. Raises StoreDownError, or UnknownOrderError if nobody knows the order; the API may be down."""
-    rows = TableReader(settings).order(order_id)
-    search = _Search(settings, order_id)
-    found = search.run(_likely(rows))
-    if not found and rows.empty:
-        raise UnknownOrderError(
-            f"no topic and no table knows order {order_id}",
-            cure="check the id; an order that was answered with 503 may never have been stored",
-        )
-    http, answer = _ask(f"{settings.api_url.rstrip('/')}/orders/{order_id}")
+    with ThreadPoolExecutor(2) as pool:  # each waits for a server of its own
+        asked = pool.submit(_ask, f"{settings.api_url.rstrip('/')}/orders/{order_id}")
+        read = pool.submit(TableReader(settings).order, order_id)
+        search = _Search(settings, order_id)
+        rows = read.result()
+        found = search.run(_likely(rows))
+        if not found and rows.empty:
+            raise UnknownOrderError(
+                f"no topic and no table knows order {order_id}",
+                cure="check the id; an order that was answered with 503 may never have been stored",
+            )
+        http, answer = asked.result()
     outcomes = {topic.name for topic in OUTCOMES}
     answered = rows.decision or any(seen.at.topic in outcomes for seen in found)
     return Story(
@@ -114,7 +118,7 @@ def _likely(rows: OrderRows) -> int | None:
 
 
 class _Search:
-    """Look for records that name the order."""
+    """Look for records that name the order, on the partitions that there are when it is made."""
 
     def __init__(self, settings: StorySettings, order_id: str) -> None:
         self._cluster = Cluster(settings)
@@ -123,16 +127,16 @@ class _Search:
         self._order_id = order_id
         self._needle = order_id.encode()
         self._found: list[Sighting] = []
+        self._spots = {topic: self._cluster.spots(topic) for topic in TOPICS}
 
     def run(self, partition: int | None) -> list[Sighting]:
         """Return what is found, topic by topic, in order of offsets; `partition` is looked at first."""
-        spots = {topic: self._cluster.spots(topic) for topic in TOPICS}
-        likely = [spot for each in spots.values() for spot in each if spot.partition == partition]
+        likely = [spot for each in self._spots.values() for spot in each if spot.partition == partition]
         self._scan(likely)
         missing = set(TOPICS) - {topic for topic in TOPICS for seen in self._found if seen.at.topic == topic.name}
         if len(missing & OUTCOMES) == 1:
             missing -= OUTCOMES  # an order is on one of the two
-        self._scan([spot for topic in missing for spot in spots[topic] if spot not in likely])
+        self._scan([spot for topic in missing for spot in self._spots[topic] if spot not in likely])
         rank = {topic.name: number for number, topic in enumerate(TOPICS)}
         return sorted(self._found, key=lambda seen: (rank[seen.at.topic], seen.at))
 

@@ -12,13 +12,13 @@ import typer
 from rich.console import Console
 
 from benchmarks import results
-from chaos import crash_matrix, nemesis, report, takeover
+from chaos import crash_matrix, nemesis, planted_bugs, report, takeover
 from chaos import mutants as planted
 from chaos.crash_matrix import Kind
 from chaos.history import Conditions, Result, Run, append, read
 from chaos.model import tier as model
 from chaos.points import named
-from common.errors import ConfigError, ExitCode
+from common.errors import ExitCode, UsageError
 from deploy.cli.options import TYPER_OPTIONS, example
 from deploy.cli.proving import ProvingGround, proving_ground
 from deploy.cli.showing import show_a_kill
@@ -83,7 +83,7 @@ def matrix(
     """Kill, or freeze, at every named point; audit after each."""
     wanted = crash_matrix.jobs(point=str(named(point)) if point else "", kind=action)
     if not wanted:
-        raise ConfigError(f"{point} is no point for a {action}", cure="leave --action out")
+        raise UsageError(f"{point} is no point for a {action}", cure="leave --action out")
     with _told(history) as (tell, conditions), _ground(tell) as ground:
         found = crash_matrix.run(ground, wanted, seed=seed, report=tell, conditions=conditions)
         if not point and action is None:
@@ -118,6 +118,8 @@ def mutants(
 
     The unchanged product passes the same runs.
     """
+    for name in only or ():
+        planted_bugs.named(name)  # before any server starts
     with _told(history) as (tell, conditions), _ground(tell) as ground:
         found = planted.prove(ground, seed=seed, only=only or (), report=tell, conditions=conditions)
     conclude(found)
@@ -149,7 +151,7 @@ def replay(
     """Do a run again: same seed, same schedule."""
     known = {run.id: run for run in (*read(history.parent), *read(history))}
     if run_id not in known:
-        raise ConfigError(f"no run {run_id} in {history}", cure="pipeline chaos report names them")
+        raise UsageError(f"no run {run_id} in {history}", cure="pipeline chaos report names them")
     again = known[run_id]
     with _told(history) as (tell, conditions):
         if again.tier == "model":

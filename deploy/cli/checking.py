@@ -5,13 +5,11 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from chaos.checker.config import CheckerSettings, StorySettings
-from common.config import load
-from common.errors import ConfigError
+from deploy.cli.stacks import running_or_named
 from deploy.local import home as homes
 from deploy.local.home import read_secret
 from deploy.local.loopback import LOOPBACK
 from deploy.local.ports import recall
-from deploy.local.servers import addresses_of
 
 ROLE = "checker"
 API_PORT = "api"
@@ -24,23 +22,16 @@ def checker_settings(home: Path) -> CheckerSettings:
 
 def story_settings(home: Path) -> StorySettings:
     """Return the addresses of the stack in `home`, which comes first, or of the environment. Raises ConfigError."""
-    place = homes.at(home)
-    try:
-        addresses = addresses_of(place)
-    except ConfigError as no_stack:
-        try:
-            return load(StorySettings)
-        except ConfigError as unset:
-            raise ConfigError(
-                f"{no_stack.message}, and the environment names no pipeline:\n{unset.message}", cure=no_stack.cure
-            ) from unset
+    found = running_or_named(home, StorySettings, "pipeline")
+    if isinstance(found, StorySettings):
+        return found
     return StorySettings(
         namespace="",
-        kafka_bootstrap=addresses.kafka_bootstrap,
-        registry_url=addresses.registry_url,
-        postgres_url=addresses.postgres_url(ROLE),
-        postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / ROLE)),
-        api_url=f"http://{LOOPBACK}:{recall(place)[API_PORT]}",
+        kafka_bootstrap=found.kafka_bootstrap,
+        registry_url=found.registry_url,
+        postgres_url=found.postgres_url(ROLE),
+        postgres_password=SecretStr(read_secret(found.role_secrets_folder / ROLE)),
+        api_url=f"http://{LOOPBACK}:{recall(found.home)[API_PORT]}",
     )
 
 

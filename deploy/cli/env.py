@@ -6,13 +6,16 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ConfigError
+from common.errors import UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local.home import ROLES
+from deploy.local.loopback import LOOPBACK
+from deploy.local.ports import recall
 from deploy.local.servers import addresses_of
 from deploy.local.services import service_environment
 
+API = "api"
 app = typer.Typer(**TYPER_OPTIONS)
 
 
@@ -29,11 +32,13 @@ def env(
     role: Annotated[str, typer.Option(help=f"Database role: {', '.join(ROLES)}.")] = "reader",
     as_json: JsonOption = False,
 ) -> None:
-    """Print where Kafka, the registry and PostgreSQL listen, as `export` lines. Passwords stay in their files."""
+    """Print where the API, Kafka, the registry and PostgreSQL are, as `export` lines. Passwords stay in their files."""
     if role not in ROLES:
-        raise ConfigError(f"no role {role!r}", cure=f"one of: {', '.join(ROLES)}")
+        raise UsageError(f"no role {role!r}", cure=f"one of: {', '.join(ROLES)}")
     place = homes.at(home)
     variables = {"PIPELINE_HOME": str(place.root), **service_environment(addresses_of(place), role)}
+    if (port := recall(place).get(API)) is not None:  # none where only servers were started
+        variables["PIPELINE_API_URL"] = f"http://{LOOPBACK}:{port}"
     if as_json:
         typer.echo(json.dumps(variables, indent=2))
         return

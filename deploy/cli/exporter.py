@@ -8,15 +8,12 @@ import typer
 from pydantic import SecretStr
 
 from common import log
-from common.config import load
 from common.entry import run_process
-from common.errors import ConfigError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
+from deploy.cli.stacks import running_or_named
 from deploy.exporter.config import ExporterSettings
 from deploy.exporter.run import run
-from deploy.local import home as homes
 from deploy.local.home import read_secret
-from deploy.local.servers import addresses_of
 
 ROLE = "reader"
 PORT = 9308
@@ -51,19 +48,13 @@ def exporter(
 
 
 def _settings(home: Path) -> ExporterSettings:
-    try:
-        addresses = addresses_of(homes.at(home))
-    except ConfigError as no_stack:
-        try:
-            return load(ExporterSettings)
-        except ConfigError as unset:
-            raise ConfigError(
-                f"{no_stack.message}, and the environment names no pipeline:\n{unset.message}", cure=no_stack.cure
-            ) from unset
+    found = running_or_named(home, ExporterSettings, "pipeline")
+    if isinstance(found, ExporterSettings):
+        return found
     return ExporterSettings(
         namespace="",
-        kafka_bootstrap=addresses.kafka_bootstrap,
-        registry_url=addresses.registry_url,
-        postgres_url=addresses.postgres_url(ROLE),
-        postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / ROLE)),
+        kafka_bootstrap=found.kafka_bootstrap,
+        registry_url=found.registry_url,
+        postgres_url=found.postgres_url(ROLE),
+        postgres_password=SecretStr(read_secret(found.role_secrets_folder / ROLE)),
     )

@@ -8,17 +8,20 @@ told: here it becomes two lines and its exit code. A traceback reaches nobody wh
 """
 
 import importlib
+import platform
 import sys
 import traceback
 from collections.abc import Sequence
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from common.errors import ConfigError, PipelineError
+from deploy import VERSION
 from deploy.cli.options import TYPER_OPTIONS
+from deploy.cli.terminal import take_any_text
 
 COMMANDS = MappingProxyType(
     {
@@ -38,14 +41,25 @@ COMMANDS = MappingProxyType(
         "psql": "Open the pipeline's database.",
         "order": "Tell one order's story across HTTP, topics and tables.",
         "metrics": "Show orders per minute; --follow draws them as they come.",
-        "exporter": "Tell Prometheus lag, stuck transactions, broker health, balance.",
+        "exporter": "Tell Prometheus lag, stuck transactions, broker, balance.",
         "verify": "Prove the books from topics and tables; name the culprit.",
         "demo": "See it all in a minute: orders, outcomes, a kill, the proof.",
         "chaos": "Hurt a pipeline of its own in every way; prove the books.",
         "bench": "Measure how many orders per second are reserved.",
     }
 )
-EPILOG = "Begin with: pipeline up. Each command explains itself: pipeline up --help"
+EPILOG = """\
+Begin with: pipeline up. Each command explains itself: pipeline up --help
+
+\b
+Exit codes:
+  0   done, or yes
+  1   no: a rule of the books is broken, a schema does not fit
+  2   what was typed names nothing that there is, or nothing that can be
+  70  a fault of ours, or a promise that the world broke
+  75  not now: something does not run or does not answer
+  78  a setting, a folder or the environment is wrong
+"""
 
 
 class LazyCommand(TyperCommand):
@@ -75,6 +89,7 @@ class LazyGroup(TyperGroup):
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
         """Run; tell an error in two lines instead of a traceback."""
+        take_any_text()
         try:
             return super().main(args, *rest, **extra)
         except PipelineError as error:
@@ -89,13 +104,24 @@ app = typer.Typer(
     help="Run, watch, break and prove the order pipeline.",
     epilog=EPILOG,
     no_args_is_help=True,
-    **TYPER_OPTIONS,
+    **(TYPER_OPTIONS | {"add_completion": True}),
 )
 
 
+def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes an option's value so
+    if wanted:
+        typer.echo(f"pipeline {VERSION}, Python {platform.python_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
-    """Have no options of its own; every command has."""
+def _root(
+    *,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Have no options but these; every command has its own."""
 
 
 def load(name: str) -> Any:

@@ -29,7 +29,7 @@ from deploy.local.ports import HEALTH, Claims, assign
 from deploy.local.process import Child
 from deploy.local.services import service_environment
 from deploy.local.view import PlainView
-from deploy.provision import database, stock
+from deploy.provision import database, demo
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import provision
 
@@ -134,7 +134,7 @@ def _checker_settings(addresses: Addresses) -> CheckerSettings:
 def _provision(settings: ProvisionSettings) -> None:
     provision(settings, lambda _: None)
     with database.admin_connection(settings, settings.database) as connection:
-        stock.insert_missing(connection, orders.shelves())
+        demo.insert_missing(connection, orders.shelves())
         connection.exec_driver_sql("ANALYZE inventory.stock")  # as autovacuum does within a minute
 
 

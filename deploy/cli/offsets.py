@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from common.topics import INVENTORY, NOTIFICATION, ORDER_STATUS
-from deploy.cli.access import connected, kafka_settings
+from deploy.cli.access import connected_by_engine, kafka_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.offsets.earliest import EarliestOffsets, Standing
 from deploy.offsets.plan import Facts
@@ -63,7 +63,7 @@ def repair(
         _repair_to_earliest(home, group, dry_run=dry_run, as_json=as_json)
         return
     offsets = InventoryOffsets(kafka_settings(home))
-    with connected(home, ROLE, target="any") as connection:
+    with connected_by_engine(home, ROLE, target="any") as connection:
         found = offsets.look(connection, skip_removed=skip_removed, report=_report if sys.stderr.isatty() else _silent)
     _show(found, as_json=as_json)
     if not dry_run:
@@ -78,7 +78,11 @@ def repair(
 def _repair_to_earliest(home: Path, group: GroupName, *, dry_run: bool, as_json: bool) -> None:
     named = NOTIFICATION if group is GroupName.NOTIFICATION else ORDER_STATUS
     offsets = EarliestOffsets(kafka_settings(home), named)
-    opened = connected(home, ROLE, target="any") if named == NOTIFICATION else connected(home, "order_rw")
+    opened = (
+        connected_by_engine(home, ROLE, target="any")
+        if named == NOTIFICATION
+        else connected_by_engine(home, "order_rw")
+    )
     with opened as connection:
         found = offsets.look(connection)
         count = 0 if dry_run else offsets.set(connection, found)

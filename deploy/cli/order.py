@@ -21,7 +21,7 @@ app = typer.Typer(**TYPER_OPTIONS)
     **example(
         "an order, then how often its decision was repeated",
         "pipeline order 0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11",
-        "pipeline order 0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11 --json | jq .decision.replays",
+        "pipeline order 0198c5d2-7c5e-... --json | jq .decision.replays",
     )
 )
 def order(
@@ -33,7 +33,7 @@ def order(
     """Tell what happened to one order, and when: request, records, decision, event, notification, status.
 
     Coordinates are topic, partition@offset. Times are milliseconds since the order was placed, by the clock of whoever
-    wrote them down. The exit code is 1 if nobody knows the order.
+    wrote them down. The exit code is 2 if there is no such order.
     """
     story = story_of(story_settings(home), parse_order_id(order_id))
     if as_json:

@@ -26,8 +26,8 @@ from common.config import PostgresSettings
 from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
-from common.postgres.engine import create_engine
 from common.topics import ALL_TOPICS, Topic
+from deploy.cli.access import opened
 from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
 from deploy.local import jars, servers
@@ -133,7 +133,6 @@ class ProvingGround:
             admin.write_first_offsets(topics)
             begins = heads.age(settings, topics)
             shelves = _Shelves(self._role_settings("stock_admin", settings))
-            cleanup.callback(shelves.close)
             cleanup.callback(_end, children)
 
             def start(argv: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> ChildLike:
@@ -234,26 +233,17 @@ class _Shelves:
     """`pipeline stock` on the database of one site."""
 
     def __init__(self, settings: PostgresSettings) -> None:
-        self._engine = create_engine(settings, application="pipeline", pool_size=1, target="read-write")
+        self._settings = settings
 
     def set(self, sku: str, units: int) -> stock.Balance:
         """Have so many on hand."""
-        return self._change(lambda connection: stock.set_on_hand(connection, sku, units))
+        with opened(self._settings) as connection:
+            return stock.set_on_hand(connection, sku, units)
 
     def add(self, sku: str, units: int) -> stock.Balance:
         """Put so many more there."""
-        return self._change(lambda connection: stock.add(connection, sku, units))
-
-    def close(self) -> None:
-        """Let the connections go."""
-        self._engine.dispose()
-
-    def _change(self, change: Callable[[sa.Connection], stock.Balance]) -> stock.Balance:
-        try:
-            with self._engine.connect() as connection:
-                return change(connection)
-        except sa.exc.OperationalError as error:
-            raise PipelineError(f"the database does not let us in: {error.orig}", cure="try again") from error
+        with opened(self._settings) as connection:
+            return stock.add(connection, sku, units)
 
 
 def _pipeline(argv: Sequence[str], environment: Mapping[str, str], folder: Path) -> str:

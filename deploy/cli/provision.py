@@ -11,11 +11,11 @@ from pydantic import SecretStr
 from common.config import PREFIX, load
 from common.errors import ConfigError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from deploy.cli.stacks import running
 from deploy.local import home as homes
 from deploy.local import state
 from deploy.local.home import Home, read_secret
 from deploy.local.parts import load as load_part
-from deploy.local.servers import addresses_of
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done
 from deploy.provision.run import provision as provision_all
@@ -44,7 +44,7 @@ def provision_settings(home: Path) -> ProvisionSettings:
         return load(ProvisionSettings)
     except ConfigError as unset:
         try:
-            addresses = addresses_of(homes.at(home))
+            addresses = running(homes.at(home).root)
         except ConfigError:
             raise unset from None
     return ProvisionSettings(

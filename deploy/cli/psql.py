@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote
 
-import sqlalchemy as sa
 import typer
+from psycopg.conninfo import conninfo_to_dict
 
 from common.config import PostgresSettings
 from common.errors import ConfigError
@@ -62,7 +62,7 @@ def _program() -> str:
 
 def _pass_line(settings: PostgresSettings) -> str:
     """Return the one line of a .pgpass file; a colon or a backslash in a field is escaped."""
-    at = sa.make_url(settings.postgres_url)
+    at = {"host": "localhost", "port": 5432, **conninfo_to_dict(settings.postgres_url)}
     password = settings.postgres_password.get_secret_value()
-    fields = (at.host or "localhost", str(at.port or 5432), at.database or "", at.username or "", password)
+    fields = [*(str(at[name]) for name in ("host", "port", "dbname", "user")), password]
     return ":".join(field.replace("\\", "\\\\").replace(":", "\\:") for field in fields) + "\n"

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from common.config import RegistrySettings, load
-from common.errors import Busy, ConfigError, ExitCode, FatalError
+from common.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 from common.events import asyncapi as description
 from common.events.compatibility import breaks
 from common.events.schema_fields import changes, fields
@@ -15,8 +15,8 @@ from common.events.schema_versions import PACKAGED, SchemaVersion, events, versi
 from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import EVENT_TOPICS
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
-from deploy.local import home as homes
-from deploy.local.servers import addresses_of
+from deploy.cli.stacks import running
+from deploy.local.home import NotRunningError
 from deploy.schemas.offline import Checked, Finding, check_all
 from deploy.schemas.publish import freeze as publish
 from deploy.schemas.registered import Registered, compare
@@ -101,6 +101,7 @@ def check(
         "the last change, then the way from the first",
         "pipeline schemas diff OrderCreated",
         "pipeline schemas diff OrderCreated 1 2",
+        "pipeline schemas diff OrderCreated --json | jq .broken",
     )
 )
 def diff(
@@ -108,6 +109,8 @@ def diff(
     older: Annotated[int | None, typer.Argument(metavar="[OLD]", help="Default: the one before NEW.")] = None,
     newer: Annotated[int | None, typer.Argument(metavar="[NEW]", help="Default: the newest.")] = None,
     schemas: FolderOption = PACKAGED_FOLDER,
+    *,
+    as_json: JsonOption = False,
 ) -> None:
     """Tell two versions of an event apart.
 
@@ -115,14 +118,19 @@ def diff(
     """
     found = _versions(event, schemas)
     new = _numbered(found, newer if newer is not None else found[-1].number)
-    if older is None and new.number == 1:
+    first = older is None and new.number == 1
+    old = new if first else _numbered(found, older if older is not None else new.number - 1)
+    differing, broken = changes(old.text, new.text), breaks(old.text, new.text)
+    if as_json:
+        numbers = {"event": event, "old": None if first else old.number, "new": new.number}
+        typer.echo(json.dumps({**numbers, "changes": differing, "broken": list(map(str, broken))}, indent=2))
+        return
+    if first:
         typer.echo(f"{event} has no version before v1")
         return
-    old = _numbered(found, older if older is not None else new.number - 1)
     typer.echo(f"{event} v{old.number} -> v{new.number}")
-    for line in changes(old.text, new.text) or ("no field differs",):
+    for line in differing or ("no field differs",):
         typer.echo(f"  {line}")
-    broken = breaks(old.text, new.text)
     typer.echo("each reads what the other wrote" if not broken else f"{COMPATIBILITY} is broken:")
     for each in broken:
         typer.echo(f"  {each}")
@@ -198,8 +206,8 @@ def _registry_at_hand(home: Path) -> RegistrySettings | None:
         return load(RegistrySettings)
     except ConfigError:
         try:
-            return RegistrySettings(registry_url=addresses_of(homes.at(home)).registry_url)
-        except ConfigError:
+            return RegistrySettings(registry_url=running(home).registry_url)
+        except (ConfigError, NotRunningError):
             return None
 
 
@@ -220,7 +228,7 @@ def _away(settings: RegistrySettings, error: Busy) -> FatalError:
 def _versions(event: str, schemas: Path) -> tuple[SchemaVersion, ...]:
     found = versions(event, schemas)
     if not found:
-        raise ConfigError(f"no schema of {event!r} in {schemas}", cure=f"one of: {', '.join(events(schemas))}")
+        raise UsageError(f"no schema of {event!r} in {schemas}", cure=f"one of: {', '.join(events(schemas))}")
     return found
 
 
@@ -228,7 +236,7 @@ def _numbered(found: tuple[SchemaVersion, ...], number: int) -> SchemaVersion:
     for version in found:
         if version.number == number:
             return version
-    raise ConfigError(
+    raise UsageError(
         f"{found[0].event} has no version {number}", cure=f"it has {', '.join(str(each.number) for each in found)}"
     )
 
@@ -236,7 +244,7 @@ def _numbered(found: tuple[SchemaVersion, ...], number: int) -> SchemaVersion:
 def _parse_field(given: str) -> tuple[str, Any]:
     name, equals, value = given.partition("=")
     if not equals:
-        raise ConfigError(f"--field {given}: no value", cure="--field NAME=VALUE")
+        raise UsageError(f"--field {given}: no value", cure="--field NAME=VALUE")
     try:
         return name, json.loads(value)
     except ValueError:

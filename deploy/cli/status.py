@@ -6,10 +6,11 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from common.errors import ConfigError, ExitCode
+from common.errors import ExitCode
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local import readings, state
+from deploy.local.home import NoStackError
 from deploy.local.parts import load
 from deploy.local.readings import Readings
 from deploy.local.state import Phase, StackState
@@ -29,7 +30,7 @@ def status(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
     place = homes.at(home)
     stack = state.current(place)
     if stack is None:
-        raise ConfigError(f"no stack in {place.root}", cure="start one: pipeline up, or name its folder: --home DIR")
+        raise NoStackError(place)
     taken = readings.take(place, stack.processes)
     if as_json:
         typer.echo(json.dumps(_as_fields(stack, taken), indent=2))

@@ -12,7 +12,7 @@ from common.events.orders import SKU_LENGTH_MAX
 from deploy.cli.access import connected
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.provision import stock
-from deploy.provision.stock import Balance
+from deploy.provision.stock import UNITS_MAX, Balance
 
 ROLE = "stock_admin"
 SkuArgument = Annotated[str, typer.Argument(metavar="SKU", help="The SKU's name, for example tea.")]
@@ -26,10 +26,16 @@ def list_(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
         _show(stock.list_balances(connection), as_json=as_json)
 
 
-@app.command("set", **example("sell the last three", "pipeline stock set lantern 3"))
+@app.command(
+    "set",
+    context_settings={"ignore_unknown_options": True},  # a negative number looks like an option
+    **example("sell the last three", "pipeline stock set lantern 3"),
+)
 def set_(
     sku: SkuArgument,
-    units: Annotated[int, typer.Argument(metavar="N", help="Units on hand, the reserved ones included.")],
+    units: Annotated[
+        int, typer.Argument(metavar="N", min=0, max=UNITS_MAX, help="Units on hand, the reserved ones included.")
+    ],
     home: HomeOption = DEFAULT,
     *,
     as_json: JsonOption = False,
@@ -46,7 +52,10 @@ def set_(
 )
 def add(
     sku: SkuArgument,
-    units: Annotated[int, typer.Argument(metavar="N", help="Units that come in; negative: that go out.")],
+    units: Annotated[
+        int,
+        typer.Argument(metavar="N", min=-UNITS_MAX, max=UNITS_MAX, help="Units that come in; negative: that go out."),
+    ],
     home: HomeOption = DEFAULT,
     *,
     as_json: JsonOption = False,

@@ -6,13 +6,11 @@ from typing import Annotated
 
 import typer
 
-from common.config import KafkaSettings, load
-from common.errors import ConfigError
+from common.config import KafkaSettings
 from common.kafka.admin import Admin
 from common.topics import ALL_TOPICS
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
-from deploy.local import home as homes
-from deploy.local.servers import addresses_of
+from deploy.cli.stacks import running_or_named
 from deploy.provision import growth
 
 app = typer.Typer(help="List topics, or give them more partitions.", no_args_is_help=True, **TYPER_OPTIONS)
@@ -60,13 +58,7 @@ def grow(
 
 def _admin(home: Path) -> Admin:
     """Return a client for the stack in `home`, or for the cluster that the environment names."""
-    try:
-        addresses = addresses_of(homes.at(home))
-    except ConfigError as no_stack:
-        try:
-            return Admin(load(KafkaSettings))
-        except ConfigError as unset:
-            raise ConfigError(
-                f"{no_stack.message}, and the environment names no cluster:\n{unset.message}", cure=no_stack.cure
-            ) from unset
-    return Admin(KafkaSettings(kafka_bootstrap=addresses.kafka_bootstrap, registry_url=addresses.registry_url))
+    found = running_or_named(home, KafkaSettings, "cluster")
+    if isinstance(found, KafkaSettings):
+        return Admin(found)
+    return Admin(KafkaSettings(kafka_bootstrap=found.kafka_bootstrap, registry_url=found.registry_url))

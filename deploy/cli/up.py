@@ -6,14 +6,25 @@ from typing import Annotated
 
 import typer
 
+from common.errors import ExitCode, PipelineError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import background, services, supervisor
 from deploy.local import home as homes
+from deploy.local.doctor import before_start
+from deploy.local.home import Home
 from deploy.local.parts import Name, load
 from deploy.local.view import open_view
 
 SLOTS_MAX = 64
+PASSING = {"memory", "disk"}
+"""Scarce now, but nobody knows how scarce in a minute: told, and tried all the same."""
 app = typer.Typer(**TYPER_OPTIONS)
+
+
+class UnfitMachineError(PipelineError):
+    """The stack cannot start on this machine as it is."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 @app.command(
@@ -44,15 +55,26 @@ def up(
     chosen = tuple(load(name) for name in dict.fromkeys(parts or ()))
     for part in chosen:
         part.check_machine()
+    supervisor.refuse_second(place)
     if detach:
-        supervisor.refuse_second(place)
         asked = [argument for name in parts or () for argument in ("--with", name.value)]
         arguments = ("--home", str(place.root), "--inventory", str(inventory), *asked)
         code = background.start(place, arguments, tell=tell)
         raise typer.Exit(code)
+    _refuse_unfit_machine(place)
     with open_view(place) as view:
         table = services.table(inventory_slots=inventory)
         supervisor.run(supervisor.Plan(place, table, parts=chosen), view)
+
+
+def _refuse_unfit_machine(place: Home) -> None:
+    """Say first what `pipeline doctor` would find. Raises UnfitMachineError where a start could not succeed."""
+    for check in before_start(place):
+        if check.ok:
+            continue
+        if check.name not in PASSING:
+            raise UnfitMachineError(f"{check.name}: {check.finding}", cure=check.cure)
+        typer.echo(f"warning: {check.name}: {check.finding}\n  way out: {check.cure}", err=True)
 
 
 def tell(line: str) -> None:

@@ -35,7 +35,7 @@ class From(StrEnum):
 
 @app.command(
     **example(
-        "after a kill, then in a script; every minute, in seconds however much there is; and with a new memory",
+        "after a kill; in a script; what is new since then; with a new memory",
         "pipeline verify",
         "pipeline verify --wait 120 --json | jq .harms",
         "pipeline verify --since last",

@@ -5,10 +5,10 @@ ARG KAFKA_IMAGE=apache/kafka:4.3.1
 FROM ${PYTHON_IMAGE} AS plugins
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /app
-COPY requirements-dev.lock .
+COPY requirements-local.lock .
 # Only what resolves and fetches is needed, but the lock is one, and this stage is thrown away.
 RUN python -m venv --without-pip /opt/venv \
-    && python -m pip --python /opt/venv/bin/python install --quiet --require-hashes -r requirements-dev.lock
+    && python -m pip --python /opt/venv/bin/python install --quiet --require-hashes -r requirements-local.lock
 COPY . .
 RUN /opt/venv/bin/python -m deploy.images.connect_plugins /opt/plugins
 

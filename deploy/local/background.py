@@ -1,5 +1,6 @@
 """Run the supervisor in the background, and wait until it is ready or has given up."""
 
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,10 @@ def start(home: Home, arguments: Sequence[str], *, tell: Callable[[str], None]) 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
+            env={
+                **os.environ,
+                "PYTHONIOENCODING": "utf-8",
+            },  # as its log is read
             start_new_session=True,
         )
     try:

@@ -19,22 +19,28 @@ class StartError(PipelineError):
     exit_code = ExitCode.UNAVAILABLE
 
 
+class PortTakenError(StartError):
+    """Another program took its port, after the stack had found it free."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cause:
     """A log line that is known to end a start, and what to do about it."""
 
     pattern: re.Pattern[str]
     cure: str
+    error: type[StartError] = StartError
 
 
-def _cause(pattern: str, cure: str) -> Cause:
-    return Cause(re.compile(pattern, re.IGNORECASE), cure)
+def _cause(pattern: str, cure: str, error: type[StartError] = StartError) -> Cause:
+    return Cause(re.compile(pattern, re.IGNORECASE), cure, error)
 
 
 CAUSES = (
     _cause(
-        r"address already in use|port \d+ is already|could not bind|QuarkusBindException",
+        r"address already in use|port \d+ is already|could not bind|QuarkusBindException|Connection in use: ",
         "another program took the port meanwhile: start again, and the next free port is taken",
+        PortTakenError,
     ),
     _cause(
         r"no space left on device|disk quota exceeded",
@@ -92,7 +98,7 @@ def explain(name: str, log: Path, *, since: int, code: int | None, late: str = "
     for cause in CAUSES:
         for line in lines:
             if cause.pattern.search(line):
-                return StartError(f"{name} {how}: {_shorten(line)}", cure=f"{cause.cure} (log: {log})")
+                return cause.error(f"{name} {how}: {_shorten(line)}", cure=f"{cause.cure} (log: {log})")
     line = telling_line(lines)
     said = f": {_shorten(line)}" if line else "" if late else ", and said nothing"
     return StartError(f"{name} {how}{said}", cure=f"read on in {log}")

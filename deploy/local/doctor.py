@@ -1,6 +1,6 @@
 """Examine the machine for what the local stack needs; each check says what it found and what would cure it."""
 
-import resource
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -16,6 +16,7 @@ from deploy.local.artifacts import Artifact
 from deploy.local.home import Home
 from deploy.local.java import java
 from deploy.local.postgres import programs
+from deploy.local.process import OPEN_FILES_WANTED, child_environment, raise_open_files
 
 PYTHON_MIN = (3, 11)
 MEMORY_BYTES_MIN = 2_000_000_000
@@ -46,6 +47,18 @@ def examine(home: Home) -> tuple[Check, ...]:
         "prometheus": _prometheus,
         "cache": _cache,
         "ports": lambda: _ports(home),
+    }
+    return tuple(_safely(name, check) for name, check in checks.items())
+
+
+def before_start(home: Home) -> tuple[Check, ...]:
+    """Run the checks that decide whether a start can succeed, and raise the limit of open files; no exception."""
+    checks: Mapping[str, Callable[[], Check]] = {
+        "memory": _memory,
+        "disk": lambda: _disk(home),
+        "open files": _open_files,
+        "java": _java,
+        "postgres": lambda: _postgres(home),
     }
     return tuple(_safely(name, check) for name, check in checks.items())
 
@@ -87,9 +100,12 @@ def _disk(home: Home) -> Check:
 
 
 def _open_files() -> Check:
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    enough = soft == resource.RLIM_INFINITY or soft >= OPEN_FILES_MIN
-    return Check("open files", ok=enough, finding=f"limit {soft}", cure="" if enough else "ulimit -n 4096")
+    """Raise the limit as a start does, then judge it."""
+    limit = raise_open_files()
+    if limit >= OPEN_FILES_MIN:
+        return Check("open files", ok=True, finding=f"limit {limit}")
+    cure = f"in another shell: ulimit -n {OPEN_FILES_WANTED}; where that is refused, an administrator has to allow it"
+    return Check("open files", ok=False, finding=f"limit {limit}, {OPEN_FILES_MIN} are needed", cure=cure)
 
 
 def _java() -> Check:
@@ -140,7 +156,14 @@ def _ports(home: Home) -> Check:
 
 def _first_line(command: list[str]) -> str:
     ran = subprocess.run(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=_RUN_SECONDS_MAX, check=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=child_environment(os.environ, {}),  # as the stack runs it: Java says what it picks up elsewhere
+        encoding="utf-8",
+        errors="replace",
+        timeout=_RUN_SECONDS_MAX,
+        check=True,
     )
     return ran.stdout.splitlines()[0]
 

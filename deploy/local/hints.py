@@ -1,4 +1,4 @@
-"""Write the lines that a user pastes to see the running stack at work: real ports, real paths. Pure."""
+"""Write what a user opens or pastes to see the running stack at work: real ports, real paths. Pure."""
 
 import os
 import shlex
@@ -23,6 +23,16 @@ def home_option(home: Home, *, folder: Path | None = None) -> str:
     """Return the option that other commands need to find this stack; empty for the default one."""
     default = (folder or Path.cwd()) / DEFAULT_HOME
     return "" if home.root == default else f" --home {shlex.quote(str(home.root))}"
+
+
+def page_lines(ports: Mapping[str, int]) -> tuple[str, ...]:
+    """Return the pages to open in a browser, those alone that there are."""
+    pages = (
+        ("the API", "api", "/docs"),
+        ("the topics", "api", "/docs/events"),
+        ("Prometheus", "prometheus", "/"),
+    )
+    return tuple(f"{what:<11} http://localhost:{ports[port]}{path}" for what, port, path in pages if port in ports)
 
 
 def paste_lines(ports: Mapping[str, int], home: Home, *, command: str) -> tuple[str, ...]:

@@ -17,6 +17,7 @@ DEFAULT_HOME = Path(".pipeline")
 ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "connect_rw", "stock_admin", "reader", "checker")
 """Database roles that get a password file here; provisioning creates them."""
 
+_PRIVATE, _PASSABLE = 0o700, 0o711
 _PASSWORD_BYTES = 24
 _UNNAMEABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 """Control characters, bytes that are no UTF-8, line separators."""
@@ -33,6 +34,21 @@ class HomeInUseError(PipelineError):
             f"a stack already runs in {home.root}",
             cure="see it with `pipeline status`, stop it with `pipeline down`, or start another: --home DIR",
         )
+
+
+class NoStackError(ConfigError):
+    """No stack was ever started on this folder."""
+
+    def __init__(self, home: "Home") -> None:
+        super().__init__(
+            f"no stack in {home.root}", cure="start one: pipeline up, or name its folder: --home DIR or PIPELINE_HOME"
+        )
+
+
+class NotRunningError(PipelineError):
+    """There is a stack, but it, or a process of it, does not run now."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +134,20 @@ def at(root: Path) -> Home:
 
 
 def create(home: Home) -> None:
-    """Make the folders and whatever passwords are missing; keep what is there."""
-    for folder in (home.root, home.logs):
-        folder.mkdir(parents=True, exist_ok=True)
-    for folder in (home.secrets, home.role_secrets):
-        folder.mkdir(mode=0o700, exist_ok=True)
+    """Make the folders, for their user alone, and whatever passwords are missing; keep what is there.
+
+    A folder that was there before we came keeps its mode. One that root makes lets others pass, since PostgreSQL
+    refuses to run as root; nothing inside of it does.
+    """
+    if not home.root.is_dir():
+        home.root.mkdir(parents=True, exist_ok=True)
+        home.root.chmod(_PASSABLE if os.geteuid() == 0 else _PRIVATE)
+    ours = (home.logs, home.schemas, home.secrets, home.role_secrets, home.scratch("kafka").parent)
+    for folder in ours:
+        folder.mkdir(exist_ok=True)
+    servers = (home.data(name) for name in ("controller", "kafka", "connect", "prometheus"))  # these make their own
+    for folder in (*ours, *(each for each in servers if each.is_dir())):
+        folder.chmod(_PRIVATE)  # apart: the umask has no say, and an earlier release left them open
     (home.root / ".gitignore").write_text("*\n", encoding="utf-8")
     for path in (home.superuser_secret, home.registry_secret, *(home.role_secrets / role for role in ROLES)):
         if not path.exists():

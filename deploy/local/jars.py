@@ -22,7 +22,8 @@ import platformdirs
 from common.errors import ConfigError, ExitCode, PipelineError
 from deploy.local.artifacts import Artifact, locked
 
-PARALLEL_DOWNLOADS = 4
+PARALLEL_DOWNLOADS = 12
+"""Most files are small: fetching one is waiting, for two connections each, not for bytes."""
 Advance = Callable[[int], None]
 OpenProgress = Callable[[int], AbstractContextManager[Advance]]
 """Given the bytes to come, open a progress bar and return what moves it."""

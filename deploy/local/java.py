@@ -21,7 +21,7 @@ SHORT_LIVED = ("-XX:+UseSerialGC", "-XX:-UsePerfData", "-XX:TieredStopAtLevel=1"
 def unpacking_into(folder: Path) -> tuple[str, ...]:
     """Return the options that have native libraries unpacked there. Empties it: a killed server leaves its own."""
     shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    folder.mkdir(mode=0o700, parents=True)
     return (f"-Djava.io.tmpdir={folder}",)
 
 

@@ -1,24 +1,23 @@
 """Give a stack its ports: those it had, else the defaults of `ports.toml`, else the next free ones.
 
-A port is claimed by a file lock before anything listens on it, so that two stacks that start at the same time cannot
-choose the same one. The claim ends with the process that holds it.
+A port is claimed before anything listens on it, so that two stacks that start at the same time cannot choose the same
+one, whoever runs them. The claim is the UDP port of the same number, which no server of ours uses: the kernel gives it
+to one process of the machine, and takes it back when that process ends, however it ends (docs/adr/0045).
+
+Other programs do not ask for a claim. Whatever takes a port between claim and listen is met by `supervisor.run`.
 """
 
 import errno
-import fcntl
 import json
-import os
 import socket
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
-from pathlib import Path
 from typing import Self
 
 from common.errors import ExitCode, PipelineError
 from deploy.local.home import Home, write_atomically
-from deploy.local.jars import default_cache
 from deploy.local.loopback import LOOPBACK, answers
 
 HEALTH = "health"
@@ -47,10 +46,8 @@ class Moved:
 class Claims:
     """The ports that this process holds: while the block lasts, until `release`, or for as long as it lives."""
 
-    def __init__(self, folder: Path | None = None) -> None:
-        """Share `folder` with every other stack of the machine's user."""
-        self._folder = folder or default_cache() / "ports"
-        self._held: dict[int, int] = {}
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
 
     def __enter__(self) -> Self:
         return self
@@ -60,24 +57,17 @@ class Claims:
 
     def claim(self, port: int) -> bool:
         """Take the port unless another stack holds it or something listens there."""
-        self._folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(self._folder / str(port), os.O_CREAT | os.O_RDWR, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            return False
-        if not is_free(port):
-            os.close(descriptor)
-            return False
-        self._held[port] = descriptor
-        return True
+        claim = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        if _bind(claim, port) and is_free(port):
+            self._held.append(claim)
+            return True
+        claim.close()
+        return False
 
     def release(self) -> None:
         """Give all of them back."""
         while self._held:
-            _, descriptor = self._held.popitem()
-            os.close(descriptor)
+            self._held.pop().close()
 
 
 def defaults() -> dict[str, int]:
@@ -117,12 +107,17 @@ def is_free(port: int) -> bool:
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # Connections of an earlier run linger for a minute; servers reuse such a port, so must this test.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError as error:
-            if error.errno in {errno.EADDRINUSE, errno.EACCES}:
-                return False
-            raise
+        return _bind(probe, port)
+
+
+def _bind(opened: socket.socket, port: int) -> bool:
+    """Bind it to the port; tell whether that was free."""
+    try:
+        opened.bind((LOOPBACK, port))
+    except OSError as error:
+        if error.errno in {errno.EADDRINUSE, errno.EACCES}:
+            return False
+        raise
     return True
 
 

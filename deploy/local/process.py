@@ -2,6 +2,7 @@
 
 import os
 import pwd
+import resource
 import signal
 import subprocess
 import time
@@ -17,8 +18,14 @@ _OWN_PREFIXES = (
     *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_SCHEMA_"),
     *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PG"),
     *("PIPELINE_CONNECT_URL", "PIPELINE_CONNECT_CREDENTIALS"),
+    # Java's and its libraries': heaps, agents, class paths and settings are the stack's own.
+    *("JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "KAFKA_", "LOG4J_", "QUARKUS_", "SMALLRYE_", "APICURIO_"),
 )
-"""Variables of the caller's shell that would lead a process to another stack, or lend it another's identity."""
+"""Variables of the caller's shell that would lead a process to another stack, lend it another's identity, bend it."""
+OPEN_FILES_WANTED = 4096
+"""Kafka and the registry open their class paths file by file, and a log per partition."""
+_UMASK = 0o077
+"""What a process of the stack writes is for the stack's user alone."""
 _POLL_SECONDS = 0.05
 _KILL_SECONDS_MAX = 5.0
 
@@ -42,6 +49,7 @@ class Child:
                 user=launch.account,
                 group=_group_of(launch.account),
                 extra_groups=[] if launch.account else None,
+                umask=_UMASK,
             )
         self.pid = self._popen.pid
         self.started_at = _start_time(self.pid)
@@ -117,6 +125,28 @@ def cpu_seconds(pid: int) -> float:
             times = process.cpu_times()
             total += times.user + times.system
     return total
+
+
+def raise_open_files() -> int:
+    """Raise this process's limit of open files, and so its children's, to what is wanted or may be; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= OPEN_FILES_WANTED:
+        return OPEN_FILES_WANTED
+    for limit in (OPEN_FILES_WANTED, hard):  # root may go beyond the hard limit
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, max(limit, hard)))
+            return limit
+    return soft
+
+
+def forget_libpq_variables() -> None:
+    """Have no connection of this process bent by PGHOSTADDR, PGSERVICE, PGOPTIONS, PGSSLMODE and their like.
+
+    A URL names host, port, role and database, and libpq takes from the environment whatever it does not name; a service
+    that cannot be found even ends the connection. Only for a process that talks to the servers of a local stack.
+    """
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
 
 
 def child_environment(inherited: Mapping[str, str], own: Mapping[str, str]) -> dict[str, str]:

@@ -62,7 +62,7 @@ class Prometheus:
     def prepare(self) -> Iterator[Launch]:
         """Write the settings and what to scrape."""
         folder = self.home.data(self.name)
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         listed = (Target(self.name, self.name, self.port), *self.targets)
         write_atomically(folder / "targets.json", targets_text(listed))
         write_atomically(self.settings, settings_text(RULES, folder / "targets.json"))

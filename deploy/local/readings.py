@@ -6,6 +6,7 @@ A thread does it once a second, since a frozen process answers late; whoever sho
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -45,8 +46,9 @@ class Readings:
 
 def lag_on(page: str) -> float | None:
     """Return the lag of `inventory` that a /metrics page says, or None; infinite while a partition has no reader."""
+    ours = "".join(f"{line}\n" for line in page.splitlines() if line.startswith((_LAG, _UNREAD)))
     with suppress(ValueError):
-        samples = [each for family in text_string_to_metric_families(page) for each in family.samples]
+        samples = [each for family in text_string_to_metric_families(ours) for each in family.samples]
         lags = [each.value for each in samples if each.name == _LAG and each.labels.get("group") == "inventory"]
         if lags and any(each.value for each in samples if each.name == _UNREAD):
             return math.inf
@@ -55,17 +57,22 @@ def lag_on(page: str) -> float | None:
 
 
 def take(home: Home, processes: Iterable[ProcessState]) -> Readings:
-    """Ask every process once, and the database."""
+    """Ask every process once, and the database; all at once, so that it takes as long as the slowest answer."""
     asked = list(processes)
-    memory = memory_bytes(process.pid for process in asked if process.pid)
-    readings, lags = {}, []
-    for process in asked:
-        readings[process.label] = _reading(process, memory.get(process.pid, 0))
-        if process.port is not None and process.pid:
-            page = get(process.port, "/metrics", timeout_seconds=_TIMEOUT_SECONDS)
-            lags.append(lag_on(page or ""))
-    lag = sum(known) if (known := [each for each in lags if each is not None]) else math.inf
-    return Readings(readings, totals_of(home), None if math.isinf(lag) else lag)
+    with ThreadPoolExecutor(2 * len(asked) + 1) as pool:
+        totals = pool.submit(totals_of, home)
+        serving = {each.label: pool.submit(_serves, each) for each in asked}
+        lags = [pool.submit(_lag, each) for each in asked]
+        memory = memory_bytes(process.pid for process in asked if process.pid)
+        readings = {
+            each.label: Reading(memory[each.pid], serving[each.label].result(), _frozen(each.pid))
+            if each.pid
+            else Reading()
+            for each in asked
+        }
+        known = [lag for each in lags if (lag := each.result()) is not None]
+        lag = sum(known) if known else math.inf
+        return Readings(readings, totals.result(), None if math.isinf(lag) else lag)
 
 
 @contextmanager
@@ -75,7 +82,8 @@ def taken_regularly(home: Home, processes: Callable[[], Iterable[ProcessState]])
 
     def keep_taking() -> None:
         while not ended.wait(PERIOD_SECONDS):
-            latest[0] = take(home, processes())
+            with suppress(RuntimeError):  # the interpreter ends meanwhile, and starts no thread any more
+                latest[0] = take(home, processes())
 
     thread = threading.Thread(target=keep_taking, name="readings", daemon=True)
     thread.start()
@@ -105,13 +113,18 @@ def _memory(pid: int, *, shared_too: bool) -> int:
     return 0
 
 
-def _reading(process: ProcessState, memory: int) -> Reading:
-    if not process.pid:
-        return Reading()
-    serves = None
-    if process.port is not None:
-        serves = get(process.port, "/readyz", timeout_seconds=_TIMEOUT_SECONDS) is not None
-    return Reading(memory, serves, _frozen(process.pid))
+def _serves(process: ProcessState) -> bool | None:
+    """Return what it says of itself; None where it cannot be asked."""
+    if process.port is None or not process.pid:
+        return None
+    return get(process.port, "/readyz", timeout_seconds=_TIMEOUT_SECONDS) is not None
+
+
+def _lag(process: ProcessState) -> float | None:
+    """Return the lag that it says, if it says one."""
+    if process.port is None or not process.pid:
+        return None
+    return lag_on(get(process.port, "/metrics", timeout_seconds=_TIMEOUT_SECONDS) or "")
 
 
 def _frozen(pid: int) -> bool:

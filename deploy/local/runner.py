@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from common.errors import ExitCode, PipelineError
 from deploy.local import logs
-from deploy.local.diagnosis import StartError, explain
+from deploy.local.diagnosis import PortTakenError, StartError, explain
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
 from deploy.local.launch import Launch, Program, label
@@ -168,7 +168,8 @@ class Runner:
 
     def _note_exit(self, code: int | None, *, late: str = "") -> None:
         error = explain(self.label, self.log, since=self._log_offset, code=code, late=late)
-        self._note_end(error, for_good=code == ExitCode.CONFIG)
+        for_good = code == ExitCode.CONFIG or (isinstance(error, PortTakenError) and not self._was_ready)
+        self._note_end(error, for_good=for_good)
 
     def _note_end(self, error: PipelineError, *, for_good: bool = False) -> None:
         """Plan the next start, unless it would change nothing."""

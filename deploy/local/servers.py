@@ -14,19 +14,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import jars
 from deploy.local.addresses import Addresses
 from deploy.local.guardian import Guardian
-from deploy.local.home import Home
+from deploy.local.home import Home, NoStackError
 from deploy.local.kafka import Kafka
 from deploy.local.kafka_controller import KafkaController
 from deploy.local.launch import Program
 from deploy.local.part import Part, Stage
 from deploy.local.ports import Claims, assign, recall
 from deploy.local.postgres import Postgres
-from deploy.local.process import Child, never, stop_all
+from deploy.local.process import Child, forget_libpq_variables, never, raise_open_files, stop_all
 from deploy.local.registry import Registry
 from deploy.local.runner import Runner, tick_until_settled
 
@@ -128,6 +127,7 @@ def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) 
     place = homes.at(home)
     homes.create(place)
     wanted = with_needed(only)
+    raise_open_files()
     with homes.owned(place) as lock, Claims() as claims:
         cache = jars.ensure(sets=[name for part in parts for name in part.jar_sets])
         ports, _ = assign(place, (*PORTS, *(name for part in parts for name in part.ports)), claims)
@@ -151,7 +151,11 @@ def start(home: Path, *, only: Iterable[str] = ALL, parts: Sequence[Part] = ()) 
 
 
 def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: Sequence[Part] = ()) -> Addresses:
-    """Describe the servers of a stack on the ports given, with what the parts add to them."""
+    """Describe the servers of a stack on the ports given, with what the parts add to them.
+
+    From here on this process talks to that stack.
+    """
+    forget_libpq_variables()
 
     def java_options(program: str) -> tuple[str, ...]:
         return tuple(option for part in parts for option in part.java_options(program, cache, ports))
@@ -168,10 +172,10 @@ def addresses_on(home: Home, cache: jars.Jars, ports: Mapping[str, int], parts: 
 
 
 def addresses_of(home: Home) -> Addresses:
-    """Return where the servers of an existing stack are; raise `ConfigError` when none was ever started there."""
+    """Return where the servers of an existing stack are; raise `NoStackError` when none was ever started there."""
     ports = recall(home)
     if not set(PORTS) <= set(ports):
-        raise ConfigError(f"no stack in {home.root}", cure="start one: pipeline up, or name its folder: --home DIR")
+        raise NoStackError(home)
     return addresses_on(home, jars.cached(), ports)
 
 

@@ -19,6 +19,7 @@ from common.errors import PipelineError
 from deploy.local import data_format, jars, logs, readings, servers, services, state
 from deploy.local import home as homes
 from deploy.local.addresses import Addresses
+from deploy.local.diagnosis import PortTakenError
 from deploy.local.guardian import Guardian
 from deploy.local.home import Home
 from deploy.local.launch import Program
@@ -34,6 +35,8 @@ SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""
 PROVISION_ATTEMPTS_MAX = 2
 """It may be repeated, and a cluster that has only just started may keep it waiting for too long."""
+PORT_ATTEMPTS_MAX = 5
+"""Starts on other ports, when another program takes one between the look at it and the server that is to have it."""
 STOP_SECONDS = 5.0
 _PUBLISH_SECONDS = 0.5
 _HOUSEKEEPING_SECONDS = 10.0
@@ -47,6 +50,9 @@ class View(Protocol):
 
     def moved(self, ports: Sequence[Moved]) -> None:
         """Name the ports that are not the defaults."""
+
+    def port_lost(self, error: PortTakenError) -> None:
+        """Say that a start failed by a port that was taken meanwhile, and that another one follows."""
 
     def show(self, stack: StackState, readings: Readings, /) -> None:
         """Show the stack as it stands now; called twice a second and at every change of phase."""
@@ -87,19 +93,33 @@ def run(plan: Plan, view: View) -> None:
     """
     refuse_second(plan.home)
     homes.create(plan.home)
-    with homes.owned(plan.home) as lock, Claims() as claims:
+    with homes.owned(plan.home) as lock:
         data_format.bring_up_to_date(plan.home)
         cache = jars.ensure(
             open_progress=view.open_progress, sets=[name for part in plan.parts for name in part.jar_sets]
         )
-        table = services.processes(plan.services)
-        further = [name for part in plan.parts for name in part.ports]
-        names = (
-            *servers.PORTS,
-            services.HTTP,
-            *(services.port_name(service, slot) for service, slot in table),
-            *further,
-        )
+        for further_attempts in reversed(range(PORT_ATTEMPTS_MAX)):
+            try:
+                _run_on_free_ports(plan, cache, lock, view)
+            except PortTakenError as error:
+                if not further_attempts:
+                    raise
+                view.port_lost(error)
+            else:
+                return
+
+
+def _run_on_free_ports(plan: Plan, cache: jars.Jars, lock: int, view: View) -> None:
+    """Do as `run`, on ports that are free now; raise `PortTakenError` when another program is quicker."""
+    table = services.processes(plan.services)
+    further = [name for part in plan.parts for name in part.ports]
+    names = (
+        *servers.PORTS,
+        services.HTTP,
+        *(services.port_name(service, slot) for service, slot in table),
+        *further,
+    )
+    with Claims() as claims:
         ports, moved = assign(plan.home, names, claims)
         view.moved(moved)
         with _signals() as wish, _guarded(lock) as guardian:

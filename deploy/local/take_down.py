@@ -8,10 +8,9 @@ from contextlib import suppress
 
 import psutil
 
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import state
-from deploy.local.home import Home
+from deploy.local.home import Home, NoStackError
 from deploy.local.process import signal_tree
 from deploy.local.state import StackState
 
@@ -28,10 +27,10 @@ _ENTRIES = (
 def stop(home: Home) -> bool:
     """Stop the stack and wait until nothing of it is left; return whether anything ran.
 
-    Raise `ConfigError` when there never was a stack, `HomeInUseError` when it does not go.
+    Raise `NoStackError` when there never was a stack, `HomeInUseError` when it does not go.
     """
     if not home.root.is_dir():
-        raise ConfigError(f"no stack in {home.root}", cure="name its folder: --home DIR or PIPELINE_HOME")
+        raise NoStackError(home)
     stack = state.read(home)
     ran = False
     if stack is not None:

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.padding import Padding
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
 from deploy.local import jars
-from deploy.local.hints import home_option, paste_lines, pipeline_command
+from deploy.local.diagnosis import PortTakenError
+from deploy.local.hints import home_option, page_lines, paste_lines, pipeline_command
 from deploy.local.home import Home
 from deploy.local.ports import Moved
 from deploy.local.readings import Reading, Readings
@@ -64,6 +64,10 @@ class PlainView:
         for port in ports:
             self._line(moved_line(port))
 
+    def port_lost(self, error: PortTakenError) -> None:
+        """Print it."""
+        self._line(lost_line(error))
+
     def show(self, stack: StackState, _readings: Readings, /) -> None:
         """Print what changed; figures are for `pipeline status`."""
         for process in stack.processes:
@@ -80,9 +84,8 @@ class PlainView:
                 self._invite(stack)
 
     def _invite(self, stack: StackState) -> None:
-        self._line("\nIn another terminal:\n")
-        for line in paste_lines(stack.ports, self._home, command=pipeline_command()):
-            self._line(f"    {line}")
+        for line in invitation(stack, self._home):
+            self._line(line)
         down = f"{pipeline_command()} down{home_option(self._home)}"
         self._line(f"\nTo stop everything: {down}, or Ctrl-C where it runs.\n")
 
@@ -99,6 +102,7 @@ class LiveView:
     def __init__(self, console: Console, home: Home, live: Live) -> None:
         self._console, self._home, self._live = console, home, live
         self._rate = Rate()
+        self._invited = False
 
     @contextmanager
     def open_progress(self, size_bytes: int) -> Iterator[jars.Advance]:
@@ -114,14 +118,22 @@ class LiveView:
         for port in ports:
             self._console.print(moved_line(port), style="yellow", highlight=False)
 
+    def port_lost(self, error: PortTakenError) -> None:
+        """Leave a line above the table."""
+        self._console.print(lost_line(error), style="yellow", highlight=False, markup=False)
+
     def show(self, stack: StackState, readings: Readings, /) -> None:
-        """Draw it anew."""
+        """Draw it anew; once it is ready, leave above it what a user opens and pastes.
+
+        Not in the table: it would push that out of a terminal of 24 lines, and be cut at 80 columns.
+        """
+        if stack.phase is Phase.READY and not self._invited:
+            self._invited = True
+            text = "\n".join((*invitation(stack, self._home), ""))
+            self._console.print(text, style="cyan", highlight=False, markup=False, soft_wrap=True)
         parts: list[RenderableType] = [process_table(stack, readings)]
         parts += [Text(f"{each.label}: {each.waits}", style="yellow") for each in stack.processes if each.waits]
         parts.append(Text(figures_line(readings, self._rate.of(readings.totals)), style="bold"))
-        if stack.phase is Phase.READY:
-            lines = "\n".join(paste_lines(stack.ports, self._home, command=pipeline_command()))
-            parts += [Text("\nIn another terminal:"), Padding(Text(lines, style="cyan", no_wrap=True), (0, 0, 1, 2))]
         if stack.error and stack.phase is Phase.READY:  # a start that failed is told by whoever ends with its error
             parts.append(Text(error_lines(stack), style="red"))
         parts.append(Text(_PHASE_LINES[stack.phase], style="dim"))
@@ -168,6 +180,13 @@ class Rate:
         return max(0.0, after - before) / (last - first) if last > first else None
 
 
+def invitation(stack: StackState, home: Home) -> tuple[str, ...]:
+    """Return the lines of a first visit: pages to open, commands to paste."""
+    pages = (f"    {line}" for line in page_lines(stack.ports))
+    commands = (f"    {line}" for line in paste_lines(stack.ports, home, command=pipeline_command()))
+    return ("", "In a browser:", "", *pages, "", "In another terminal:", "", *commands)
+
+
 def error_lines(stack: StackState) -> str:
     """Say what keeps a part from running, and the way out."""
     return f"error: {stack.error}\n  way out: {stack.cure}"
@@ -178,6 +197,11 @@ def moved_line(port: Moved) -> str:
     if port.as_before:
         return f"{port.name} listens on {port.given}, as before (default: {port.wanted})"
     return f"port {port.wanted} is busy: {port.name} listens on {port.given}"
+
+
+def lost_line(error: PortTakenError) -> str:
+    """Say why the stack starts once more."""
+    return f"{error.message}\nanother program was quicker: starting again on the next free port"
 
 
 def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from common.errors import FatalError, PipelineError
+from common.errors import FatalError, PipelineError, UsageError
 from common.kafka.admin import TAKEN_UP_SECONDS, Admin
 from common.topics import ALL_TOPICS, KEYED_BY_USER, Group, Topic
 
@@ -29,12 +29,12 @@ class Ranges:
 
 
 def named(name: str) -> Topic:
-    """Return the topic of the table with this name, if it can grow. Raises PipelineError."""
+    """Return the topic of the table with this name, if it can grow. Raises UsageError."""
     found = next((topic for topic in ALL_TOPICS if topic.name == name), None)
     if found is None:
-        raise PipelineError(f"no topic is called {name}", cure="pipeline topics list")
+        raise UsageError(f"no topic is called {name}", cure="pipeline topics list")
     if found not in KEYED_BY_USER:
-        raise PipelineError(
+        raise UsageError(
             f"{name} has one partition by design, and its records are few",
             cure=f"topics that can grow: {', '.join(topic.name for topic in KEYED_BY_USER)}",
         )
@@ -50,7 +50,7 @@ def grow(admin: Admin, topic: Topic, partitions: int, report: Callable[[str], No
     if topic not in counts:
         raise PipelineError(f"{topic.name} does not exist yet", cure="pipeline provision")
     if (most := max(counts.values())) > partitions or partitions > PARTITIONS_MAX:
-        raise PipelineError(
+        raise UsageError(
             f"there are {most} partitions; Kafka takes none away",
             cure=f"choose a number from {most} to {PARTITIONS_MAX}",
         )

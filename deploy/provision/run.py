@@ -25,7 +25,7 @@ from common.topics import (
     MINUTE_VOLUMES,
     ORDERS_CREATED,
 )
-from deploy.provision import connectors, database, growth, roles, stock
+from deploy.provision import connectors, database, demo, growth, roles
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest, unknown
 
@@ -69,8 +69,8 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
     subjects = register_all(settings)
     yield Done("schemas", subjects.new, f"{len(subjects.ids)} subjects, {COMPATIBILITY}")
     with database.admin_connection(settings, settings.database) as own:
-        demo = stock.demo_stock()
-        yield Done("stock", stock.insert_missing(own, demo), f"{len(demo)} SKUs of the demo shop")
+        shop = demo.demo_stock()
+        yield Done("stock", demo.insert_missing(own, shop), f"{len(shop)} SKUs of the demo shop")
     if settings.connect_url:
         yield connect(settings, admin)
 

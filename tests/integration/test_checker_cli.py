@@ -137,7 +137,7 @@ def test_an_order_that_waits_is_found_on_the_topic_alone(pipeline: Pipeline, tmp
 @pytest.mark.parametrize(
     ("order_id", "code", "said"),
     [
-        ("0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11", 1, "no topic and no table knows order 0198c5d2"),
+        ("0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11", 2, "no topic and no table knows order 0198c5d2"),
         ("7f1c", 2, "'7f1c' is no order id"),
     ],
 )

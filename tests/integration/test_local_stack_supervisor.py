@@ -4,7 +4,9 @@ No server runs here, so that each case takes a second or two; the real stack is 
 """
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -21,6 +23,7 @@ from deploy.local import home as homes
 from deploy.local import state
 from deploy.local.guardian import lives
 from deploy.local.home import Home
+from deploy.local.jars import ensure
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
 
@@ -69,7 +72,9 @@ except PipelineError as error:
 class Supervised:
     """A supervisor in a process of its own."""
 
-    def __init__(self, home: Home, *, inventory: tuple[str, ...] = (), provision: str = "") -> None:
+    def __init__(
+        self, home: Home, *, inventory: tuple[str, ...] = (), provision: str = "", cache: Path | None = None
+    ) -> None:
         self.home = home
         plan = json.dumps({"stand_in": STAND_IN, "inventory": inventory, "provision": provision})
         self.process = subprocess.Popen(
@@ -77,6 +82,7 @@ class Supervised:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            env=os.environ | ({"XDG_CACHE_HOME": str(cache)} if cache else {}),
         )
         self._seen: dict[int, psutil.Process] = {}
 
@@ -152,7 +158,7 @@ def supervise(home: Home) -> Iterator[Callable[..., Supervised]]:
     started: list[Supervised] = []
 
     def start(**plan: Any) -> Supervised:
-        started.append(Supervised(home, **plan))
+        started.append(Supervised(plan.pop("home", home), **plan))
         return started[-1]
 
     yield start
@@ -296,6 +302,42 @@ def test_service_that_never_gets_ready_ends_the_start_after_some_tries(supervise
     assert code == ExitCode.UNAVAILABLE
     assert output.count("restarting") >= 2
     assert "ERROR the stand-in cannot" in output
+
+
+def test_two_stacks_with_two_caches_that_start_at_once_come_up_side_by_side(
+    tmp_path: Path, supervise: Callable[..., Supervised]
+) -> None:
+    """Two users of one host: each has a cache, and so had claims, of his own."""
+    caches = [tmp_path / name / "order-pipeline" for name in ("one", "two")]
+    for cache in caches:
+        cache.mkdir(parents=True)
+        for entry in ensure().folder.iterdir():  # what was fetched, and nothing else
+            if entry.name not in {"ports", "lock", "incoming"}:
+                (cache / entry.name).symlink_to(entry)
+    first = supervise(cache=caches[0].parent)
+    second = supervise(home=homes.at(tmp_path / "second"), cache=caches[1].parent)
+    given = [set(each.wait_ready().ports.values()) for each in (first, second)]
+    assert not given[0] & given[1]
+
+
+def test_port_that_is_taken_between_claim_and_listen_is_replaced_by_the_next_free_one(
+    home: Home, supervise: Callable[..., Supervised]
+) -> None:
+    """Fault: another program listens on the API's port once the stack has found it free; 2m40 later `up` ended."""
+    go = home.root / "go"
+    supervised = supervise(
+        provision=f"import pathlib, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.05)"
+    )
+    before = supervised.wait_for(lambda stack: named(stack)["provision"].state is State.PREPARING).ports
+    with socket.create_server(("127.0.0.1", before["api"])):
+        go.touch()
+        after = supervised.wait_ready().ports
+    assert after["api"] > before["api"]
+    supervised.process.send_signal(signal.SIGTERM)
+    code, output = supervised.end()
+    assert code == ExitCode.OK
+    assert "Address already in use\nanother program was quicker: starting again on the next free port" in output
+    assert not supervised.left()
 
 
 def test_down_stops_the_stack_and_removes_only_what_it_wrote(home: Home, supervise: Callable[..., Supervised]) -> None:

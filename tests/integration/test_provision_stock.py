@@ -2,14 +2,18 @@
 
 import runpy
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 
 import migrations
 from common.errors import PipelineError
-from deploy.provision import stock
+from deploy.provision import demo, stock
 from deploy.provision.stock import Balance, StockRefusedError
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
@@ -34,10 +38,20 @@ def compose_skus(pipeline: Pipeline) -> None:
             connection.exec_driver_sql(statement)
 
 
+@contextmanager
+def administered(pipeline: Pipeline) -> Iterator[psycopg.Connection[Any]]:
+    """Yield a connection as the command has one."""
+    with pipeline.connect("stock_admin") as connection:
+        plain = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
+        plain.autocommit = True
+        yield plain
+        plain.autocommit = False
+
+
 def test_set_keeps_what_is_reserved(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 4)
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         assert stock.set_on_hand(connection, "tea", 7) == Balance("tea", on_hand=7, reserved=4, available=3)
         assert stock.set_on_hand(connection, "tea", 4) == Balance("tea", on_hand=4, reserved=4, available=0)
 
@@ -45,14 +59,14 @@ def test_set_keeps_what_is_reserved(pipeline: Pipeline) -> None:
 def test_set_refuses_to_leave_less_on_hand_than_is_reserved(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 4)
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         with pytest.raises(StockRefusedError, match="tea: more is reserved"):
             stock.set_on_hand(connection, "tea", 3)
         assert stock.list_balances(connection) == [Balance("tea", on_hand=10, reserved=4, available=6)]
 
 
 def test_set_creates_a_sku_and_add_does_not(pipeline: Pipeline) -> None:
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         with pytest.raises(StockRefusedError, match="no SKU tea"):
             stock.add(connection, "tea", 5)
         assert stock.set_on_hand(connection, "tea", 5) == Balance("tea", on_hand=5, reserved=0, available=5)
@@ -62,7 +76,7 @@ def test_set_creates_a_sku_and_add_does_not(pipeline: Pipeline) -> None:
 def test_add_takes_away_no_more_than_is_available(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 8)
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         with pytest.raises(StockRefusedError, match="tea: more is reserved"):
             stock.add(connection, "tea", -3)
         assert stock.add(connection, "tea", -2) == Balance("tea", on_hand=8, reserved=8, available=0)
@@ -84,24 +98,24 @@ def test_add_takes_away_no_more_than_is_available(pipeline: Pipeline) -> None:
     ],
 )
 def test_set_refuses_what_no_shelf_can_hold(pipeline: Pipeline, sku: str, units: int) -> None:
-    with pipeline.connect("stock_admin") as connection, pytest.raises(StockRefusedError):
+    with administered(pipeline) as connection, pytest.raises(StockRefusedError):
         stock.set_on_hand(connection, sku, units)
 
 
 def test_two_spellings_of_a_sku_are_one_shelf(pipeline: Pipeline) -> None:
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         assert stock.set_on_hand(connection, DECOMPOSED, 5) == Balance(COMPOSED, on_hand=5, reserved=0, available=5)
         assert stock.add(connection, COMPOSED, 1) == Balance(COMPOSED, on_hand=6, reserved=0, available=6)
         assert stock.add(connection, DECOMPOSED, 1) == Balance(COMPOSED, on_hand=7, reserved=0, available=7)
         assert stock.set_on_hand(connection, PERSIAN, 1).sku == PERSIAN
     with pipeline.administer() as connection:
-        assert stock.insert_missing(connection, {DECOMPOSED: 99}) == ()
+        assert demo.insert_missing(connection, {DECOMPOSED: 99}) == ()
     assert pipeline.available() == {COMPOSED: 7, PERSIAN: 1}
 
 
 def test_units_under_a_name_that_is_refused_today_stay_in_reach(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea ": 10})
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         assert stock.add(connection, "tea ", -10).available == 0
         assert stock.set_on_hand(connection, "tea ", 0).on_hand == 0
         assert stock.set_on_hand(connection, "tea", 10).available == 10
@@ -116,7 +130,7 @@ def test_migration_moves_what_is_available_to_the_spelling_that_orders_name(pipe
     reserve(pipeline, COMPOSED, 1)
     compose_skus(pipeline)
     compose_skus(pipeline)  # done again, it changes nothing
-    with pipeline.connect("stock_admin") as connection:
+    with administered(pipeline) as connection:
         assert {balance.sku: balance for balance in stock.list_balances(connection)} == {
             balance.sku: balance
             for balance in (
@@ -156,7 +170,7 @@ def test_a_restock_waits_for_the_reservation_that_holds_the_row(pipeline: Pipeli
     changed: list[Balance] = []
 
     def restock() -> None:
-        with pipeline.connect("stock_admin") as connection:
+        with administered(pipeline) as connection:
             changed.append(stock.set_on_hand(connection, "tea", 20))
 
     thread = threading.Thread(target=restock)
@@ -177,22 +191,22 @@ def test_a_restock_gives_up_on_a_row_that_stays_locked(pipeline: Pipeline) -> No
     pipeline.set_stock({"tea": 10})
     with pipeline.connect("inventory_rw") as worker, worker.begin():
         worker.execute(RESERVE, {"sku": "tea", "quantity": 4})
-        with pipeline.connect("stock_admin") as connection, pytest.raises(PipelineError, match="did not let us"):
+        with administered(pipeline) as connection, pytest.raises(PipelineError, match="did not let us"):
             stock.add(connection, "tea", 1)
 
 
 def test_demo_stock_has_plenty_of_some_few_of_others_and_one_empty_shelf() -> None:
-    demo = stock.demo_stock()
-    assert len(demo) == 50
-    assert min(demo["tea"], demo["mug"]) >= 1000
-    assert list(demo.values()).count(0) == 1
-    assert sum(1 for units in demo.values() if 3 <= units <= 5) == 5
+    shop = demo.demo_stock()
+    assert len(shop) == 50
+    assert min(shop["tea"], shop["mug"]) >= 1000
+    assert list(shop.values()).count(0) == 1
+    assert sum(1 for units in shop.values() if 3 <= units <= 5) == 5
 
 
 def test_demo_stock_leaves_known_skus_alone(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10})
     reserve(pipeline, "tea", 4)
     with pipeline.administer() as connection:
-        assert stock.insert_missing(connection, {"tea": 99, "mug": 1}) == ("mug",)
-        assert stock.insert_missing(connection, {"tea": 99, "mug": 1}) == ()
+        assert demo.insert_missing(connection, {"tea": 99, "mug": 1}) == ("mug",)
+        assert demo.insert_missing(connection, {"tea": 99, "mug": 1}) == ()
     assert pipeline.available() == {"tea": 6, "mug": 1}

@@ -1,6 +1,8 @@
 """What an incremental audit remembers comes back equal, or is refused; half a run is none."""
 
+import os
 import sqlite3
+import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -95,6 +97,16 @@ def test_what_is_remembered_comes_back_equal(tmp_path: Path) -> None:
     assert again.created == {ID: (CREATED,)}
     assert again.outcomes == {ID: (EVENT,), OTHER: (FAILURE,)}
     assert again.sent == {ID: (SENT,)}
+
+
+def test_memory_is_for_its_user_alone_whatever_the_umask(tmp_path: Path) -> None:
+    former = os.umask(0)
+    try:
+        with opened(tmp_path / "memory") as memory:
+            keep(memory, collector([CREATED]))
+    finally:
+        os.umask(former)
+    assert stat.S_IMODE((tmp_path / "memory").stat().st_mode) == 0o600
 
 
 def test_remembered_records_stand_before_those_that_were_read_since(tmp_path: Path) -> None:

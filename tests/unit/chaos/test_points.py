@@ -6,7 +6,7 @@ import pytest
 
 from chaos.crash_matrix import Kind, jobs
 from chaos.points import POINTS, ZOMBIES, Way, named
-from common.errors import ConfigError
+from common.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
 PRODUCT = ("common", "inventory_service", "metrics_service", "notification_service", "order_service")
@@ -49,6 +49,6 @@ def test_jobs_are_each_point_killed_and_some_as_zombies() -> None:
 
 
 def test_unknown_point_is_refused_with_those_that_there_are() -> None:
-    with pytest.raises(ConfigError, match="no point inventory:nowhere") as refused:
+    with pytest.raises(UsageError, match="no point inventory:nowhere") as refused:
         named("inventory:nowhere")
     assert "inventory:db.committed" in str(refused.value.cure)

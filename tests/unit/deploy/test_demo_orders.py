@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from deploy.cli.demo_orders import INSUFFICIENT, ORDERS, RESERVED, UNKNOWN, Wanted, complaint, complaints
-from deploy.provision.stock import demo_stock
+from deploy.provision.demo import demo_stock
 
 FAILING = Wanted("dan", {"snow-globe": 1}, INSUFFICIENT, "snow-globe")
 

@@ -2,13 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.diagnosis import explain, telling_line
+from deploy.local.diagnosis import PortTakenError, explain, telling_line
 
 LINES = {
     "another program took the port": [
         "java.net.BindException: Address already in use",
         'LOG:  could not bind IPv4 address "127.0.0.1": Address already in use',
         "io.quarkus.runtime.QuarkusBindException: Port 8081 seems to be in use by another process",
+        "Connection in use: ('127.0.0.1', 8080)",
+        "PIPELINE_HEALTH_PORT: cannot listen on 127.0.0.1:8090: Address already in use",
     ],
     "free some disk space": [
         'PANIC:  could not write to file "pg_wal/xlogtemp.1": No space left on device',
@@ -47,6 +49,7 @@ def test_known_line_gets_its_cure(tmp_path: Path, cure: str, line: str) -> None:
     assert line in error.message
     assert cure in error.cure
     assert str(log) in error.cure
+    assert isinstance(error, PortTakenError) == (cure == "another program took the port")
 
 
 def test_lines_of_an_earlier_start_are_not_blamed(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from deploy.local import home as homes
-from deploy.local.hints import home_option, paste_lines, pipeline_command
+from deploy.local.hints import home_option, page_lines, paste_lines, pipeline_command
 
 FOLDER = Path("/srv/shop")
 
@@ -21,3 +21,11 @@ def test_lines_carry_the_real_port_and_path() -> None:
     text = "\n".join(paste_lines({"api": 8085}, homes.at(Path("/x/y")), command="bin/pipeline"))
     assert "curl -i localhost:8085/orders" in text
     assert "bin/pipeline kill --home /x/y inventory --slot 0" in text
+
+
+def test_pages_that_can_be_opened_are_named() -> None:
+    assert page_lines({"api": 8085, "kafka": 9092}) == (
+        "the API     http://localhost:8085/docs",
+        "the topics  http://localhost:8085/docs/events",
+    )
+    assert page_lines({"api": 8085, "prometheus": 9091})[-1] == "Prometheus  http://localhost:9091/"

@@ -1,5 +1,6 @@
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,39 @@ def test_passwords_are_made_once_and_for_the_owner_alone(tmp_path: Path) -> None
     assert len(set(first)) == len(files)
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert stat.S_IMODE(home.secrets.stat().st_mode) == 0o700
+
+
+@pytest.fixture(params=[0o000, 0o022, 0o077, 0o277])
+def umask(request: pytest.FixtureRequest) -> Iterator[int]:
+    former = os.umask(request.param)
+    yield request.param
+    os.umask(former)
+
+
+def modes(home: homes.Home) -> dict[str, int]:
+    return {path.relative_to(home.root).as_posix(): stat.S_IMODE(path.stat().st_mode) for path in home.root.rglob("*")}
+
+
+@pytest.mark.usefixtures("umask")
+def test_whatever_the_umask_a_stack_is_for_its_user_alone(tmp_path: Path) -> None:
+    """`.pipeline/kafka`, `logs` and `schemas` could be read by every user of the machine."""
+    home = homes.at(tmp_path / "stack")
+    homes.create(home)
+    found = modes(home)
+    assert {"logs", "schemas", "secrets", "secrets/roles", "tmp"} <= found.keys()
+    folders = {name: mode for name, mode in found.items() if (home.root / name).is_dir()}
+    assert set(folders.values()) == {0o700}
+    assert {mode & 0o077 for name, mode in found.items() if name.startswith("secrets/")} == {0}
+    assert stat.S_IMODE(home.root.stat().st_mode) == (0o711 if os.geteuid() == 0 else 0o700)
+
+
+def test_folders_of_an_earlier_release_are_closed_and_the_users_own_folder_is_not(tmp_path: Path) -> None:
+    (tmp_path / "kafka").mkdir(mode=0o755)
+    tmp_path.chmod(0o755)
+    home = homes.at(tmp_path)
+    homes.create(home)
+    assert modes(home)["kafka"] == 0o700
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 
 
 def test_git_ignores_the_folder_wherever_it_lies(tmp_path: Path) -> None:

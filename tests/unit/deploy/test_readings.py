@@ -1,3 +1,4 @@
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,22 @@ def test_lag_is_unknown_while_a_partition_has_no_reader(monkeypatch: pytest.Monk
     pages = iter([PAGE, unread])
     monkeypatch.setattr(readings, "get", lambda _port, path, **_: next(pages) if path == "/metrics" else "ready")
     assert take(Home(tmp_path), [make_process(), make_process("inventory-1")]).lag_records is None
+
+
+def test_processes_are_asked_at_once_and_not_one_after_the_other(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`status` took 1.8 s on a calm machine: two requests to each of eight processes."""
+    asked = threading.Barrier(6)
+
+    def answer(_port: int, path: str, **_: float) -> str:
+        asked.wait(timeout=5)
+        return PAGE if path == "/metrics" else "ready"
+
+    monkeypatch.setattr(readings, "get", answer)
+    taken = take(Home(tmp_path), [make_process(f"inventory-{slot}") for slot in range(3)])
+    assert taken.lag_records == 15
+    assert all(each.serves for each in taken.processes.values())
 
 
 def test_totals_of_a_database_that_does_not_answer_are_unknown() -> None:

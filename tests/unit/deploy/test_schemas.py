@@ -174,8 +174,21 @@ def test_difference_is_told_field_by_field(schemas: Path) -> None:
     ]
 
 
+def test_difference_is_told_to_a_script(schemas: Path) -> None:
+    add_version(schemas, add(CURRENCY, NOTE))
+    code, output = run(schemas, "diff", "OrderCreated", "--json")
+    assert code == 0
+    assert json.loads(output) == {
+        "event": "OrderCreated",
+        "old": 1,
+        "new": 2,
+        "changes": ['+ currency: string = "EUR"', "+ note: null | string = null"],
+        "broken": [],
+    }
+
+
 def test_unknown_event_or_version_gets_the_known_ones_told(schemas: Path) -> None:
     code, output = run(schemas, "diff", "OrderPlaced")
-    assert (code, "OrderCreated" in output) == (ExitCode.CONFIG, True)
+    assert (code, "OrderCreated" in output) == (ExitCode.USAGE, True)
     code, output = run(schemas, "diff", "OrderCreated", "1", "7")
-    assert (code, "it has 1" in output) == (ExitCode.CONFIG, True)
+    assert (code, "it has 1" in output) == (ExitCode.USAGE, True)

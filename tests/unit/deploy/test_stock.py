@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from common.events.names import composed, name_complaint
 from deploy.cli.stock import _legible
-from deploy.provision.stock import demo_stock
+from deploy.provision.demo import demo_stock
 
 
 @pytest.mark.parametrize(

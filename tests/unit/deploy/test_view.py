@@ -3,14 +3,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
+from rich.live import Live
 
+from deploy.local.hints import paste_lines
 from deploy.local.home import Home
 from deploy.local.ports import Moved
 from deploy.local.readings import Reading, Readings
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
 from deploy.local.totals import Totals
-from deploy.local.view import PlainView, Rate, changed_line, figures_line, moved_line, state_word
+from deploy.local.view import LiveView, PlainView, Rate, changed_line, figures_line, moved_line, state_word
 
 
 def make_process(state: State = State.READY, *, pid: int = 7, restarts: int = 0) -> ProcessState:
@@ -73,3 +75,28 @@ def test_hint_how_to_stop_names_the_folder_of_the_stack(tmp_path: Path) -> None:
     view = PlainView(Console(file=text), Home(tmp_path))
     view.show(StackState(pid=1, started_at=0.0, phase=Phase.READY, ports={"api": 8080}, processes=()), Readings())
     assert f"pipeline down --home {tmp_path}, or Ctrl-C" in text.getvalue()
+
+
+def ready(home: Home) -> tuple[list[str], str]:
+    """Return the lines that a terminal of 80 columns and 24 lines keeps above the table, and the table."""
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=80, height=24, color_system=None)
+    live = Live(console=console, auto_refresh=False)
+    view = LiveView(console, home, live)
+    processes = tuple(replace(make_process(), label=f"process-{number}") for number in range(12))
+    stack = StackState(pid=1, started_at=0.0, phase=Phase.READY, ports={"api": 8080}, processes=processes)
+    for _ in range(2):
+        view.show(stack, Readings())
+    kept = text.getvalue().splitlines()
+    console.print(live.renderable)
+    return kept, "\n".join(text.getvalue().splitlines()[len(kept) :])
+
+
+def test_what_to_open_and_to_paste_stands_whole_above_the_table_and_once(tmp_path: Path) -> None:
+    """It stood below the table, cut at 80 columns, where a terminal of 24 lines no longer shows it."""
+    kept, table = ready(Home(tmp_path))
+    assert "    the API     http://localhost:8080/docs" in kept
+    assert [line for line in kept if line.startswith("    curl -i")] == [
+        f"    {line}" for line in paste_lines({"api": 8080}, Home(tmp_path), command="pipeline")[:1]
+    ]
+    assert table.count("\n") < 20

@@ -1,0 +1,48 @@
+"""The stack that a subcommand works on: it is there, and it runs."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from common.config import Settings, load
+from common.errors import ConfigError
+from deploy.local import home as homes
+from deploy.local import state
+from deploy.local.addresses import Addresses
+from deploy.local.hints import home_option
+from deploy.local.home import NotRunningError
+from deploy.local.servers import addresses_of
+
+S = TypeVar("S", bound=Settings)
+
+
+def running(home: Path) -> Addresses:
+    """Return where the servers of the stack in `home` are.
+
+    Raises ConfigError when none was ever started there, NotRunningError when it was stopped since, so that nobody looks
+    for a fault in a database that is merely down.
+    """
+    place = homes.at(home)
+    addresses = addresses_of(place)
+    stack = state.current(place)
+    if stack is not None and not stack.pid:  # without a state there is no supervisor, but there may be servers
+        raise NotRunningError(
+            f"no stack runs in {place.root}: it is {stack.phase}",
+            cure=f"start it: pipeline up{home_option(place)}, or name another folder: --home DIR",
+        )
+    return addresses
+
+
+def running_or_named(home: Path, settings: type[S], what: str) -> Addresses | S:
+    """Return where the stack in `home` is; without one, what the environment names, or say that it names no `what`.
+
+    A stack at hand comes first: a variable left over in a shell never sends a change elsewhere.
+    """
+    try:
+        return running(home)
+    except ConfigError as no_stack:
+        try:
+            return load(settings)
+        except ConfigError as unset:
+            raise ConfigError(
+                f"{no_stack.message}, and the environment names no {what}:\n{unset.message}", cure=no_stack.cure
+            ) from unset

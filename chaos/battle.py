@@ -346,10 +346,10 @@ class Battle:
 
     def _slow_starts(self) -> list[str]:
         return [
-            f"L3: {kept.name} {kept.slot} was ready after {seconds:.1f} s, although nothing held it up"
+            f"L3: {kept.name} {kept.slot} was ready after {start.seconds:.1f} s, although nothing held it up"
             for kept in self._everyone()
-            for seconds, at in zip(kept.readied, kept.ready_at, strict=True)
-            if seconds > READY_SECONDS_MAX and not self.course.disturbed(at - seconds, at)
+            for start in kept.starts
+            if start.seconds > READY_SECONDS_MAX and not self.course.disturbed(start.began, start.ready)
         ]
 
     def _slow_stops(self) -> list[str]:

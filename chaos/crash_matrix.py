@@ -320,7 +320,7 @@ class Scene:
         self._lane.wait(lambda: b"recovery.started" in zombie.log.read_bytes()[known:], "the zombie back at its door")
         if point.way is Way.START:
             self._lane.wait_ready(zombie)
-            zombie.readied.clear()  # most of that start it was stopped, by us
+            zombie.starts.clear()  # most of that start it was stopped, by us
         self.load(http=0, direct=100)
         if point.service == "metrics":
             self._lane.end(self._lane.kept("metrics", 1))
@@ -340,12 +340,12 @@ class Scene:
                 if death.pid not in found.killed
             ]
             lines += [
-                f"L3: {kept.name}-{kept.slot} took {seconds:.1f} s to get ready"
-                for seconds in kept.readied
-                if seconds > READY_SECONDS_MAX
+                f"L3: {kept.name}-{kept.slot} took {start.seconds:.1f} s to get ready"
+                for start in kept.starts
+                if start.seconds > READY_SECONDS_MAX
             ]
             kept.deaths.clear()
-            kept.readied.clear()
+            kept.starts.clear()
         return lines
 
     def _end_in_order(self, found: _Findings) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
+from chaos import run_queue
 from chaos.plan import Arm, Fired, read_evidence, write_plan
 from chaos.scene import Child, Site
 from common.errors import ExitCode, PipelineError
@@ -68,6 +69,19 @@ class Death(NamedTuple):
     at: float
 
 
+class Start(NamedTuple):
+    """A start that got as far as ready. Moments in monotonic seconds; `queued`: seconds that it waited for a CPU."""
+
+    began: float
+    ready: float
+    queued: float
+
+    @property
+    def seconds(self) -> float:
+        """What it took, less what other processes took."""
+        return self.ready - self.began - self.queued
+
+
 @dataclass(slots=True, kw_only=True)
 class Kept:
     """One process that is kept alive, through all its starts."""
@@ -83,10 +97,7 @@ class Kept:
     held: bool = False
     """True: nobody starts it again."""
     deaths: list[Death] = field(default_factory=list)
-    readied: list[float] = field(default_factory=list)
-    """Seconds from each start to ready, for starts that got there."""
-    ready_at: list[float] = field(default_factory=list)
-    """When these were ready, in monotonic seconds."""
+    starts: list[Start] = field(default_factory=list)
     ready: bool = False
     _died_at: float = 0.0
     _started_at: float = 0.0
@@ -112,8 +123,7 @@ class Kept:
             self.child, self._started_at = self.start(self.extra), now
         if self.child is not None and not self.ready and _answers(self.port):
             self.ready = True
-            self.ready_at.append(time.monotonic())
-            self.readied.append(self.ready_at[-1] - self._started_at)
+            self.starts.append(Start(self._started_at, time.monotonic(), run_queue.waited(self.child.pid)))
 
 
 class Lane:
@@ -192,8 +202,7 @@ class Lane:
         """
         self.wait_ready()
         for kept in self.processes():
-            kept.readied.clear()
-            kept.ready_at.clear()
+            kept.starts.clear()
 
     def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = FIRED_SECONDS_MAX) -> None:
         """Return as soon as it holds. Raises VoidRunError after so long."""

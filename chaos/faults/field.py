@@ -97,7 +97,7 @@ class Field:
     read_ahead: Callable[[Offsets], None]
     """Have the judge read up to these offsets. Raises StoreDownError."""
     recounting: Callable[[], AbstractContextManager[None]]
-    """Have the judge read the counts anew that are recounted within the block, and nothing ahead meanwhile."""
+    """Have the judge read again what is recounted within the block, and nothing ahead meanwhile."""
     pace: Pace = QUICK
     recount_ahead: bool = False
     """Minutes will be recounted: no outcome may be deleted before."""

@@ -2,7 +2,7 @@
 
 librdkafka 2.16.0 ends the process (`eonce->refcnt > 0`, its issue 5040) if such a request times out before the
 coordinator is known: its search for the coordinator goes on, holds the request, and releases it twice once it has found
-one. So no request times out here. Whoever waits no longer drops the client, and the search ends with it.
+one. So no request times out here. A caller that stops waiting drops the client, and the search ends with it.
 """
 
 from collections.abc import Callable, Mapping

@@ -19,6 +19,7 @@ from common.topics import NOTIFICATION, NOTIFICATION_SENT
 from notification_service.config import NotificationSettings
 from notification_service.io.handler import SOURCES, NotificationHandler
 from notification_service.io.progress_proof import ProgressProof
+from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import LogSender, Sender, SmtpSender
 
 BATCH_SESSION_SHARE = 0.8
@@ -65,6 +66,7 @@ def main() -> None:
                 namespace=settings.namespace,
                 mail_domain=settings.mail_domain,
                 attempts_max=settings.smtp_attempts_max,
+                limit=limit_of(settings),
                 seconds_max=BATCH_SESSION_SHARE * consuming["session.timeout.ms"] / 1000,
                 stop=stop,
             ),
@@ -80,6 +82,13 @@ def main() -> None:
 def open_sender(settings: NotificationSettings) -> Sender:
     """Return the channel that the settings name; nothing connects yet."""
     return SmtpSender(settings) if settings.notification_channel == "smtp" else LogSender()
+
+
+def limit_of(settings: NotificationSettings) -> RecipientLimit | None:
+    """Return how many mails a recipient gets; None for the log, where a line costs nobody anything."""
+    if settings.notification_channel != "smtp":
+        return None
+    return RecipientLimit(mails_max=settings.smtp_mails_per_hour_max, customer_domain=settings.mail_customer_domain)
 
 
 if __name__ == "__main__":

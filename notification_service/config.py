@@ -60,6 +60,14 @@ class NotificationSettings(WorkerSettings, PostgresSettings):
         examples=[12],
     )
 
+    smtp_mails_per_hour_max: int = Field(
+        default=60,
+        ge=1,
+        le=100_000,
+        description="How many mails one recipient gets in an hour; an outcome beyond that is a dead letter.",
+        examples=[60],
+    )
+
     @field_validator("smtp_user")
     @classmethod
     def _never_log_in_over_plain_text(cls, user: str, others: ValidationInfo) -> str:

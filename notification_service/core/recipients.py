@@ -12,3 +12,11 @@ def recipient(user_id: str, *, customer_domain: str) -> str:
     if _ADDRESS.fullmatch(user_id):
         return user_id
     return Address(username=user_id, domain=customer_domain).addr_spec
+
+
+def mailbox(user_id: str, *, customer_domain: str) -> str:
+    """Return the same for user ids that name the same mailbox: ASCII letters in lower case, without our own domain.
+
+    What a remote host makes of `ada+shop` is that host's affair: these are several.
+    """
+    return user_id.encode().lower().decode().removesuffix(f"@{customer_domain.lower()}")

@@ -44,7 +44,8 @@ from notification_service.core.entries import Entry, Key, claim, notification_se
 from notification_service.core.messages import message
 from notification_service.core.outcomes import Outcome, read
 from notification_service.io import ledger_store
-from notification_service.io.senders import End, Letter, Sender
+from notification_service.io.recipient_limit import RecipientLimit
+from notification_service.io.senders import Delivery, End, Letter, Sender
 
 PUBLISH_SECONDS = 6.0
 """The producer gives a record up after 5 s, so its own answer arrives first."""
@@ -75,7 +76,8 @@ class _Batch:
 class NotificationHandler:
     """The work of one batch.
 
-    `attempts_max`: how often a letter is tried that the server puts off each time. `seconds_max`: no group is begun
+    `attempts_max`: how often a letter is tried that the server puts off each time. `limit`: of mails to one recipient;
+    None where letters are no mails. `seconds_max`: no group is begun
     later; less than the group's session time-out, so that a process that slept while others took over sends no more.
     """
 
@@ -89,6 +91,7 @@ class NotificationHandler:
         namespace: str,
         mail_domain: str,
         attempts_max: int,
+        limit: RecipientLimit | None,
         seconds_max: float,
         stop: Stop,
     ) -> None:
@@ -99,6 +102,7 @@ class NotificationHandler:
         self._namespace = namespace
         self._mail_domain = mail_domain
         self._attempts_max = attempts_max
+        self._limit = limit
         self._seconds_max = seconds_max
         self._stop = stop
         self._sources = {topic.within(namespace): topic for topic in SOURCES}
@@ -152,6 +156,8 @@ class NotificationHandler:
         others are told, if a recipient is put off.
         """
         due = [batch.entries[key] for key in batch.arrivals if key not in batch.sent_at_ms]
+        if self._limit is not None and due:
+            self._limit.read(connection, {entry.user_id for entry in due})
         for first in range(0, len(due), self._sender.together):
             if self._stop() or time.monotonic() > deadline:
                 raise Busy("the rest of the batch is told next time")
@@ -170,19 +176,27 @@ class NotificationHandler:
         if entry.key in self._unmarked:
             return
         arrival = batch.arrivals[entry.key]
-        delivery = self._sender.send(
-            Letter(entry.key.order_id, entry.user_id, entry.message_id, message(arrival.outcome))
-        )
+        delivery = self._deliver(Letter(entry.key.order_id, entry.user_id, entry.message_id, message(arrival.outcome)))
         end = delivery.end
         match end:
             case End.SENT:
                 self._unmarked.add(entry.key)
             case End.PUT_OFF if entry.attempts < self._attempts_max:
                 batch.put_off += 1
-            case End.PUT_OFF | End.REFUSED:
+            case End.PUT_OFF | End.REFUSED | End.OVER_LIMIT:
                 cause = Undecodable(f"recipient_{end.name.lower()}", delivery.reply)
                 batch.dead_letters.append(self._dead_letter(arrival.record, cause))
         metrics.NOTIFICATIONS.labels(self._sender.channel, end.name.lower()).inc()
+
+    def _deliver(self, letter: Letter) -> Delivery:
+        if self._limit is None:
+            return self._sender.send(letter)
+        if self._limit.reached(letter.user_id):
+            return Delivery(End.OVER_LIMIT, f"{self._limit.mails_max} mails within an hour")
+        delivery = self._sender.send(letter)
+        if delivery.end is End.SENT:
+            self._limit.count(letter.user_id)
+        return delivery
 
     def _mark(self, connection: sa.Connection, keys: Sequence[Key], batch: _Batch) -> None:
         if keys:

@@ -65,6 +65,11 @@ def states(connection: sa.Connection, key: Key) -> frozenset[str]:
     return frozenset(connection.scalars(wanted))
 
 
+def mails_of_the_last_hour(connection: sa.Connection, mailboxes: Sequence[str]) -> list[tuple[str, int]]:
+    """Return how many mails went to each of these user ids, in lower case; those that got none are left out."""
+    return [(row.mailbox, row.mails) for row in connection.execute(_MAILS, {"mailboxes": list(mailboxes)})]
+
+
 def _arrays(**columns: Any) -> Any:
     """Return the rows that array parameters hold together: `unnest(:order_ids, ...) AS wanted(order_id, ...)`."""
     parameters = [sa.bindparam(f"{name}s", type_=ARRAY(kind)) for name, kind in columns.items()]
@@ -100,7 +105,19 @@ def _mark_statement() -> Any:
     )
 
 
+def _mails_statement() -> Any:
+    mailbox = sa.func.lower(ledger.c.user_id.collate("C")).label("mailbox")  # ASCII alone, as Python folds it
+    return (
+        sa.select(mailbox, sa.func.count().label("mails"))
+        .where(ledger.c.channel == sa.literal_column("'smtp'"))  # of the index, so not a parameter
+        .where(mailbox == sa.any_(sa.bindparam("mailboxes", type_=ARRAY(sa.Text))))
+        .where(ledger.c.sent_at > sa.func.now() - sa.text("interval '1 hour'"))
+        .group_by(mailbox)
+    )
+
+
 _CLAIM = _claim_statement()
+_MAILS = _mails_statement()
 _MARK = _mark_statement()
 
 

@@ -49,6 +49,8 @@ class End(Enum):
     """This recipient cannot be reached now (a full mailbox, greylisting); others can."""
     REFUSED = auto()
     """This letter will never be accepted."""
+    OVER_LIMIT = auto()
+    """This recipient got too many already; nothing was sent."""
 
 
 @dataclass(frozen=True, slots=True)

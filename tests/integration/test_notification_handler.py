@@ -66,6 +66,7 @@ def open_handler(
             namespace=pipeline.namespace,
             mail_domain="shop.example",
             attempts_max=1,
+            limit=None,
             seconds_max=60.0,
             stop=Stop(),
         )

@@ -13,7 +13,7 @@ from common.events.notifications import Kind
 from common.events.orders import text_complaint
 from notification_service.config import NotificationSettings
 from notification_service.core.messages import Message
-from notification_service.core.recipients import recipient
+from notification_service.core.recipients import mailbox, recipient
 from notification_service.io.senders import End, Letter, SmtpSender, compose
 
 ENCODED_WORDS = [
@@ -45,6 +45,16 @@ user_ids = st.text(min_size=1, max_size=128).filter(lambda text: not text_compla
 )
 def test_user_id_is_the_address_or_names_a_mailbox_of_the_shop(user_id: str, address: str) -> None:
     assert recipient(user_id, customer_domain="customers.example") == address
+
+
+@pytest.mark.parametrize("user_id", ["ada@Customers.example", "ada", "Ada", "ADA", "ada@CUSTOMERS.EXAMPLE"])
+def test_user_ids_of_one_mailbox_are_known_as_such(user_id: str) -> None:
+    assert mailbox(user_id, customer_domain="customers.example") == "ada"
+
+
+@pytest.mark.parametrize("user_id", ["ada@home.example", "ada+shop", "İda", "ada@customers.example.org"])
+def test_other_mailboxes_are_not_mixed_up_with_it(user_id: str) -> None:
+    assert mailbox(user_id, customer_domain="customers.example") == user_id
 
 
 @given(user_ids)

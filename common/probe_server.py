@@ -79,6 +79,8 @@ class _Server:
                 self._watch()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self.ended.wait(), WATCH_EVERY_SECONDS)
+            for task in self._open:
+                task.cancel()  # from Python 3.12 on, the end of a server waits for its connections
         self._threads.shutdown(wait=False)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

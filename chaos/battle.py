@@ -10,12 +10,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
 from urllib.parse import urlsplit
 
-from chaos import paths
+from chaos import lives, paths
 from chaos.checker.audit import Auditor
 from chaos.checker.evidence import Evidence as Testimonies
 from chaos.checker.http_history import read_history
@@ -27,13 +25,14 @@ from chaos.faults import FAULTS, QUICK, Evidence, Field, Hurts, Pace
 from chaos.faults.repairs import RECOUNT
 from chaos.faults.topic import have_marked_orders_refused
 from chaos.lane import FAST, Kept, Lane, VoidRunError
+from chaos.lives import STOP_SECONDS_MAX, Course
 from chaos.load import DirectLoad, HttpLoad, Mix
 from chaos.plan import Action, read_evidence
 from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
 from chaos.schedule import Planned
 from chaos.turns import Turns
-from common.errors import ExitCode, PipelineError
+from common.errors import PipelineError
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
 
@@ -41,8 +40,6 @@ PARTITIONS = 8
 CAME_THROUGH_SECONDS_MAX = 60.0
 MINUTES_SECONDS_MAX = 120.0
 """The last minute goes on for one at most, and some orders are placed ahead of time."""
-READY_SECONDS_MAX = 10.0
-STOP_SECONDS_MAX = 5.0
 HTTP_RATE = 40.0
 HTTP_SHARE_MAX = 0.25
 TAIL_RATE = 150.0
@@ -62,28 +59,7 @@ WORKER_OPTIONS = {
 }
 """A batch may take 6 s, and a backlog takes many."""
 Spared = frozenset[tuple[str, int]]
-DISRUPTIVE = frozenset({Hurts.WORKERS, Hurts.WIRE, Hurts.BROKER, Hurts.DATABASE, Hurts.MACHINE})
-
-_FORESEEN = frozenset({int(ExitCode.UNAVAILABLE)})
-"""What a process says that ends itself: fenced, or a server away for too long."""
 _ENDED_BY_ARM = frozenset({Action.KILL, Action.RAISE, Action.EXIT})
-
-
-@dataclass(slots=True)
-class Course:
-    """What was done when. Times in seconds from the start of the load."""
-
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    voids: list[str] = field(default_factory=list)
-    active: list[tuple[Hurts, float, float]] = field(default_factory=list)
-    """What was hurt from when to when, by the monotonic clock."""
-
-    def disturbed(self, since: float, until: float) -> bool:
-        """Return True if a fault that can hold processes up fell between these moments, or shortly before."""
-        margin = STOP_SECONDS_MAX
-        return any(
-            hurts in DISRUPTIVE and begun < until and since < ended + margin for hurts, begun, ended in self.active
-        )
 
 
 @contextmanager
@@ -230,13 +206,7 @@ class Battle:
                 restocked=False,
                 evidence=self._evidence(reread=True),
             )
-        complaints = [*self.field.complaints, *self._unasked_ends(), *self._slow_starts(), *self._slow_stops()]
-        complaints += [
-            f"L3: {kept.name} {kept.slot} ended although nothing was hurt any more"
-            for kept in lane.processes()
-            if any(death.at > quiet_since for death in kept.deaths)
-        ]
-        complaints += self._end_in_order()
+        complaints = [*self._complaints(quiet_since=quiet_since), *self._end_in_order()]
         return judgement, complaints
 
     def paths(self, judgement: Judgement) -> dict[str, int]:
@@ -330,42 +300,18 @@ class Battle:
             grown=self.field.grown,
         )
 
-    def _everyone(self) -> list[Kept]:
-        return [*self.field.lane.processes(), *self.field.others]
-
-    def _unasked_ends(self) -> list[str]:
-        """Return the ends that no fault brought about and that no process meant."""
-        wanted = {fired.pid for fired in read_evidence(self.field.lane.evidence) if fired.action in _ENDED_BY_ARM}
-        wanted |= self.field.killed
+    def _complaints(self, *, quiet_since: float) -> list[str]:
+        everyone = [*self.field.lane.processes(), *self.field.others]
+        ended = self.field.killed | {
+            fired.pid for fired in read_evidence(self.field.lane.evidence) if fired.action in _ENDED_BY_ARM
+        }
         return [
-            f"{kept.name} {kept.slot} ended with {death.code}, which no fault asked for"
-            for kept in self._everyone()
-            for death in kept.deaths
-            if death.pid not in wanted and death.code not in _FORESEEN
+            *self.field.complaints,
+            *lives.unasked_ends(everyone, ended_by_faults=ended),
+            *lives.slow_starts(everyone, self.course),
+            *lives.bad_stops(self.field.stops, self.course, ended_by_faults=ended),
+            *lives.ends_at_rest(self.field.lane.processes(), since=quiet_since),
         ]
-
-    def _slow_starts(self) -> list[str]:
-        return [
-            f"L3: {kept.name} {kept.slot} was ready after {start.seconds:.1f} s, although nothing held it up"
-            for kept in self._everyone()
-            for start in kept.starts
-            if start.seconds > READY_SECONDS_MAX and not self.course.disturbed(start.began, start.ready)
-        ]
-
-    def _slow_stops(self) -> list[str]:
-        return [
-            f"L4: {stop.name} took {stop.seconds:.1f} s to stop, with exit code {stop.code}"
-            for stop in self.field.stops
-            if (stop.seconds > STOP_SECONDS_MAX or stop.code != 0)
-            and not self._hurt_meanwhile(stop.at, stop.at + stop.seconds)
-        ]
-
-    def _hurt_meanwhile(self, since: float, until: float) -> bool:
-        """Return True if servers or wires were hurt then; the rotation itself is a fault of workers."""
-        return any(
-            hurts in DISRUPTIVE - {Hurts.WORKERS} and begun < until and since < ended + 2 * STOP_SECONDS_MAX
-            for hurts, begun, ended in self.course.active
-        )
 
     def _end_in_order(self) -> list[str]:
         found: list[str] = []

@@ -57,6 +57,7 @@ class Stopped:
     """An orderly end that was asked for at `at`, by the machine's monotonic clock."""
 
     name: str
+    pid: int
     at: float
     seconds: float
     code: int | None
@@ -186,7 +187,7 @@ class Field:
         if code is None:
             child.kill()
         self.lane.wait(lambda: kept.child is not child, "the keeper seeing the end")  # or it would be a death
-        stopped = Stopped(f"{kept.name} {kept.slot}", began, time.monotonic() - began, code)
+        stopped = Stopped(f"{kept.name} {kept.slot}", child.pid, began, time.monotonic() - began, code)
         self.stops.append(stopped)
         return stopped
 

@@ -118,8 +118,19 @@ def _by_hand(field: Field, group: Group, processes: Sequence[Kept]) -> Iterator[
 
 
 def _set(field: Field, group: Group, workers: Sequence[Kept], where: Where) -> tuple[int, dict[Path, int]]:
-    """Stop all, set the group; return on how many partitions it stands elsewhere, and how long the logs were."""
+    """Stop all, set the group; return on how many partitions it stands elsewhere, and how long the logs were.
+
+    It must be worth it: another fault may hold the group where heads were trimmed to, or all work that it could miss.
+    """
+    field.insist(lambda: _refuse_standstill(field, group, where), f"{group.name} has moved")
     with field.stopped(*workers):
+        if where is _latest:
+            ends = field.insist(lambda: _target(field, group, _latest), f"the ends of what {group.name} reads")
+            field.insist(
+                lambda: _refuse_nothing_new(field, group, ends),
+                f"records that {group.name} misses",
+                seconds=MENDED_SECONDS_MAX,
+            )
         moved = field.insist(lambda: _put(field, group, where), f"set the group {group.name}")
         marks = {kept.log: kept.log.stat().st_size for kept in workers}
     if not moved:
@@ -130,11 +141,27 @@ def _set(field: Field, group: Group, workers: Sequence[Kept], where: Where) -> t
 
 def _put(field: Field, group: Group, where: Where) -> int:
     settings = field.lane.site.settings
-    cluster = Cluster(settings)
-    stood = cluster.committed(group)
-    target = where(cluster, [spot for topic in READ_OF[group] for spot in cluster.spots(topic)])
+    stood, target = Cluster(settings).committed(group), _target(field, group, where)
     put(settings, group, target)
     return sum(stood.get(spot) != offset for spot, offset in target.items())
+
+
+def _target(field: Field, group: Group, where: Where) -> Offsets:
+    cluster = Cluster(field.lane.site.settings)
+    return where(cluster, [spot for topic in READ_OF[group] for spot in cluster.spots(topic)])
+
+
+def _refuse_standstill(field: Field, group: Group, where: Where) -> None:
+    """Raises VoidRunError while the group stands where it would be set."""
+    stood = Cluster(field.lane.site.settings).committed(group)
+    if all(stood.get(spot) == offset for spot, offset in _target(field, group, where).items()):
+        raise VoidRunError(f"{group.name} stands there already")
+
+
+def _refuse_nothing_new(field: Field, group: Group, ends: Offsets) -> None:
+    """Raises VoidRunError until more has come than a marker, which is no work, behind these ends."""
+    if all(offset <= ends.get(spot, 0) + 1 for spot, offset in _target(field, group, _latest).items()):
+        raise VoidRunError(f"nothing has come that {group.name} could miss")
 
 
 def _wait_refused(field: Field, marks: Mapping[Path, int]) -> str:

@@ -178,9 +178,9 @@ def add_a_worker(field: Field, _chance: random.Random) -> Evidence:
             seconds=FIRED_SECONDS_MAX,
         )
     finally:
-        began = time.monotonic()
+        pid, began = guest.pid, time.monotonic()
         code = field.lane.end(guest)
-        field.stops.append(Stopped(f"inventory {GUEST}", began, time.monotonic() - began, code))
+        field.stops.append(Stopped(f"inventory {GUEST}", pid, began, time.monotonic() - began, code))
     return {"slot": GUEST, "seconds_to_stop": round(time.monotonic() - began, 2), "code": code}
 
 

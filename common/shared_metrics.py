@@ -7,6 +7,7 @@ a count that is read in both places, then in one, looks to Prometheus like a res
 """
 
 import fcntl
+import glob
 import os
 import struct
 import time
@@ -20,6 +21,7 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 
 from common import metrics
 from common.log import get_logger
+from common.metrics_folder import FILES
 
 COUNTED = ("counter", "histogram")
 OF_THE_DEAD = 0
@@ -30,9 +32,21 @@ LOCKS_MAX = 50
 PAUSE_SECONDS = 0.01
 
 _Values: Any = MmapedDict  # the library types its surface alone
-_Sums: Any = MultiProcessCollector
+_Collector: Any = MultiProcessCollector
 _forget_gauges: Any = mark_process_dead
 log = get_logger()
+
+
+class _Sums(_Collector):  # type: ignore[misc]
+    """All files of the folder; the library takes brackets in its path for a pattern, and finds none."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(None, path=str(folder))
+        self._folder = folder
+
+    def collect(self) -> Any:
+        """Return the sums."""
+        return self.merge([str(file) for file in self._folder.glob(FILES)], accumulate=True)
 
 
 def page(folder: Path, *prefixes: str) -> bytes:
@@ -40,7 +54,7 @@ def page(folder: Path, *prefixes: str) -> bytes:
     with _locked(folder, fcntl.LOCK_SH):
         for attempt in range(READS_MAX):
             try:
-                return metrics.page(*prefixes, source=_Sums(None, path=str(folder)))
+                return metrics.page(*prefixes, source=_Sums(folder))
             except UNREADABLE:  # a process that starts writes its first bytes just now
                 if attempt == READS_MAX - 1:
                     raise
@@ -54,7 +68,7 @@ def bury(folder: Path, pid: int) -> None:
     A reader that is frozen in the middle of its page keeps the lock; then the files stay, and count as they are.
     """
     try:
-        _forget_gauges(pid, path=str(folder))
+        _forget_gauges(pid, path=glob.escape(str(folder)))
         with _locked(folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
             for kind in COUNTED:
                 _add(folder / f"{kind}_{pid}.db", folder / f"{kind}_{OF_THE_DEAD}.db")

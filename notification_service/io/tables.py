@@ -21,3 +21,10 @@ ledger = sa.Table(
     sa.CheckConstraint("(state = 'sent') = (sent_at IS NOT NULL)", name="ledger_sent_at_iff_sent"),
     sa.CheckConstraint("attempts >= 1", name="ledger_attempts_ge_1"),
 )
+
+sa.Index(
+    "ledger_mails",
+    sa.func.lower(ledger.c.user_id.collate("C")),
+    ledger.c.sent_at,
+    postgresql_where=ledger.c.channel == sa.literal_column("'smtp'"),
+)

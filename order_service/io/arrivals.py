@@ -156,7 +156,7 @@ class Arrivals:
             self._pass_on(conn)
         elif came.head > HEAD_BYTES_MAX:
             self.refuse(conn, ProblemType.HEADERS_TOO_LARGE)
-        elif came.body > (CHUNKED_BYTES_MAX if came.chunked else BODY_BYTES_MAX):
+        elif came.body + came.missing > CHUNKED_BYTES_MAX if came.chunked else came.body > BODY_BYTES_MAX:
             self.refuse(conn, ProblemType.TOO_LARGE)
         else:
             self._await_more(conn, stay, came, here=len(new or b""))

@@ -32,10 +32,10 @@ pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one
 SECONDS_MAX = 20.0
 
 STAND_IN = """
-import http.server, os, sys
+import http.server, os, sys, threading
 if "refuse" in sys.argv: print("PIPELINE_X: is not set"); sys.exit(78)
 if "crash" in sys.argv: sys.exit("ERROR the stand-in cannot")
-port = int(os.environ.get("PIPELINE_HTTP_PORT") or os.environ["PIPELINE_HEALTH_PORT"])
+ports = [int(os.environ[name]) for name in ("PIPELINE_HTTP_PORT", "PIPELINE_HEALTH_PORT") if name in os.environ]
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.send_response(200); self.end_headers()
@@ -43,7 +43,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 if "stubborn" in sys.argv:
     import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)
-http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+servers = [http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler) for port in ports]
+for server in servers[:-1]: threading.Thread(target=server.serve_forever, daemon=True).start()
+servers[-1].serve_forever()
 """
 
 DRIVER = """

@@ -231,34 +231,6 @@ def test_recipient_put_off_for_ever_becomes_a_dead_letter_after_all_others_are_t
     assert len(server.mails) == len(others)
 
 
-def test_mailbox_gets_so_many_mails_in_an_hour_however_it_is_named_and_blocks_nobody(
-    pipeline: Pipeline, mail_port: int
-) -> None:
-    """Anybody may place orders for any user: a thousand of them were a thousand mails."""
-    spellings = ("ada", "ada@customers.example", "Ada", "ADA@Customers.example")
-    server, outcomes = MailServer(), [make_reserved(user) for user in (*spellings, "bob")]
-    env = {**by_mail(mail_port), "PIPELINE_SMTP_MAILS_PER_HOUR_MAX": "2"}
-    with serving(server, mail_port):
-        write_outcomes(pipeline, *outcomes[:1], partition=5)
-        first = start_worker(pipeline, env=env)
-        wait_published(pipeline, outcomes[0])
-        first.kill()  # what was sent is known from the ledger, not from memory
-        write_outcomes(pipeline, *outcomes[1:], partition=5)
-        start_worker(pipeline, env=env)
-        wait_for(lambda: committed(pipeline, INVENTORY_RESERVED) == 5, what="the committed offset")
-    letters = read(pipeline, DEAD_LETTERS)
-    assert [letter.value for letter in letters] == [codec_of(pipeline).encode(each) for each in outcomes[2:4]]
-    assert {letter.headers["dlq_error_class"] for letter in letters} == {b"recipient_over_limit"}
-    assert [ledger(pipeline)[each.order_id].state for each in outcomes] == [
-        "sent",
-        "sent",
-        "claimed",
-        "claimed",
-        "sent",
-    ]
-    assert len(server.mails) == 3
-
-
 def test_recipient_put_off_for_a_while_is_told_in_the_end(pipeline: Pipeline, mail_port: int) -> None:
     server, greylisted = MailServer(), make_reserved("ada")
     server.replies["ada@customers.example"] = "450 4.7.1 greylisted"

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from deploy.provision.roles import ROLES
 from tests.processes import Process, Processes, wait_for
 
 CANARY = "hunter2-and-more"
@@ -34,8 +35,8 @@ def environment(folder: Path, processes: Processes, role: str) -> dict[str, str]
     secret_file = folder / "secret"
     secret_file.write_text(CANARY)
     (folder / "roles").mkdir(exist_ok=True)
-    for name in ("order_rw", "inventory_rw", "notification_rw"):
-        (folder / "roles" / name).write_text(CANARY)
+    for each in ROLES:
+        (folder / "roles" / each.name).write_text(CANARY)
     login = {
         "security.protocol": "sasl_plaintext",
         "sasl.mechanism": "PLAIN",

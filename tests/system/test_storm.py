@@ -41,8 +41,7 @@ class Stack:
         return found
 
     def api(self) -> str:
-        port = next(process["port"] for process in self.status()["processes"] if process["name"] == "order-api")
-        return f"http://127.0.0.1:{port}"
+        return f"http://127.0.0.1:{self.status()['ports']['api']}"
 
 
 @pytest.fixture

@@ -54,6 +54,13 @@ def test_frozen_reader_holds_up_nobody__the_files_stay_and_count(folder: Path) -
     assert b'order_http_tries_total{end="done"} 7.0' in page(folder, "order_http_")
 
 
+def test_folder_may_have_brackets_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "stack = 1 [neu]"
+    folder.mkdir()
+    write(folder / "counter_11.db", 3.0)
+    assert b'order_http_tries_total{end="done"} 3.0' in page(folder, "order_http_")
+
+
 def test_torn_file_ends_no_service(folder: Path) -> None:
     (folder / "counter_12.db").write_bytes(b"torn")
     bury(folder, 12)

@@ -21,8 +21,7 @@ class Frame:
     missing: int = 0
     """At least so many; 0 if the request is whole."""
     body: int = 0
-    """As the head announces it; of chunks, what has come so far."""
-    chunked: bool = False
+    """As the head announces it; in chunks, as those announce it that have begun."""
     expects: bool = False
     """The client waits for "100 Continue" before it sends the body."""
 
@@ -34,28 +33,29 @@ def frame(seen: bytes) -> Frame:
         return Frame(head=len(seen), missing=1)
     start = end + len(_END_OF_HEAD)
     head, came = seen[: end + len(_END_OF_LINE)], len(seen) - start
-    chunked = _CHUNKED.search(head) is not None
-    if chunked:
-        missing, body = _missing_of_chunks(seen[start:]), came
+    if _CHUNKED.search(head):
+        missing, body = _chunks(seen[start:])
     else:
         length = _LENGTH.search(head)
         body = int(length[1]) if length else 0
         missing = max(body - came, 0)
     expects = missing > 0 and came == 0 and _EXPECTS.search(head) is not None
-    return Frame(start, missing, body, chunked=chunked, expects=expects)
+    return Frame(start, missing, body, expects=expects)
 
 
-def _missing_of_chunks(body: bytes) -> int:
-    at = 0
-    while at <= len(body):
-        end = body.find(_END_OF_LINE, at)
+def _chunks(coded: bytes) -> tuple[int, int]:
+    """Return how many bytes are missing at least, and how many the chunks hold that have begun."""
+    at = body = 0
+    while at <= len(coded):
+        end = coded.find(_END_OF_LINE, at)
         if end < 0:
-            return 1
+            return 1, body
         try:
-            size = int(body[at:end].partition(b";")[0], 16)
+            size = int(coded[at:end].partition(b";")[0], 16)
         except ValueError:
-            return 0
+            return 0, body
         if size <= 0:  # the last one; trailers may follow, up to an empty line
-            return 0 if _END_OF_HEAD in body[end:] else 1
+            return (0 if _END_OF_HEAD in coded[end:] else 1), body
+        body += size
         at = end + len(_END_OF_LINE) + size + len(_END_OF_LINE)
-    return at - len(body)
+    return at - len(coded), body

@@ -30,11 +30,11 @@ LEAVING_SECONDS_MAX = 1.0
 """For a client to take the answer and close; what it still sends is thrown away."""
 CONNECTIONS_MAX = 400
 HEAD_BYTES_MAX = 64 * 1024
-CHUNKED_BYTES_MAX = 4 * BODY_BYTES_MAX
-"""Chunks come with their sizes: a body of the largest size in pieces of two bytes."""
+CODED_BYTES_MAX = HEAD_BYTES_MAX + 4 * BODY_BYTES_MAX
+"""Of a whole request. Chunks come with their sizes: the largest body in pieces of two bytes."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _DRAINED_BYTES = 64 * 1024
-_PEEK_BYTES = HEAD_BYTES_MAX + CHUNKED_BYTES_MAX + 1
+_PEEK_BYTES = CODED_BYTES_MAX + 1
 
 log = get_logger()
 
@@ -156,7 +156,7 @@ class Arrivals:
             self._pass_on(conn)
         elif came.head > HEAD_BYTES_MAX:
             self.refuse(conn, ProblemType.HEADERS_TOO_LARGE)
-        elif came.body + came.missing > CHUNKED_BYTES_MAX if came.chunked else came.body > BODY_BYTES_MAX:
+        elif came.body > BODY_BYTES_MAX or len(ahead) + len(new or b"") > CODED_BYTES_MAX:
             self.refuse(conn, ProblemType.TOO_LARGE)
         else:
             self._await_more(conn, stay, came, here=len(new or b""))

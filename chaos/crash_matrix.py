@@ -21,6 +21,7 @@ from chaos.checker.snapshots import StockSampler
 from chaos.crash_lanes import shared, work
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import Kept, Lane, VoidRunError
+from chaos.lives import READY_SECONDS_MAX, STOP_SECONDS_MAX
 from chaos.load import DirectLoad, HttpLoad, Mix, PastMinutes, wall_clock_ms
 from chaos.minutes import COUNTING, PATIENT, windows_open
 from chaos.plan import Action as Act
@@ -35,8 +36,6 @@ __all__ = ["Job", "Kind", "Scene", "jobs", "open_scene", "run"]
 
 PARTITIONS = 4
 CAME_THROUGH_SECONDS_MAX = 60.0
-READY_SECONDS_MAX = 10.0
-STOP_SECONDS_MAX = 5.0
 BATCH = "25"
 RECYCLE_AFTER = "40"
 AMPLE, SCARCE = 1_000_000, 60

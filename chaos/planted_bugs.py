@@ -212,7 +212,7 @@ ON CONFLICT DO NOTHING
     ),
     Bug(
         "accepted-too-early",
-        "the client is told 202 before the broker has acknowledged the order",
+        "the API answers 202 before the broker has acknowledged the order",
         "S1",
         (
             Edit(

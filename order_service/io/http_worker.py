@@ -34,6 +34,9 @@ PATIENCE_SECONDS = 5.5
 """A request that waited so long for a thread is not begun: by then its client would have had a 503."""
 KEPT_ALIVE_MAX = 300
 QUEUED_PER_THREAD_MAX = 4
+"""More than that is a burst, and queued too, as long as the first of the queue has not waited long."""
+QUEUE_SECONDS_MAX = 0.5
+BURST_MAX = 256
 LOOK_EVERY_SECONDS = 0.2
 
 log = get_logger()
@@ -41,7 +44,7 @@ log = get_logger()
 
 def connections_max(threads: int) -> int:
     """Return how many connections a process of so many threads holds at most."""
-    return arrivals.CONNECTIONS_MAX + KEPT_ALIVE_MAX + (1 + QUEUED_PER_THREAD_MAX) * threads
+    return arrivals.CONNECTIONS_MAX + KEPT_ALIVE_MAX + BURST_MAX + threads
 
 
 class Worker(ThreadWorker):  # type: ignore[misc]
@@ -138,12 +141,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                     log.debug("client.gone", address=conn.client[0])
 
     def _queue(self, conn: TConn) -> None:
-        if len(self._queued) >= QUEUED_PER_THREAD_MAX * self.cfg.threads:
+        if self._queue_is_deep():
             self._arrivals.refuse(conn, ProblemType.UNAVAILABLE)
             return
         conn.data_ready = True
         self._queued[conn] = time.monotonic()
         super().enqueue_req(conn)
+
+    def _queue_is_deep(self) -> bool:
+        began = tuple(self._queued.values())  # a copy: threads take theirs out
+        if len(began) < QUEUED_PER_THREAD_MAX * self.cfg.threads:
+            return False
+        return len(began) >= BURST_MAX or time.monotonic() - began[0] > QUEUE_SECONDS_MAX
 
     def _drop(self, conn: TConn) -> None:
         self.nr_conns -= 1

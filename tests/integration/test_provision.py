@@ -200,7 +200,7 @@ def test_a_topic_that_the_broker_lists_a_moment_after_it_was_deleted_is_created(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Red before: its options were set for 20 s, and then "the cluster is not ready"."""
-    before = AdminCalls.metadata(pipeline.admin._calls)  # noqa: SLF001 - what the broker says is held back below
+    before = AdminCalls.metadata(pipeline.admin._calls)
     pipeline.admin.delete_topics([METRICS_PARTIALS])
     now = AdminCalls.metadata
     held_back = iter([before])

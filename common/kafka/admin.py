@@ -201,7 +201,7 @@ class Admin:
         )
 
     def _configure(self, topics: Mapping[str, Topic], min_insync: int) -> frozenset[str]:
-        """Set the options of these topics; return the names of those that exist, of which the controller is the judge."""
+        """Set the options of these topics; return those that exist, as the controller knows it."""
         resources = [
             ConfigResource(
                 ResourceType.TOPIC,

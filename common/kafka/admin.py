@@ -59,7 +59,8 @@ class Admin:
     ) -> tuple[str, ...]:
         """Create the missing topics and bring the options of the others to the table; return the names of the new.
 
-        A topic may have grown beyond the table. Raises PipelineError if one has fewer partitions than the table says.
+        A topic may have grown beyond the table. For a moment the broker still lists one that was just deleted: it is
+        created. Raises PipelineError if one has fewer partitions than the table says.
         """
         wanted = {topic.within(self._namespace): topic for topic in topics}
         standing = {name: len(topic.partitions) for name, topic in self._calls.metadata().items() if name in wanted}
@@ -69,8 +70,8 @@ class Admin:
                     f"topic {name} has {count} partitions, fewer than {wanted[name].partitions}",
                     cure=f"pipeline topics grow {wanted[name].name} --partitions {wanted[name].partitions}",
                 )
-        self._configure({name: wanted[name] for name in standing}, min_insync)
-        created = [name for name in wanted if name not in standing]
+        configured = self._configure({name: wanted[name] for name in standing}, min_insync)
+        created = [name for name in wanted if name not in configured]
         self._create(
             [
                 NewTopic(name, wanted[name].partitions, replication, config=_options(wanted[name], min_insync))
@@ -199,7 +200,8 @@ class Admin:
             for name, count in counts.items()
         )
 
-    def _configure(self, topics: Mapping[str, Topic], min_insync: int) -> None:
+    def _configure(self, topics: Mapping[str, Topic], min_insync: int) -> frozenset[str]:
+        """Set the options of these topics; return those that exist, as the controller knows it."""
         resources = [
             ConfigResource(
                 ResourceType.TOPIC,
@@ -211,8 +213,13 @@ class Admin:
             )
             for name, topic in topics.items()
         ]
-        if resources:
-            self._calls.call(lambda limit: self._client.incremental_alter_configs(resources, request_timeout=limit))
+        if not resources:
+            return frozenset()
+        set_on = self._calls.call(
+            lambda limit: self._client.incremental_alter_configs(resources, request_timeout=limit),
+            passing=KafkaError.UNKNOWN_TOPIC_OR_PART,
+        )
+        return frozenset(resource.name for resource in set_on)
 
     def _first_offsets(self, group: Group, topics: Sequence[Topic]) -> int:
         missing = self._without_offset(group, self._partitions(topics))

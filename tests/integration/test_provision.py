@@ -14,6 +14,7 @@ import sqlalchemy as sa
 import migrations
 from common.errors import ConfigError, FatalError, PipelineError
 from common.kafka.admin import Admin
+from common.kafka.admin_calls import AdminCalls
 from common.kafka.consumer import GroupConsumer
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.records import CommitPoint, Partition
@@ -181,6 +182,21 @@ def test_a_live_group_without_offsets_is_named(pipeline: Pipeline) -> None:
             pipeline.admin.write_first_offsets([wider])
     finally:
         pipeline.admin.delete_topics([wider])
+
+
+def test_a_topic_that_the_broker_lists_a_moment_after_it_was_deleted_is_created(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red before: its options were set for 20 s, and then "the cluster is not ready"."""
+    before = AdminCalls.metadata(pipeline.admin._calls)
+    pipeline.admin.delete_topics([METRICS_PARTIALS])
+    now = AdminCalls.metadata
+    held_back = iter([before])
+    monkeypatch.setattr(AdminCalls, "metadata", lambda calls: next(held_back, None) or now(calls))
+
+    name = METRICS_PARTIALS.within(pipeline.namespace)
+    assert pipeline.admin.create_topics([METRICS_PARTIALS, ORDERS_CREATED]) == (name,)
+    assert pipeline.admin.partitions([METRICS_PARTIALS]) == {METRICS_PARTIALS: METRICS_PARTIALS.partitions}
 
 
 def test_a_missing_password_is_refused_before_anything_connects(servers: Stack, tmp_path: Path) -> None:

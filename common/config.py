@@ -6,16 +6,17 @@ holds `PIPELINE_X`. `load` validates all of a service's settings before anything
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from pydantic import BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from common.errors import ConfigError
@@ -128,10 +129,25 @@ def _parse_options(value: Any) -> Any:
 ClientOptions = Annotated[Mapping[str, str | int | float | bool], NoDecode, BeforeValidator(_parse_options)]
 
 
+_NEXT_URL = re.compile(r",(?=https?://)")
+
+
+def _addressable(urls: str) -> str:
+    """Return the URLs; refuse one that a client could not take apart and would repeat with its password."""
+    for url in _NEXT_URL.split(urls):
+        try:
+            host, _ = urlsplit(url).hostname, urlsplit(url).port
+        except ValueError:
+            host = None
+        if not host:
+            raise ValueError("has no host, or a port that is no number; write / ? # of a password as %2F %3F %23")
+    return urls
+
+
 class RegistrySettings(Settings):
     """Where the schema registry is, and what is kept for the time when it is away."""
 
-    registry_url: str = Field(
+    registry_url: Annotated[str, AfterValidator(_addressable)] = Field(
         pattern=r"^https?://",
         repr=False,  # may hold a password
         description="Schema Registry with the Confluent API; with a password, better in PIPELINE_REGISTRY_URL_FILE.",
@@ -150,8 +166,7 @@ class RegistrySettings(Settings):
     @property
     def registry_address(self) -> str:
         """The registry's URL without user and password: for messages, and for files that others may read."""
-        parts = urlsplit(self.registry_url)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+        return without_credentials(self.registry_url)
 
 
 _BROKER = r"([^,\s/:\[\]]+|\[[0-9A-Fa-f:.]+(%[^,\s/\[\]]+)?\]):\d+"
@@ -258,6 +273,14 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+_CREDENTIALS = re.compile(r"://(?:(?!://).)*@")
+
+
+def without_credentials(url: str) -> str:
+    """Return the URL, or several separated by commas, without users and passwords, even badly escaped ones."""
+    return _CREDENTIALS.sub("://", url)
+
+
 def proxy_of(url: str) -> str:
     """Return the proxy by whose way an HTTP client asks this URL, without credentials; empty: directly.
 
@@ -293,6 +316,14 @@ def asking_directly(url: str) -> Iterator[None]:
             yield
         finally:
             os.environ.update(hidden)
+
+
+def unusable_proxy(server: str, proxy: str, error: Exception) -> ConfigError:
+    """Return what to raise for a kind of proxy that the HTTP client does not know."""
+    return ConfigError(
+        f"{server} cannot be asked by way of the proxy {proxy}: {type(error).__name__}",
+        cure="name a proxy that begins with http:// in HTTP_PROXY and HTTPS_PROXY, or the host in NO_PROXY",
+    )
 
 
 def _complaints(settings: type[Settings], error: ValidationError) -> list[str]:

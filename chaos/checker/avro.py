@@ -15,6 +15,7 @@ import stamina
 
 from chaos.checker.errors import StoreDownError
 from chaos.checker.web import get_json
+from common.config import proxy_of, without_credentials
 
 FRAME = struct.Struct(">bI")
 REGISTRY_SECONDS = 5.0
@@ -74,10 +75,16 @@ class Registry:
                 with attempt:  # a busy registry closes connections unanswered; what it is asked for never changes
                     status, document = get_json(url, seconds=REGISTRY_SECONDS)
         except OSError as error:
-            raise StoreDownError(f"the registry does not answer at {url}: {error}", cure=CURE) from error
+            raise StoreDownError(f"the registry does not answer at {_shown(url)}: {error}", cure=CURE) from error
         if document is None and status != HTTPStatus.NOT_FOUND:
-            raise StoreDownError(f"the registry answers {status} at {url}", cure=CURE)
+            raise StoreDownError(f"the registry answers {status} at {_shown(url)}", cure=CURE)
         return str(document["schema"]) if document else None
+
+
+def _shown(url: str) -> str:
+    """Return the URL for a message: without its password, with the proxy that stands in between."""
+    proxy = proxy_of(url)
+    return without_credentials(url) + (f", by way of the proxy {proxy}" if proxy else "")
 
 
 def impossible(order: dict[str, Any]) -> str:

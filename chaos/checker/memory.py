@@ -50,7 +50,7 @@ FROM record WHERE minute IS NOT NULL AND source_topic IS NOT NULL GROUP BY 1, 2,
 class MemoryRefusedError(PipelineError):
     """What is remembered is not of this pipeline as it is now."""
 
-    exit_code = ExitCode.VIOLATION
+    exit_code = ExitCode.CONFIG
 
     def __init__(self, message: str) -> None:
         super().__init__(message, cure=CURE)
@@ -90,6 +90,8 @@ class Memory:
         self._file = path.with_name(f".{path.name}.{os.getpid()}") if self.fresh else path
         if self.fresh:
             self._file.touch(mode=0o600)  # it names customers; SQLite's own files take their mode from it
+        else:
+            path.chmod(0o600)  # an earlier release left it open
         self._connection = sqlite3.connect(self._file, timeout=0, isolation_level=None)
         try:
             self._open(identity, digits)

@@ -2,20 +2,36 @@
 
 import json
 import urllib.error
-import urllib.request
+from base64 import b64encode
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener, getproxies
 
-from common.config import is_loopback
-
-_DIRECT = urllib.request.ProxyHandler({})
+from common.config import is_loopback, without_credentials
 
 
 def get_json(url: str, *, seconds: float) -> tuple[int, Any]:
-    """Return the status and the document, None for anything but 200. Raises OSError if nobody answers."""
-    way = _DIRECT if is_loopback(urlsplit(url).hostname or "") else urllib.request.ProxyHandler()
+    """Return the status and the document, None for anything but 200. Raises OSError if nobody answers.
+
+    A user and a password in the URL are sent as Basic authentication.
+    """
     try:
-        with urllib.request.build_opener(way).open(url, timeout=seconds) as answer:
+        with build_opener(_way(url)).open(_request(url), timeout=seconds) as answer:
             return answer.status, json.load(answer)
     except urllib.error.HTTPError as error:
         return error.code, None
+
+
+def _way(url: str) -> ProxyHandler:
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or ""):
+        return ProxyHandler({})
+    proxies = getproxies()
+    proxy = proxies.get(parts.scheme) or proxies.get("all")  # urllib itself passes over ALL_PROXY
+    return ProxyHandler({parts.scheme: proxy} if proxy else {})
+
+
+def _request(url: str) -> Request:
+    credentials, _, _ = urlsplit(url).netloc.rpartition("@")
+    basic = {"Authorization": f"Basic {b64encode(unquote(credentials).encode()).decode()}"} if credentials else {}
+    return Request(without_credentials(url), headers=basic)  # noqa: S310 - the scheme is the settings'

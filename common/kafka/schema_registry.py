@@ -1,6 +1,6 @@
 """Schemas and their ids: services look up what is packaged with them, provisioning alone registers.
 
-The registry answers within seconds or not at all: `Busy` says so, and whoever asked tries again. After start a service
+The registry answers within seconds or not at all: `Busy` says so, and the caller tries again. After start a service
 needs it only for a schema that another release used; its own versions, old ones included, are known by then. A start
 while the registry is away lives on what it confirmed before (`schema_cache`), and has that confirmed once it is back.
 """
@@ -17,8 +17,8 @@ from http import HTTPStatus
 import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
-from common.config import RegistrySettings, asking_directly, proxy_of
-from common.errors import Busy, ConfigError, FatalError, PipelineError, Undecodable
+from common.config import RegistrySettings, asking_directly, proxy_of, unusable_proxy
+from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import Codec
 from common.events.schema_versions import SchemaVersion, fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
@@ -198,16 +198,12 @@ def _client(settings: RegistrySettings, proxy: str) -> SchemaRegistryClient:
     try:
         with asking_directly(settings.registry_url):
             return SchemaRegistryClient(
-                {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # whoever asked retries
+                {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # the caller retries
             )
-    except (ImportError, ValueError) as error:  # a kind of proxy that the HTTP client does not know
+    except (ImportError, ValueError) as error:
         if not proxy:
             raise
-        raise ConfigError(
-            f"the schema registry cannot be asked by way of the proxy {proxy}: {type(error).__name__}",
-            cure="name a proxy that begins with http:// in HTTP_PROXY and HTTPS_PROXY, or the registry's host in"
-            " NO_PROXY",
-        ) from error
+        raise unusable_proxy("the schema registry", proxy, error) from error
 
 
 def _look_up_all(settings: RegistrySettings, topics: Sequence[Topic]) -> Known:

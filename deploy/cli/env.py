@@ -2,11 +2,13 @@
 
 import json
 import shlex
+import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from common.errors import UsageError
+from common.errors import ConfigError, UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local.home import ROLES
@@ -42,5 +44,17 @@ def env(
     if as_json:
         typer.echo(json.dumps(variables, indent=2))
         return
+    _refuse_unprintable(variables)
     for name, value in variables.items():
         typer.echo(f"export {name}={shlex.quote(value)}")
+
+
+def _refuse_unprintable(variables: Mapping[str, str]) -> None:
+    """Raise ConfigError for a value that the output's encoding lacks: a shell would take its escape for the value."""
+    for name, value in variables.items():
+        try:
+            value.encode(sys.stdout.encoding)
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{name} cannot be written in {sys.stdout.encoding}", cure="use a UTF-8 locale, or --json"
+            ) from error

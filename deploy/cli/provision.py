@@ -14,6 +14,7 @@ from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, e
 from deploy.cli.stacks import running
 from deploy.local import home as homes
 from deploy.local import state
+from deploy.local.addresses import DATABASE
 from deploy.local.home import Home, read_secret
 from deploy.local.parts import load as load_part
 from deploy.provision.config import ProvisionSettings
@@ -49,6 +50,7 @@ def provision_settings(home: Path) -> ProvisionSettings:
             raise unset from None
     return ProvisionSettings(
         **_optional_parts(homes.at(home)),
+        database=DATABASE,
         kafka_bootstrap=addresses.kafka_bootstrap,
         registry_url=addresses.registry_url,
         postgres_admin_url=addresses.postgres_admin_url,

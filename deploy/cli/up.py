@@ -17,14 +17,14 @@ from deploy.local.view import open_view
 
 SLOTS_MAX = 64
 PASSING = {"memory", "disk"}
-"""Scarce now, but nobody knows how scarce in a minute: told, and tried all the same."""
+"""Scarce now, but perhaps not in a minute: warned about, and tried all the same."""
 app = typer.Typer(**TYPER_OPTIONS)
 
 
 class UnfitMachineError(PipelineError):
     """The stack cannot start on this machine as it is."""
 
-    exit_code = ExitCode.UNAVAILABLE
+    exit_code = ExitCode.CONFIG
 
 
 @app.command(
@@ -39,7 +39,7 @@ def up(
     inventory: Annotated[int, typer.Option(min=1, max=SLOTS_MAX, help="Inventory workers, one per slot.")] = 2,
     parts: Annotated[
         list[Name] | None,
-        typer.Option("--with", help="An optional part, too; may be given several times.", show_default=False),
+        typer.Option("--with", help="Also start this optional part; may be repeated.", show_default=False),
     ] = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready.")] = False,
 ) -> None:

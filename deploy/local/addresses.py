@@ -9,6 +9,9 @@ from deploy.local.kafka_controller import KafkaController
 from deploy.local.postgres import SUPERUSER, Postgres
 from deploy.local.registry import Registry
 
+DATABASE = "pipeline"
+"""The pipeline's own, as its services know it by default."""
+
 
 @dataclass(frozen=True, slots=True)
 class Addresses:
@@ -45,11 +48,11 @@ class Addresses:
         """The folder with one password file per role of the pipeline."""
         return self.home.role_secrets
 
-    def postgres_url(self, role: str, *, database: str = "pipeline") -> str:
+    def postgres_url(self, role: str, *, database: str = DATABASE) -> str:
         """Return a role's URL, without the password."""
         return self.postgres.url(role, database)
 
-    def postgres_dsn(self, role: str = SUPERUSER, *, database: str = "pipeline") -> str:
+    def postgres_dsn(self, role: str = SUPERUSER, *, database: str = DATABASE) -> str:
         """Return a URL with the password in it: for a test's own connection, not for a command line."""
         file = self.home.superuser_secret if role == SUPERUSER else self.home.role_secrets / role
         return self.postgres.url(role, database).replace("@", f":{read_secret(file)}@", 1)

@@ -30,8 +30,9 @@ def bring_up_to_date(home: Home, *, steps: Mapping[int, Step] = STEPS, target: i
     found = _format_of(home, target)
     if found > target:
         raise ConfigError(
-            f"the data in {home.root} are of a newer version: form {found}, and this one knows up to {target}",
-            cure="go on with the version that wrote them, or start another stack beside them: --home DIR",
+            f"the data in {home.root} were written by a newer version (format {found}; this one"
+            f" supports up to {target})",
+            cure="continue with the version that wrote them, or start another stack beside them: --home DIR",
         )
     left = tuple(range(found, target))
     for former in left:
@@ -58,12 +59,15 @@ def _format_of(home: Home, target: int) -> int:
 
 def _noted(home: Home) -> int:
     try:
-        return int(json.loads(home.format.read_text(encoding="utf-8"))["format"])
-    except (ValueError, KeyError, TypeError) as error:
+        number = int(json.loads(home.format.read_text(encoding="utf-8"))["format"])
+    except (ValueError, KeyError, TypeError):
+        number = 0
+    if number < 1:
         raise ConfigError(
             f"{home.format} does not say in which form the data are",
-            cure='put the number back that stood there ({"format": 1} for version 0.1), or start elsewhere: --home DIR',
-        ) from error
+            cure='restore the number that was there ({"format": 1} for version 0.1), or start elsewhere: --home DIR',
+        )
+    return number
 
 
 def _note(home: Home, number: int) -> None:

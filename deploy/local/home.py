@@ -124,9 +124,9 @@ def at(root: Path) -> Home:
     """Return the home at `root`, which need not exist; refuse a path that the servers cannot live with."""
     home = Home(root.expanduser().absolute())
     path = str(home.root)
-    if unfit := sorted({sign for sign in path if sign in ",:}*" or category(sign) in _UNNAMEABLE}):
+    if unfit := sorted({sign for sign in path if sign in ",:{}*" or category(sign) in _UNNAMEABLE}):
         raise ConfigError(
-            f"the stack's folder has {''.join(unfit)!a} in its path, which the servers' settings cannot carry:"
+            f"the path of the stack's folder contains {''.join(unfit)!a}, which the servers' settings cannot hold:"
             f" {path!a}",
             cure="choose another with --home DIR or PIPELINE_HOME",
         )
@@ -175,6 +175,7 @@ def owned(home: Home, *, patience_seconds: float = 15.0) -> Iterator[int]:
     Raise `HomeInUseError` when the owner does not leave in time.
     """
     with (home.root / "lock").open("w", encoding="utf-8") as lock:
+        os.fchmod(lock.fileno(), 0o600)  # or another user could hold it
         deadline = time.monotonic() + patience_seconds
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:

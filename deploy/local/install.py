@@ -6,14 +6,16 @@ The standard library alone: nothing else is there yet. pip does the work, so tha
 certificates count as everywhere else.
 """
 
+import io
 import re
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
-_PIP = ("-m", "pip", "--disable-pip-version-check", "--no-color", "install")
+_PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color", "install")
 _OPTIONS = (
     "--require-hashes",
     "--no-deps",  # the lock is whole: asking each package what it needs only takes time
@@ -92,7 +94,8 @@ def _written(text: str) -> None:
 
 
 if __name__ == "__main__":
+    cast(io.TextIOWrapper, sys.stdout).reconfigure(errors="backslashreplace")  # of the checkout's path, any character
     try:
         sys.exit(install(Path(sys.argv[1])))
     except KeyboardInterrupt:
-        sys.exit("\nstopped: the next call goes on from here")
+        sys.exit("\nstopped; run the same command again")

@@ -16,7 +16,7 @@ from deploy.local.launch import Launch
 
 _OWN_PREFIXES = (
     *("PIPELINE_KAFKA_", "PIPELINE_POSTGRES_", "PIPELINE_REGISTRY_", "PIPELINE_SCHEMA_"),
-    *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PG"),
+    *("PIPELINE_HTTP_", "PIPELINE_HEALTH_", "PIPELINE_SLOT", "PIPELINE_DATABASE", "PG"),
     *("PIPELINE_CONNECT_URL", "PIPELINE_CONNECT_CREDENTIALS"),
     # Java's and its libraries': heaps, agents, class paths and settings are the stack's own.
     *("JAVA_", "JDK_", "_JAVA_", "CLASSPATH", "KAFKA_", "LOG4J_", "QUARKUS_", "SMALLRYE_", "APICURIO_"),

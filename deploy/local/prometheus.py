@@ -136,7 +136,8 @@ def settings_text(rules: Path, targets: Path, *, seconds: int = SCRAPE_SECONDS) 
         "rule_files": [_literally(rules)],
         "scrape_configs": [{"job_name": "pipeline", "file_sd_configs": [{"files": [_literally(targets)]}]}],
     }
-    return json.dumps(settings, indent=2) + "\n"
+    # Characters beyond the 16-bit plane are escaped in two halves, which YAML does not read.
+    return json.dumps(settings, indent=2, ensure_ascii=False) + "\n"
 
 
 def _literally(path: Path) -> str:

@@ -98,18 +98,21 @@ def run(plan: Plan, view: View) -> None:
         cache = jars.ensure(
             open_progress=view.open_progress, sets=[name for part in plan.parts for name in part.jar_sets]
         )
-        for further_attempts in reversed(range(PORT_ATTEMPTS_MAX)):
-            try:
-                _run_on_free_ports(plan, cache, lock, view)
-            except PortTakenError as error:
-                if not further_attempts:
-                    raise
-                view.port_lost(error)
-            else:
-                return
+        with _signals() as wish:
+            for attempt in range(1, PORT_ATTEMPTS_MAX + 1):
+                try:
+                    _run_on_free_ports(plan, cache, lock, view, wish)
+                except PortTakenError as error:
+                    if wish():
+                        return
+                    if attempt == PORT_ATTEMPTS_MAX:
+                        raise
+                    view.port_lost(error)
+                else:
+                    return
 
 
-def _run_on_free_ports(plan: Plan, cache: jars.Jars, lock: int, view: View) -> None:
+def _run_on_free_ports(plan: Plan, cache: jars.Jars, lock: int, view: View, wish: Wish) -> None:
     """Do as `run`, on ports that are free now; raise `PortTakenError` when another program is quicker."""
     table = services.processes(plan.services)
     further = [name for part in plan.parts for name in part.ports]
@@ -122,7 +125,7 @@ def _run_on_free_ports(plan: Plan, cache: jars.Jars, lock: int, view: View) -> N
     with Claims() as claims:
         ports, moved = assign(plan.home, names, claims)
         view.moved(moved)
-        with _signals() as wish, _guarded(lock) as guardian:
+        with _guarded(lock) as guardian:
             _Supervisor(plan, cache, ports, guardian, view).run(wish)
 
 

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from common.config import asking_directly, proxy_of
+from common.config import asking_directly, proxy_of, unusable_proxy, without_credentials
 from common.errors import ConfigError, FatalError, PipelineError
 from common.topics import SINKS, Sink
 from deploy.provision.config import ProvisionSettings
@@ -53,7 +53,15 @@ def template(sink: Sink) -> str:
 
 
 def values(settings: ProvisionSettings) -> dict[str, str]:
-    """Return what stands for each name in the files."""
+    """Return what stands for each name in the files.
+
+    Raises ConfigError for a registry's password: the configurations can be read over the workers' REST API.
+    """
+    if settings.registry_address != settings.registry_url:
+        raise ConfigError(
+            "PIPELINE_REGISTRY_URL: connectors cannot be given a registry's user and password yet",
+            cure="provision the connectors with a registry that asks for none",
+        )
     registry, postgres = urlsplit(settings.registry_url), urlsplit(settings.postgres_admin_url)
     return {
         "namespace": f"{settings.namespace}." if settings.namespace else "",
@@ -75,11 +83,19 @@ def put(settings: ProvisionSettings) -> tuple[str, ...]:
 
     Raises FatalError if no worker answers, PipelineError if it refuses a configuration.
     """
-    with asking_directly(settings.connect_url):
-        client = httpx2.Client(base_url=settings.connect_url, timeout=_REQUEST_SECONDS)
-    with client:
+    with _client(settings.connect_url) as client:
         workers = _Workers(client)
         return tuple(name for name, configuration in wanted(settings).items() if workers.bring(name, configuration))
+
+
+def _client(url: str) -> httpx2.Client:
+    try:
+        with asking_directly(url):
+            return httpx2.Client(base_url=url, timeout=_REQUEST_SECONDS)
+    except (ImportError, ValueError) as error:
+        if not (proxy := proxy_of(url)):
+            raise
+        raise unusable_proxy("Kafka Connect", proxy, error) from error
 
 
 def _value(name: str, holes: Mapping[str, str]) -> str:
@@ -120,9 +136,10 @@ class _Workers:
             try:
                 answer = self._client.request(method, path, json=body)
             except httpx2.TransportError as error:
-                proxy = proxy_of(str(self._client.base_url))
+                url = str(self._client.base_url)
+                proxy = proxy_of(url)
                 raise FatalError(
-                    f"Kafka Connect does not answer at {self._client.base_url}: {error}"
+                    f"Kafka Connect does not answer at {without_credentials(url)}: {error}"
                     + (f", by way of the proxy {proxy}" if proxy else ""),
                     cure="start it, or correct PIPELINE_CONNECT_URL" + ("; or set NO_PROXY for it" if proxy else ""),
                 ) from error

@@ -7,7 +7,8 @@ import pytest
 from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
-from common.config import RegistrySettings, Settings
+from common.config import RegistrySettings, Settings, load, without_credentials
+from common.errors import ConfigError
 from deploy.exporter.config import ExporterSettings
 from deploy.provision.config import ProvisionSettings
 from inventory_service.config import InventorySettings
@@ -51,3 +52,27 @@ def test_address_of_a_registry_is_shown_without_its_user_and_password() -> None:
     found = RegistrySettings(registry_url=f"https://svc:{CANARY}@registry.internal:8443/apis/v7")
     assert found.registry_address == "https://registry.internal:8443/apis/v7"
     assert RegistrySettings(registry_url="http://[::1]:8081").registry_address == "http://[::1]:8081"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        (f"http://u:{CANARY}@a:8081,http://u:{CANARY}@b:8081", "http://a:8081,http://b:8081"),
+        (f"http://svc:12/{CANARY}@host/x", "http://host/x"),
+        (f"http://svc:{CANARY}@{CANARY}?#@host", "http://host"),
+        ("http://host/a", "http://host/a"),
+    ],
+)
+def test_no_password_is_shown_whatever_characters_it_is_of(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown
+
+
+@pytest.mark.parametrize("url", [f"http://svc:{CANARY}/x@host", "http://[::1", "http://", "http://svc:x@:8081"])
+def test_address_that_a_client_cannot_take_apart_is_refused_without_repeating_it(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Red before: the client raised an error with a part of the password in it."""
+    monkeypatch.setenv("PIPELINE_REGISTRY_URL", url)
+    with pytest.raises(ConfigError, match="%2F") as refused:
+        load(RegistrySettings)
+    assert CANARY not in str(refused.value)

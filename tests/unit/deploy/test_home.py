@@ -77,7 +77,7 @@ def test_next_owner_comes_in_when_the_first_has_left(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a,b", "a:b", "${a}", "a*", "a\nb", os.fsdecode(b"latin-\xfc")])
 def test_folder_that_the_servers_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="settings cannot carry"):
+    with pytest.raises(ConfigError, match="settings cannot hold"):
         homes.at(tmp_path / name)
 
 

@@ -79,7 +79,7 @@ def test_start_that_cannot_succeed_is_refused_by_what_doctor_finds(
 ) -> None:
     found = Check("open files", ok=False, finding="limit 256", cure="ulimit -n 4096")
     code, output, started = start(monkeypatch, tmp_path, Check("disk", ok=True, finding="9 GB"), found)
-    assert (code, started) == (ExitCode.UNAVAILABLE, False)
+    assert (code, started) == (ExitCode.CONFIG, False)
     assert output == "error: open files: limit 256\n  way out: ulimit -n 4096\n"
 
 

@@ -78,7 +78,7 @@ HTTP_UNREADABLE = Counter(
 )
 ORDERS_ACCEPTED = Counter("order_requests_accepted_total", "Orders accepted for the first time.", ["idempotency_key"])
 ORDERS_REPEATED = Counter("order_requests_repeated_total", "Requests answered from the row of their Idempotency-Key.")
-ORDERS_REFUSED = Counter("order_requests_refused_total", "Orders that the broker refused for good: 503.")
+ORDERS_REFUSED = Counter("order_requests_refused_total", "Orders that were not accepted: 503.")
 ORDERS_UNSURE = Counter("order_requests_unsure_total", "Orders that the broker did not acknowledge in time: 503.")
 
 # order_service: the projection

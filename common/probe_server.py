@@ -1,4 +1,4 @@
-"""Serve a few pages to supervisors, on a port and a thread of their own: three threads in all, however many ask.
+"""Serve a few pages to supervisors, on a port and a thread of their own: a thread per page, however many ask.
 
 A connection that has not sent its request in time is closed; where there are too many, the oldest is.
 """
@@ -14,13 +14,13 @@ from http import HTTPStatus
 
 from common.config import with_port
 from common.errors import FatalError
+from common.log import get_logger
 
 READ_SECONDS_MAX = 2.0
 WRITE_SECONDS_MAX = 5.0
 CONNECTIONS_MAX = 64
 REQUEST_BYTES_MAX = 8 * 1024
 WATCH_EVERY_SECONDS = 0.1
-_PAGE_THREADS = 2
 _END_OF_HEAD = b"\r\n\r\n"
 
 
@@ -34,8 +34,10 @@ class Page:
 
 
 Pages = Mapping[str, Callable[[], Page]]
-"""By path. `/livez` is made in the server's own thread and must not wait; the others may."""
+"""By path. `/livez` is made in the server's own thread and must not wait; each of the others has a thread."""
 LIVEZ = "/livez"
+
+log = get_logger()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -70,7 +72,8 @@ class _Server:
         self.ended = asyncio.Event()
         self._pages = pages
         self._watch = watch
-        self._threads = ThreadPoolExecutor(_PAGE_THREADS, thread_name_prefix="health-page")
+        self._threads = {path: ThreadPoolExecutor(1, thread_name_prefix=f"health{path}") for path in pages}
+        self._making: dict[str, asyncio.Future[Page]] = {}
         self._open: dict[asyncio.Task[None], None] = {}
 
     async def run(self, listener: socket.socket) -> None:
@@ -81,7 +84,8 @@ class _Server:
                     await asyncio.wait_for(self.ended.wait(), WATCH_EVERY_SECONDS)
             for task in self._open:
                 task.cancel()  # from Python 3.12 on, the end of a server waits for its connections
-        self._threads.shutdown(wait=False)
+        for thread in self._threads.values():
+            thread.shutdown(wait=False)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -99,9 +103,11 @@ class _Server:
                 async with asyncio.timeout(WRITE_SECONDS_MAX):
                     writer.write(page)
                     await writer.drain()
+                    writer.close()
+                    await writer.wait_closed()
         finally:
             self._open.pop(task, None)
-            writer.close()
+            writer.transport.abort()  # if it is open still, its client did not read in time
 
     async def _page(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")
@@ -113,7 +119,7 @@ class _Server:
         elif path == LIVEZ:
             page = make()
         else:
-            page = await asyncio.get_running_loop().run_in_executor(self._threads, make)
+            page = await self._made(path, make)
         lines = (
             f"HTTP/1.1 {page.status} {HTTPStatus(page.status).phrase}",
             f"Content-Type: {page.content_type}",
@@ -121,3 +127,13 @@ class _Server:
             "Connection: close",
         )
         return "\r\n".join((*lines, "", "")).encode() + (b"" if method == b"HEAD" else page.body)
+
+    async def _made(self, path: str, make: Callable[[], Page]) -> Page:
+        """Return the page that is being made just now, or have it made: however many ask, nobody waits for two."""
+        if path not in self._making or self._making[path].done():
+            self._making[path] = asyncio.get_running_loop().run_in_executor(self._threads[path], make)
+        try:
+            return await asyncio.shield(self._making[path])
+        except Exception:
+            log.exception("probe.failed", path=path)
+            return Page(HTTPStatus.INTERNAL_SERVER_ERROR, b"failed\n")

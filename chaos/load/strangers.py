@@ -2,7 +2,8 @@
 
     python -m chaos.load.strangers http://127.0.0.1:8080 http://127.0.0.1:8090
 
-The first address is the API's, the second that of its probes. Bounded in count and time; loopback alone.
+The first address is the API's, the second that of its probes. Bounded in count and time; loopback alone. Ends with 1
+if a probe took longer than 100 ms, an order was answered otherwise than 202, or an accepted one is not found.
 """
 
 import http.client
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,11 +22,16 @@ from urllib.parse import urlsplit
 
 import uuid_utils
 
+from deploy.local.process import raise_open_files
+
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SIEGE_SECONDS = 6.0
 PAUSE_SECONDS = 1.0
 """Between two bytes of a slow client."""
 LOOK_EVERY_SECONDS = 0.05
+PROBE_SECONDS_MAX = 0.1
+FOUND_SECONDS_MAX = 30.0
+"""For the status of an accepted order to appear."""
 ANSWER_SECONDS_MAX = 30.0
 _ORDER = json.dumps({"user_id": "neighbour", "lines": [{"sku": "tea", "quantity": 1}]}).encode()
 _SLOW_HEAD = b"POST /orders HTTP/1.1\r\nHost: t\r\nX-Slow: " + b"x" * 4000
@@ -41,6 +47,7 @@ class Stranger(StrEnum):
     LINGERING = "never closes"
     MADE_UP_ID = "made-up id"
     WAITING = "waits 10 s"
+    READING_NOTHING = "reads nothing"
 
 
 COUNTS = {
@@ -50,6 +57,7 @@ COUNTS = {
     Stranger.LINGERING: 200,
     Stranger.MADE_UP_ID: 64,
     Stranger.WAITING: 128,
+    Stranger.READING_NOTHING: 100,
 }
 
 
@@ -59,7 +67,8 @@ class Served:
 
     probe_seconds_max: float
     order_seconds_max: float
-    orders: int
+    accepted: tuple[str, ...]
+    """Ids of orders."""
     wrong: tuple[str, ...]
 
 
@@ -82,32 +91,45 @@ def besieged(api: str, kind: Stranger, *, count: int) -> Iterator[None]:
 def serve_others(api: str, probes: str, *, seconds: float = SIEGE_SECONDS) -> Served:
     """Ask for probes and place orders, one after the other, for so long."""
     until = time.monotonic() + seconds
-    probed, ordered, wrong = [0.0], [0.0], []
+    probed, ordered, accepted, wrong = [0.0], [0.0], [], []
     while time.monotonic() < until:
-        for path in ("/livez", "/metrics"):
-            status, took = _ask(probes, "GET", path)
+        for path in ("/livez", "/readyz", "/metrics"):
+            status, took, _ = _ask(probes, "GET", path)
             probed.append(took)
             if status != HTTPStatus.OK:
                 wrong.append(f"{path}: {status}")
-        status, took = _ask(api, "POST", "/orders", _ORDER)
+        status, took, body = _ask(api, "POST", "/orders", _ORDER)
         ordered.append(took)
-        if status != HTTPStatus.ACCEPTED:
+        if status == HTTPStatus.ACCEPTED:
+            accepted.append(str(json.loads(body)["order_id"]))
+        else:
             wrong.append(f"/orders: {status}")
         time.sleep(LOOK_EVERY_SECONDS)
-    return Served(max(probed), max(ordered), len(ordered) - 1, tuple(wrong))
+    return Served(max(probed), max(ordered), tuple(accepted), tuple(wrong))
 
 
-def _ask(base: str, method: str, path: str, body: bytes | None = None) -> tuple[int | str, float]:
+def lost(api: str, accepted: Iterable[str]) -> tuple[str, ...]:
+    """Return which of these orders the API does not know, after some time for its projection."""
+    until = time.monotonic() + FOUND_SECONDS_MAX
+    missing = tuple(accepted)
+    while missing:
+        missing = tuple(each for each in missing if _ask(api, "GET", f"/orders/{each}")[0] != HTTPStatus.OK)
+        if time.monotonic() > until:
+            break
+    return missing
+
+
+def _ask(base: str, method: str, path: str, body: bytes | None = None) -> tuple[int | str, float, bytes]:
     began = time.monotonic()
     connection = http.client.HTTPConnection(urlsplit(base).netloc, timeout=ANSWER_SECONDS_MAX)
     with closing(connection):
         try:
             connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
             answer = connection.getresponse()
-            answer.read()
+            content = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            return type(error).__name__, time.monotonic() - began
-        return answer.status, time.monotonic() - began
+            return type(error).__name__, time.monotonic() - began, b""
+        return answer.status, time.monotonic() - began, content
 
 
 def _connected(api: str) -> socket.socket:
@@ -130,38 +152,48 @@ def _feed(clients: list[socket.socket], kind: Stranger, ended: threading.Event) 
 
 
 def _words(kind: Stranger) -> tuple[Callable[[], bytes], bytes]:
-    match kind:
-        case Stranger.IDLE:
-            return bytes, b""
-        case Stranger.SLOW_HEAD:
-            return bytes, _SLOW_HEAD
-        case Stranger.SLOW_BODY:
-            return (lambda: _SLOW_BODY), b"x" * 4000
-        case Stranger.LINGERING:
-            return (lambda: b"GET /livez HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n"), b""
-        case Stranger.MADE_UP_ID:
-            return (lambda: f"GET /orders/{uuid_utils.uuid7()} HTTP/1.1\r\nHost: t\r\n\r\n".encode() * 4), b""
-        case Stranger.WAITING:
-            head = (
-                "POST /orders HTTP/1.1\r\nHost: t\r\nPrefer: wait=10\r\nContent-Type: application/json\r\n"
-                f"Content-Length: {len(_ORDER)}\r\n\r\n"
-            )
-            return (lambda: head.encode() + _ORDER), b""
+    """Return what makes the first bytes of a client, and those that it sends one by one."""
+    waiting = (
+        "POST /orders HTTP/1.1\r\nHost: t\r\nPrefer: wait=10\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {len(_ORDER)}\r\n\r\n"
+    )
+    return {
+        Stranger.IDLE: (bytes, b""),
+        Stranger.SLOW_HEAD: (bytes, _SLOW_HEAD),
+        Stranger.SLOW_BODY: (lambda: _SLOW_BODY, b"x" * 4000),
+        Stranger.LINGERING: (lambda: b"GET /livez HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", b""),
+        Stranger.MADE_UP_ID: (lambda: _get(f"/orders/{uuid_utils.uuid7()}") * 4, b""),
+        Stranger.WAITING: (lambda: waiting.encode() + _ORDER, b""),
+        Stranger.READING_NOTHING: (lambda: _get("/openapi.json") * 40, b""),
+    }[kind]
 
 
-def main(api: str, probes: str) -> None:
-    """Try each kind in its usual number, and print how others were served."""
-    sys.stdout.write(f"{'clients':<20}{'probes, longest':>16}{'orders':>8}{'longest':>9}  answered otherwise\n")
+def _get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode()
+
+
+def main(api: str, probes: str) -> int:
+    """Try each kind in its usual number, and print how others were served; return 1 if not as they should be."""
+    raise_open_files()
+    harmed = 0
+    sys.stdout.write(
+        f"{'clients':<20}{'probes, longest':>16}{'orders':>8}{'longest':>9}{'lost':>6}  answered otherwise\n"
+    )
     for kind, count in COUNTS.items():
         with besieged(api, kind, count=count):
             seen = serve_others(api, probes)
+        gone = lost(api, seen.accepted)
+        harmed += bool(gone or seen.wrong or seen.probe_seconds_max > PROBE_SECONDS_MAX)
         wrong = ", ".join(f"{each} ({number})" for each, number in Counter(seen.wrong).most_common(3)) or "nothing"
         sys.stdout.write(
-            f"{count:>5} {kind:<14}{seen.probe_seconds_max * 1000:>13,.0f} ms{seen.orders:>8,}"
-            f"{seen.order_seconds_max:>7.2f} s  {wrong}\n"
+            f"{count:>5} {kind:<14}{seen.probe_seconds_max * 1000:>13,.0f} ms{len(seen.accepted):>8,}"
+            f"{seen.order_seconds_max:>7.2f} s{len(gone):>6}  {wrong}\n"
         )
         sys.stdout.flush()
+    return min(harmed, 1)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != len(("program", "api", "probes")):
+        sys.exit(__doc__)
+    sys.exit(main(*sys.argv[1:]))

@@ -90,7 +90,7 @@ def as_yaml() -> str:
 def _channel(topic: Topic) -> Node:
     return {
         "address": topic.name,
-        "description": _channel_told(topic),
+        "description": _channel_described(topic),
         "messages": {_message_name(topic): {"$ref": f"#/components/messages/{_message_name(topic)}"}},
         "bindings": {
             "kafka": {
@@ -106,7 +106,7 @@ def _channel(topic: Topic) -> Node:
     }
 
 
-def _channel_told(topic: Topic) -> str:
+def _channel_described(topic: Topic) -> str:
     kept = f"Key: {topic.key}. Kept for {topic.retention_ms // DAY_MS} days."
     if topic.dead_letters_of is not None:
         return f"What the group {topic.dead_letters_of.name} will never be able to read, as it came. {kept}"
@@ -116,8 +116,8 @@ def _channel_told(topic: Topic) -> str:
 def _operations(topic: Topic) -> Iterator[tuple[str, Node]]:
     channel = {"channel": {"$ref": f"#/channels/{topic.name}"}}
     for writer in topic.writers:
-        told = {"title": f"{writer}: {topic.name}", "summary": f"{writer} writes {topic.name}"}
-        yield f"{writer}.sends.{topic.name}", {"action": "send", **channel, **told}
+        described = {"title": f"{writer}: {topic.name}", "summary": f"{writer} writes {topic.name}"}
+        yield f"{writer}.sends.{topic.name}", {"action": "send", **channel, **described}
     for group in topic.readers:
         yield (
             f"{group.name}.receives.{topic.name}",

@@ -6,8 +6,8 @@ for the acknowledgements, so a process builds its producer after fork: an inheri
 What was not acknowledged in time may still have been written: `Unacknowledged` means "maybe", and only a repetition of
 the same bytes makes it sure. Nothing is sent later than `message.timeout.ms` (5 s) after it was handed over.
 
-`Refused` means "no": the broker said so of the only attempt there was. How many there were the client does not tell,
-but it waits before it tries again; a refusal that comes earlier than that answers the first one (docs/adr/0048).
+`NotWritten` means "no": the broker said so of the only attempt there was. The client does not report how many there
+were, but it waits before it tries again; a refusal that comes earlier answers the first one (docs/adr/0048).
 """
 
 import os
@@ -43,7 +43,7 @@ class Unacknowledged(Exception):  # noqa: N818 - the design's word; the records 
     """No acknowledgement: perhaps written, perhaps not. The same records again make it sure."""
 
 
-class Refused(Unacknowledged):
+class NotWritten(Unacknowledged):
     """None of the records was written, nor will be."""
 
     def __init__(self, refusal: Refusal, detail: str) -> None:
@@ -78,14 +78,14 @@ class Delivery:
     def wait(self, timeout_seconds: float) -> None:
         """Return once every record is acknowledged.
 
-        Raises Unacknowledged if one failed, or if the time is over; Refused if all of them are known not to be written.
+        Raises Unacknowledged if one failed, or if the time is over; NotWritten if none is written.
         """
         if not self._settled.wait(timeout_seconds):
             raise Unacknowledged(f"no acknowledgement within {timeout_seconds:.1f} s")
         if self._error is None:
             return
         if len(self._refusals) == self._records:
-            raise Refused(self._refusals[0], self._error.str())
+            raise NotWritten(self._refusals[0], self._error.str())
         raise Unacknowledged(self._error.str())
 
 
@@ -108,7 +108,7 @@ class AckedProducer:
     def send(self, records: Sequence[OutputRecord]) -> Delivery:
         """Hand the records over, without waiting.
 
-        Raises Refused if the queue is full or the client refuses the first record, Unacknowledged if it is a later
+        Raises NotWritten if the queue is full or the client refuses the first record, Unacknowledged if it is a later
         one: those before it are on their way.
         """
         self._refuse_after_fork()
@@ -125,13 +125,13 @@ class AckedProducer:
                 detail = "too many records wait for the broker" if isinstance(error, BufferError) else str(error)
                 if number:
                     raise Unacknowledged(detail) from error
-                raise Refused(refusal_at_once(error), detail) from error
+                raise NotWritten(refusal_at_once(error), detail) from error
         return delivery
 
     def produce(self, records: Sequence[OutputRecord], *, timeout_seconds: float) -> None:
         """Return once all records are acknowledged.
 
-        Raises Unacknowledged: some of them may be on the topic; Refused: none is.
+        Raises Unacknowledged: some of them may be on the topic; NotWritten: none is.
         """
         self.send(records).wait(timeout_seconds)
 

@@ -53,12 +53,12 @@ def is_fenced(error: KafkaError) -> bool:
 
 
 class Refusal(Enum):
-    """Why a broker, or the client in front of it, does not take a record. The value tells users; it has no secrets."""
+    """Why a broker, or the client in front of it, does not take a record. The value is shown to users."""
 
     CLOCK = "the clocks of the broker and of this service differ by too much"
     FORBIDDEN = "this service may not write to its topic"
     NO_TOPIC = "the broker has no such topic"
-    TOO_LARGE = "it is larger than the broker takes"
+    TOO_LARGE = "it is larger than the broker accepts"
     INVALID = "it breaks a rule of the broker"
     CROWDED = "too many orders wait for the broker already"
     CLIENT = "the Kafka client refuses it"
@@ -67,6 +67,11 @@ class Refusal(Enum):
     def meets_all(self) -> bool:
         """Return True if any other record would be refused as well, until a person mends something."""
         return self in {Refusal.CLOCK, Refusal.FORBIDDEN, Refusal.NO_TOPIC}
+
+    @property
+    def is_local(self) -> bool:
+        """Return True if the client refused it before any broker saw it: another process may have sent the same."""
+        return self in {Refusal.CROWDED, Refusal.CLIENT}
 
 
 REFUSALS: Mapping[int, Refusal] = MappingProxyType(

@@ -68,7 +68,8 @@ def classify(error: psycopg.Error, guards: frozenset[str] = _NO_GUARDS) -> Failu
     if state.startswith("53"):
         return Failure.EXHAUSTED
     # Without a SQLSTATE the client already cannot write the value down, such as a text with a zero byte.
-    if isinstance(error, psycopg.DataError) if not state else state.startswith("22") and state not in _OF_NO_VALUE:
+    unwritable = not state and isinstance(error, psycopg.DataError)
+    if unwritable or (state.startswith("22") and state not in _OF_NO_VALUE):
         return Failure.DATA
     # Without a SQLSTATE it is libpq that speaks: the connection is gone, or could not be made.
     return Failure.CONNECTION if isinstance(error, psycopg.OperationalError) and not state else Failure.BUG

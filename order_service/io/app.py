@@ -21,6 +21,7 @@ from common.log import get_logger
 from order_service.io import docs, problems
 from order_service.io.intake import Intake
 from order_service.io.key_store import KeyStore
+from order_service.io.large_answers import LargeAnswers
 from order_service.io.payloads import ProblemDocument, ReadinessDocument
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness
@@ -73,13 +74,14 @@ def create_app(
     app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX + 1  # so that a body that is too long can be told from a full one
     app.before_request(_begin)
     app.after_request(_end)
+    app.after_request(LargeAnswers(threads=threads).bound)  # runs before the line above
     app.teardown_request(_leave)
     problems.register(app)
     statuses = StatusStore(engine)
     waits = Waits(max(threads // WAITING_SHARE, 1), stopping=stopping)
     OrderRoutes(Intake(KeyStore(engine), publisher), statuses, waits).register(app)
     _register_probes(app, readiness)
-    docs.register(app, threads=threads)
+    docs.register(app)
     app.add_url_rule("/metrics", "metrics", lambda: Response(metrics_page(), content_type=CONTENT_TYPE_LATEST))
     return app
 

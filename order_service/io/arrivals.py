@@ -3,7 +3,7 @@
 The bytes stay in the kernel, where gunicorn's parser finds them as ever. Here they are only looked at (MSG_PEEK), and a
 connection wakes the poller once as many have come as are missing (SO_RCVLOWAT). A thread gets it with a whole request.
 
-Whoever is too slow is cut; where there are too many, the longest silent of the address that has the most.
+Slow clients are cut; where there are too many, the oldest connection of the address that has the most.
 """
 
 import selectors
@@ -16,9 +16,10 @@ from functools import partial
 from typing import Protocol
 
 from common.log import get_logger
-from order_service.core.framing import Frame, frame
+from order_service.core.framing import NOTHING, Frame, frame
 from order_service.io.problems import ProblemType
 from order_service.io.reading import BODY_BYTES_MAX
+from order_service.io.sockets import has_closed, peek, wake_at
 
 SILENT_SECONDS_MAX = 10.0
 """From connecting to the first byte."""
@@ -28,6 +29,8 @@ BYTES_PER_SECOND_MIN = 4096
 """What a larger one may take longer, by its bytes that have come."""
 LEAVING_SECONDS_MAX = 1.0
 """For a client to take the answer and close; what it still sends is thrown away."""
+EARLY_WAKES_MAX = 100
+"""A client that fills the kernel's buffer with packets of a byte or so would wake the poller for nothing, for ever."""
 CONNECTIONS_MAX = 400
 HEAD_BYTES_MAX = 64 * 1024
 CODED_BYTES_MAX = HEAD_BYTES_MAX + 4 * BODY_BYTES_MAX
@@ -55,6 +58,11 @@ class _Stay:
     begun: float | None = None
     continued: bool = False
     leaving: bool = False
+    came: Frame = NOTHING
+    wakes_at: int = 0
+    """How many bytes the poller was to wait for."""
+    early: int = 0
+    """How often in a row it did not wait for them: the kernel holds as much as it can."""
 
 
 class Arrivals:
@@ -100,12 +108,14 @@ class Arrivals:
         if self._enter(conn, seconds=LEAVING_SECONDS_MAX):
             self._see_off(conn)
 
-    def make_room(self) -> None:
-        """Close the one that has stayed longest, of the address that has the most."""
+    def make_room(self) -> bool:
+        """Close the oldest connection of the address that has the most; return False if there is none."""
         counts = Counter(stay.address for stay in self._stays.values())
-        if counts:
-            [(address, _)] = counts.most_common(1)
-            self._end(next(conn for conn, stay in self._stays.items() if stay.address == address))
+        if not counts:
+            return False
+        [(address, _)] = counts.most_common(1)
+        self._end(next(conn for conn, stay in self._stays.items() if stay.address == address))
+        return True
 
     def end_overdue(self, *, stopping: bool) -> None:
         """Cut those that have stayed too long. `stopping`: those that have sent nothing have, too."""
@@ -140,13 +150,13 @@ class Arrivals:
     def _look(self, conn: Connection) -> None:
         try:
             ahead = self._read_ahead(conn)
-            new = _peek(conn.sock)
+            new = peek(conn.sock, _PEEK_BYTES)
             self._judge(conn, self._stays[conn], ahead, new)
         except OSError:
             self._end(conn)
 
     def _judge(self, conn: Connection, stay: _Stay, ahead: bytes, new: bytes | None) -> None:
-        came = frame(ahead + (new or b""))
+        came = frame(ahead + (new or b""), stay.came)
         if new == b"" and came.missing:
             self._end(conn)  # the client has gone in the middle of its request, or before it
         elif not ahead and new is None:
@@ -158,16 +168,23 @@ class Arrivals:
             self.refuse(conn, ProblemType.HEADERS_TOO_LARGE)
         elif came.body > BODY_BYTES_MAX or len(ahead) + len(new or b"") > CODED_BYTES_MAX:
             self.refuse(conn, ProblemType.TOO_LARGE)
+        elif has_closed(conn.sock):
+            self._end(conn)  # its last bytes are here, and would wake the poller again and again
         else:
             self._await_more(conn, stay, came, here=len(new or b""))
 
     def _await_more(self, conn: Connection, stay: _Stay, came: Frame, *, here: int) -> None:
-        stay.begun = stay.begun or time.monotonic()
+        stay.begun, stay.came = stay.begun or time.monotonic(), came
         stay.until = stay.begun + REQUEST_SECONDS_MAX + (came.head + came.body - came.missing) / BYTES_PER_SECOND_MIN
         if came.expects and not stay.continued:
             stay.continued = True
             conn.sock.send(_CONTINUE)
-        _wake_at(conn.sock, here + came.missing)
+        stay.early = stay.early + 1 if here < stay.wakes_at else 0
+        stay.wakes_at = here + came.missing
+        if stay.early > EARLY_WAKES_MAX:
+            self.refuse(conn, ProblemType.TOO_SLOW)
+        else:
+            wake_at(conn.sock, stay.wakes_at)
 
     def _throw_away(self, conn: Connection) -> None:
         try:
@@ -183,13 +200,13 @@ class Arrivals:
         stay = self._stays[conn]
         stay.leaving, stay.until = True, time.monotonic() + LEAVING_SECONDS_MAX
         try:
-            _wake_at(conn.sock, 1)
+            wake_at(conn.sock, 1)
             conn.sock.shutdown(socket.SHUT_WR)
         except OSError:
             self._end(conn)
 
     def _leave(self, conn: Connection) -> None:
-        _wake_at(conn.sock, 1)  # or a thread's first read would wait for as many bytes
+        wake_at(conn.sock, 1)  # or a thread's first read would wait for as many bytes
         self._poller.unregister(conn.sock)
         del self._stays[conn]
 
@@ -200,16 +217,3 @@ class Arrivals:
         except (KeyError, OSError, ValueError):
             log.debug("client.gone", address=conn.client[0])
         self._drop(conn)
-
-
-def _peek(sock: socket.socket) -> bytes | None:
-    """Return what has come and is not read yet; None if nothing has, nothing at all if the client has closed."""
-    try:
-        return sock.recv(_PEEK_BYTES, socket.MSG_PEEK)
-    except BlockingIOError:
-        return None
-
-
-def _wake_at(sock: socket.socket, size: int) -> None:
-    """Count the socket as readable once so many bytes have come, or once the client has closed."""
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)

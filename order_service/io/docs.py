@@ -15,7 +15,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wrappers import Response as AnyResponse
 
 from common.events import asyncapi
-from order_service.io.static_files import ASK_AGAIN, FOR_EVER, StaticFile, StaticFiles
+from order_service.io.static_files import ASK_AGAIN, FOR_EVER, StaticFile, answer
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none';"
@@ -33,12 +33,11 @@ _ASSETS = {
 }
 
 
-def register(app: OpenAPI, *, threads: int) -> None:
-    """Put pages, descriptions and their files on the application, after its other routes. `threads`: of its server.
+def register(app: OpenAPI) -> None:
+    """Put pages, descriptions and their files on the application, after its other routes.
 
     Raises FileNotFoundError if a package lacks the file that is expected of it.
     """
-    files = StaticFiles(threads=threads)
     assets = {
         name: StaticFile.of((_folder(package) / path).read_bytes(), media_type)
         for name, (package, path, media_type) in _ASSETS.items()
@@ -52,7 +51,7 @@ def register(app: OpenAPI, *, threads: int) -> None:
     def asset(name: str) -> Response:
         if name not in by_name:
             raise NotFound
-        return _guarded(files.answer(by_name[name], caching=FOR_EVER))
+        return _guarded(answer(by_name[name], caching=FOR_EVER))
 
     for rule, file in {
         "/docs": page("docs.html"),
@@ -62,9 +61,7 @@ def register(app: OpenAPI, *, threads: int) -> None:
         "/asyncapi.yaml": StaticFile.of(asyncapi.as_yaml(), "application/yaml"),
         "/favicon.ico": assets["icon.svg"],
     }.items():
-        app.add_url_rule(
-            rule, endpoint=rule, view_func=lambda file=file: _guarded(files.answer(file, caching=ASK_AGAIN))
-        )
+        app.add_url_rule(rule, endpoint=rule, view_func=lambda file=file: _guarded(answer(file, caching=ASK_AGAIN)))
     app.add_url_rule("/docs/assets/<name>", endpoint="asset", view_func=asset)
     app.add_url_rule("/", endpoint="home", view_func=_home)
 

@@ -25,6 +25,7 @@ from common.log import get_logger
 from order_service.io import arrivals
 from order_service.io.arrivals import Arrivals
 from order_service.io.problems import ProblemType, unreadable
+from order_service.io.sockets import has_closed, takes_answers
 
 READ_SECONDS_MAX = 2.0
 """From a thread's taking a connection up to the end of the request's headers, which have come already."""
@@ -32,6 +33,8 @@ ANSWER_SECONDS_MAX = 30.0
 """For the answer: more than any wait inside, so it ends only clients that do not read theirs."""
 PATIENCE_SECONDS = 5.5
 """A request that waited so long for a thread is not begun: by then its client would have had a 503."""
+PATIENCE_WITH_CLOSED_SECONDS = 1.0
+"""Nor one that waited so long and whose client has closed its side; by itself that says nothing."""
 KEPT_ALIVE_MAX = 300
 QUEUED_PER_THREAD_MAX = 4
 """More than that is a burst, and queued too, as long as the first of the queue has not waited long."""
@@ -77,7 +80,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         except OSError as error:
             if error.errno not in {errno.EMFILE, errno.ENFILE}:
                 raise
-            self._arrivals.make_room()
+            if not self._arrivals.make_room() and self.keepalived_conns:
+                self.keepalived_conns[0].timeout = 0.0
+                self.murder_keepalived()
 
     def enqueue_req(self, conn: TConn) -> None:
         """Have the connection wait for its next request."""
@@ -91,13 +96,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             super().finish_request(conn, fs)
 
     def handle(self, conn: TConn) -> Any:
-        """Read and answer one request, in a thread; not one whose client has given it up by now."""
-        if time.monotonic() - self._queued.pop(conn) > PATIENCE_SECONDS:
-            conn.sock.setblocking(True)
-            conn.sock.sendall(self._problem(ProblemType.UNAVAILABLE))
+        """Read and answer one request, in a thread; not one whose client has given up, or does not read its answers."""
+        waited = time.monotonic() - self._queued.pop(conn)
+        if not takes_answers(conn.sock):
+            log.warning("client.dropped", address=conn.client[0])
             return False
         self._deadlines[conn] = time.monotonic() + READ_SECONDS_MAX
         try:
+            if waited > PATIENCE_SECONDS or (waited > PATIENCE_WITH_CLOSED_SECONDS and has_closed(conn.sock)):
+                conn.sock.send(self._problem(ProblemType.UNAVAILABLE))
+                return False
             return super().handle(conn)
         finally:
             self._deadlines.pop(conn, None)

@@ -14,7 +14,7 @@ import uuid_utils
 
 from common import failpoints
 from common.errors import Busy
-from common.kafka.acked_producer import Refused, Unacknowledged
+from common.kafka.acked_producer import NotWritten, Unacknowledged
 from common.log import get_logger
 from order_service.core.idempotency import Claim, KeyRow, fingerprint, judge
 from order_service.core.placement import PlaceOrder, place_order
@@ -48,9 +48,13 @@ class KeyConflict:
 
 @dataclass(frozen=True, slots=True)
 class NotAccepted:
-    """The broker refused it: the order is not on the topic. Its key may be used again for the same order."""
+    """It was refused: the order is not on the topic. Its key may be used again for the same order.
+
+    `here_alone`: by this process's client, so that another one may have published the order of the same key.
+    """
 
     why: str
+    here_alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +101,8 @@ class Intake:
         if isinstance(placement, Accepted):
             self._mark(standing)
             return replace(placement, replayed=claim is Claim.REPLAY)
-        if isinstance(placement, NotAccepted) and claim is Claim.REPLAY:
-            return Unsure(placement.why)  # nobody knows what became of the request that wrote the row
+        if isinstance(placement, NotAccepted) and (claim is Claim.REPLAY or placement.here_alone):
+            return Unsure(placement.why)  # nobody knows what became of another request with this key
         return placement
 
     def _standing(self, offered: KeyRow, *, spelled: str) -> KeyRow:
@@ -112,10 +116,10 @@ class Intake:
             delivery = self._publisher.send(event)
             failpoints.point("order:produced")
             delivery.wait(min(ACK_SECONDS_MAX, max(deadline - time.monotonic(), 0.0)))
-        except Refused as error:
+        except NotWritten as error:
             log.warning("order.refused", order_id=order_id, refusal=error.refusal.name.lower(), reason=str(error))
             self._publisher.learn(error.refusal)
-            return NotAccepted(error.refusal.value)
+            return NotAccepted(error.refusal.value, here_alone=error.refusal.is_local)
         except Unacknowledged as error:
             log.warning("order.unacknowledged", order_id=order_id, reason=str(error))
             return Unsure()

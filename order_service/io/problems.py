@@ -100,7 +100,7 @@ def unreadable(kind: ProblemType, *, header: str = "") -> bytes:
     g.request_id = new_request_id()
     log.debug("request.unreadable", status=kind.status, request_id=g.request_id)  # counted; strangers send many
     named = _HEADER_NAME.fullmatch(header)
-    errors = (FieldError(header.title(), "cannot be read, or is there more than once"),) if named else ()
+    errors = (FieldError(header.title(), "is malformed or repeated"),) if named else ()
     response = respond(Problem(kind, errors=errors))
     head = [f"HTTP/1.1 {response.status}", "Connection: close", f"X-Request-Id: {g.request_id}"]
     head += [f"{name}: {value}" for name, value in response.headers]

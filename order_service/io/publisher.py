@@ -6,7 +6,6 @@ writes the same one.
 """
 
 import threading
-import time
 
 from common.config import KafkaSettings
 from common.errors import Busy, PipelineError
@@ -19,14 +18,13 @@ from common.kafka.records import OutputRecord
 from common.kafka.schema_registry import open_codec
 from common.log import get_logger
 from common.topics import ORDERS_CREATED
+from order_service.io.refusal_note import RefusalNote
 
 EVENT_TYPE = "order.created"
 EVENT_SOURCE = "/orders"
 PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 5.0
 BROKER_SECONDS_MAX = 1.0
-REFUSED_SECONDS = 30.0
-"""So long the service is not ready after a refusal that any order would meet; then the next order finds out."""
 
 log = get_logger()
 
@@ -34,13 +32,13 @@ log = get_logger()
 class Publisher:
     """One per process; threads share it."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, note: RefusalNote) -> None:
         self._settings = settings
         self._topic = ORDERS_CREATED.within(settings.namespace)
         self._producer = AckedProducer(settings, client_id="order")
         self._codec: Codec | None = None
         self._no_codec = "the schema of orders is not loaded yet"
-        self._refused: tuple[float, Refusal] | None = None
+        self._note = note
         self._closing = threading.Event()
         if not self._open_codec():
             threading.Thread(target=self._keep_opening, name="codec", daemon=True).start()
@@ -76,17 +74,19 @@ class Publisher:
         missing = [] if self._codec is not None else ["schema"]
         if not self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX):
             missing.append("broker")
-        elif (refused := self._refused) is not None and time.monotonic() < refused[0] + REFUSED_SECONDS:
-            missing.append(f"broker ({refused[1].name.lower()})")
+        elif (refusal := self._note.standing()) is not None:
+            missing.append(f"broker ({refusal.name.lower()})")
         return tuple(missing)
 
     def learn(self, refusal: Refusal | None) -> None:
-        """Take note of what became of an order: a refusal that all others would meet, or that the broker takes them.
+        """Take note of what became of an order: a refusal that all others would meet, or that the broker accepts them.
 
         Takes a second at most.
         """
-        if refusal is None or refusal.meets_all:
-            self._refused = None if refusal is None else (time.monotonic(), refusal)
+        if refusal is None:
+            self._note.clear()
+        elif refusal.meets_all:
+            self._note.write(refusal)
         if refusal in {Refusal.NO_TOPIC, Refusal.FORBIDDEN}:
             # The client remembers such an answer, and would ask again within minutes only.
             self._producer.reaches(self._topic, timeout_seconds=BROKER_SECONDS_MAX)

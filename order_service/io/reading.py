@@ -30,7 +30,7 @@ _HOST = re.compile(r"[A-Za-z0-9._~%!$&'()*+,;=:\[\]-]*")  # of RFC 3986
 _BROKEN_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _UTF_8 = frozenset({"utf-8", "utf8"})
 _DIGITS_MAX = 19
-_TWICE = "is there more than once"
+_TWICE = "appears more than once"
 _Place: TypeAlias = "tuple[_Place, int | str] | None"
 _MESSAGES = {"model_type": "Input should be an object", "list_type": "Input should be a valid array"}
 """Of pydantic, in the words of JSON instead of Python's."""
@@ -40,11 +40,11 @@ def refuse_ambiguous(asked: Request) -> None:
     """Raise Refused for what no route should ever see: HTTP/1.1 without a proper Host, empty segments in the path."""
     host = asked.environ.get("HTTP_HOST")
     if host is None and asked.environ.get("SERVER_PROTOCOL") == "HTTP/1.1":
-        _refuse(FieldError("Host", "is missing: HTTP/1.1 asks for it"), kind=ProblemType.BAD_REQUEST)
+        _refuse(FieldError("Host", "is missing: HTTP/1.1 requires it"), kind=ProblemType.BAD_REQUEST)
     if host is not None and not _HOST.fullmatch(host):
         _refuse(FieldError("Host", "is not the name of a host"), kind=ProblemType.BAD_REQUEST)
     if "//" in asked.environ.get("PATH_INFO", ""):  # werkzeug and proxies merge them, each in its own way
-        _refuse(FieldError(_PATH, "holds an empty segment: //"), kind=ProblemType.BAD_REQUEST)
+        _refuse(FieldError(_PATH, "contains an empty segment: //"), kind=ProblemType.BAD_REQUEST)
 
 
 def reading(view: Callable[..., Response]) -> Callable[..., Response]:
@@ -66,9 +66,9 @@ def reading(view: Callable[..., Response]) -> Callable[..., Response]:
     @wraps(view)
     def read_then_view(**path: Any) -> Response:
         if "query" not in names and (unknown := _read_query()):
-            _refuse(*(FieldError(name, "is no parameter of this address") for name in unknown))
+            _refuse(*(FieldError(name, "is not a parameter of this address") for name in unknown))
         if "body" not in names and (request.content_length or "Transfer-Encoding" in request.headers):
-            _refuse(FieldError(_BODY, "is not taken by this method"))
+            _refuse(FieldError(_BODY, "is given, but this method takes no body"))
         return view(**{name: source(model, path) for name, source, model in wanted})
 
     vars(read_then_view)["__delay_validate_request__"] = True
@@ -103,7 +103,7 @@ def _read_query() -> dict[str, str]:
 
 def _decoded(text: bytes, *, field: str) -> str:
     if _BROKEN_ESCAPE.search(text):
-        _refuse(FieldError(field, "holds a % without two hexadecimal digits"))
+        _refuse(FieldError(field, "contains a % without two hexadecimal digits"))
     try:
         return unquote_to_bytes(text.replace(b"+", b" ")).decode()
     except UnicodeDecodeError:
@@ -181,7 +181,7 @@ def _exact(text: str) -> Decimal | float:
 
 
 def _no_number(text: str) -> NoReturn:
-    raise ValueError(f"{text} is no number of JSON")
+    raise ValueError(f"{text} is not a JSON number")
 
 
 def _malformed(error: ValueError | str) -> Problem:

@@ -36,18 +36,19 @@ PROJECTION_SECONDS_MAX = 1.0
 
 _UUID_VERSION_7 = 7
 _AGAIN = (
-    "Nothing was stored. Once that is mended, the same request is taken, with the same Idempotency-Key if it has one."
+    "Nothing was stored. Once this is fixed, the same request will be accepted, with the same Idempotency-Key if it has"
+    " one."
 )
 _TAG = Tag(name="orders", description="Place orders, and see what became of them.")
 _HEADERS = {
     "Location": ("Where the order's status is.", {"type": "string"}, True),
     "Preference-Applied": (
-        "What became of `Prefer: wait`: how long the answer waited for the outcome at most.",
+        "The maximum wait for the outcome that was applied.",
         {"type": "string", "pattern": "^wait=[0-9]+$"},
         False,
     ),
     "Idempotent-Replayed": (
-        "There if the order is that of an earlier request with this key, however that one was answered, if at all.",
+        "Present if an earlier request with this key created the order, however that one was answered.",
         {"type": "string", "enum": ["true"]},
         False,
     ),
@@ -127,10 +128,10 @@ class OrderRoutes:
                 return respond(Problem(ProblemType.KEY_CONFLICT, "Take a new key for a new order."))
             case NotAccepted():
                 metrics.ORDERS_REFUSED.inc()
-                return respond(Problem(ProblemType.NOT_ACCEPTED, f"The broker refuses it: {placement.why}. {_AGAIN}"))
+                return respond(Problem(ProblemType.NOT_ACCEPTED, f"The order was refused: {placement.why}. {_AGAIN}"))
             case Unsure():
                 metrics.ORDERS_UNSURE.inc()
-                refused = f"The broker refuses it now: {placement.why}. " if placement.why else ""
+                refused = f"It was refused just now: {placement.why}. " if placement.why else ""
                 return respond(Problem(ProblemType.OUTCOME_UNKNOWN, refused + _retry_advice(header.idempotency_key)))
             case _:
                 assert_never(placement)

@@ -33,6 +33,7 @@ from order_service.io.http_worker import Worker, connections_max
 from order_service.io.problems import Problem, ProblemType, respond
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness
+from order_service.io.refusal_note import RefusalNote
 from order_service.io.status_store import StatusStore
 
 STOP_SECONDS = 3
@@ -106,7 +107,7 @@ class _Server(BaseApplication):  # type: ignore[misc]
         """Build the application and its clients. Runs in the worker."""
         connections = self._settings.http_threads + 1  # a probe needs one, too
         engine = create_engine(self._settings, application="order-api", pool_size=connections, autocommit=True)
-        self._publisher = Publisher(self._settings)
+        self._publisher = Publisher(self._settings, RefusalNote(self._metrics_folder))
         self._readiness = Readiness(StatusStore(engine), self._publisher, stopping=self.stop)
         app = create_app(
             engine,

@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import KafkaError
 
 from common.config import KafkaSettings
-from common.kafka.acked_producer import AckedProducer, Refused, Unacknowledged, first_attempt_seconds
+from common.kafka.acked_producer import AckedProducer, NotWritten, Unacknowledged, first_attempt_seconds
 from common.kafka.errors import REFUSALS, Refusal
 from common.kafka.options import idempotent_producer_options
 from common.kafka.records import OutputRecord
@@ -50,7 +50,7 @@ def test_refusal_of_the_only_attempt_says_that_nothing_was_written(
 ) -> None:
     """It was told as "maybe"."""
     cluster.answer(Request.PRODUCE, [error])
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(NotWritten) as refused:
         acked.produce([RECORD], timeout_seconds=5)
     assert refused.value.refusal is REFUSALS[error]
 
@@ -66,7 +66,7 @@ def test_refusal_of_a_later_attempt_is_maybe(cluster: MockCluster, acked: AckedP
     cluster.answer(Request.PRODUCE, [lost, error])
     with pytest.raises(Unacknowledged) as unknown:
         acked.produce([RECORD], timeout_seconds=5)
-    assert not isinstance(unknown.value, Refused)
+    assert not isinstance(unknown.value, NotWritten)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_error_that_does_not_say_that_nothing_was_written_is_maybe(
     cluster.answer(Request.PRODUCE, [error])
     with pytest.raises(Unacknowledged) as unknown:
         acked.produce([RECORD], timeout_seconds=5)
-    assert not isinstance(unknown.value, Refused)
+    assert not isinstance(unknown.value, NotWritten)
 
 
 @pytest.mark.parametrize(
@@ -103,11 +103,11 @@ def test_refusal_of_one_among_records_that_were_written_is_maybe(acked: AckedPro
     small, large = RECORD, RECORD._replace(value=b"x" * 2_000_000)
     with pytest.raises(Unacknowledged, match="too large") as unknown:
         acked.produce([small, large], timeout_seconds=5)
-    assert not isinstance(unknown.value, Refused)
+    assert not isinstance(unknown.value, NotWritten)
 
 
 def test_record_that_the_client_does_not_even_take_is_refused(acked: AckedProducer) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(NotWritten) as refused:
         acked.send([RECORD._replace(value=b"x" * 2_000_000)])
     assert refused.value.refusal is Refusal.TOO_LARGE
 
@@ -121,6 +121,6 @@ def test_full_queue_refuses_the_record_that_finds_it_full(cluster: MockCluster) 
     cluster.delay(2000)
     with closing(AckedProducer(settings)) as producer:
         producer.send([RECORD])
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(NotWritten) as refused:
             producer.send([RECORD])
     assert refused.value.refusal is Refusal.CROWDED

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -24,6 +25,7 @@ from common.topics import ORDERS_CREATED
 from order_service.io.app import create_app
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness
+from order_service.io.refusal_note import RefusalNote
 from order_service.io.status_store import StatusStore
 from tests.pipeline import Pipeline
 from tests.records import read, wait_for
@@ -172,13 +174,13 @@ class Histories(RuleBasedStateMachine):
 
 
 @pytest.fixture
-def shop(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+def shop(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Shop]:
     accident = Accident()
     monkeypatch.setattr(failpoints, "point", accident)
     engine = create_engine(
         pipeline.postgres("order_rw"), application="test", pool_size=AT_ONCE_MAX + 1, autocommit=True
     )
-    publisher = Publisher(pipeline.kafka)
+    publisher = Publisher(pipeline.kafka, RefusalNote(tmp_path))
     wait_for(lambda: not publisher.missing(), what="the publisher")
     with ThreadPoolExecutor(AT_ONCE_MAX) as pool:
         readiness = Readiness(StatusStore(engine), publisher, stopping=lambda: False)

@@ -96,6 +96,7 @@ def test_order_that_the_broker_refuses_is_not_accepted__and_is_once_the_cause_is
     user = new_user()
     # A refusal that comes late on a busy machine would be "maybe", since it might answer a second attempt.
     patient = {"PIPELINE_KAFKA_PRODUCER_OPTIONS": '{"retry.backoff.ms": 3000, "retry.backoff.max.ms": 3000}'}
+    patient["PIPELINE_HTTP_WORKERS"] = "2"  # which are asked for readiness by turns
     with running_api(pipeline, patient) as (api, _):
         assert api.place(new_user()).status == 202
         with topic_rule(pipeline, rule):
@@ -104,7 +105,7 @@ def test_order_that_the_broker_refuses_is_not_accepted__and_is_once_the_cause_is
             assert (answer.status, answer.problem) == (503, "not-accepted")
             assert why in answer.json["detail"]
             assert int(answer.headers["retry-after"]) > 0
-            assert (api.get("/readyz").status == 200) is ready
+            assert {api.get("/readyz").status == 200 for _ in range(20)} == {ready}
             assert records(pipeline, user) == []
             repeated = api.place(user, key="k")
             assert (repeated.status, repeated.problem) == (503, "outcome-unknown")

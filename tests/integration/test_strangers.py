@@ -4,9 +4,10 @@ import socket
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from urllib.parse import urlsplit
 
+import psutil
 import pytest
 
 from chaos.load.strangers import COUNTS, Stranger, besieged, serve_others
@@ -50,12 +51,22 @@ def connected(api: Api) -> socket.socket:
     return socket.create_connection((str(where.hostname), where.port or 80), timeout=20)
 
 
+def cpu_seconds(process: Process) -> float:
+    """Return what the API's processes have used."""
+    master = psutil.Process(process.pid)
+    return sum(sum(each.cpu_times()[:2]) for each in (master, *master.children()))
+
+
 @pytest.mark.parametrize("kind", list(Stranger))
-def test_others_are_served_while_strangers_hold_all_that_they_can(api: tuple[Api, Process], kind: Stranger) -> None:
+def test_others_are_served_while_strangers_hold_all_that_they_can(
+    pipeline: Pipeline, api: tuple[Api, Process], kind: Stranger
+) -> None:
     """Red before: probes were answered after 2 to 49 s, or not at all. Nobody decides here, so no wait ends early."""
     with besieged(api[0].url, kind, count=COUNTS[kind]):
         served = serve_others(api[0].url, api[1].health_url)
     assert served.wrong == ()
+    written = {seen.headers["ce_id"].decode() for seen in read(pipeline, ORDERS_CREATED)}
+    assert written.issuperset(served.accepted)
     assert served.probe_seconds_max < SLOWER * PROBE_SECONDS_MAX
     assert served.order_seconds_max < SLOWER * ORDER_SECONDS_MAX
 
@@ -66,6 +77,46 @@ def test_request_that_does_not_get_on_is_cut_with_408(api: tuple[Api, Process], 
         slow.sendall(b"POST /orders HTTP/1.1\r\nHost: t\r\n" + more)
         assert b" 408 " in slow.recv(1024)
         assert slow.recv(1024) == b""
+
+
+@pytest.mark.parametrize(
+    "begun", [b"G", b"POST /orders HTTP/1.1\r\nHost: t\r\nContent-Length: 9000\r\n\r\n" + b"x" * 8999]
+)
+def test_client_that_goes_in_the_middle_of_its_request_is_let_go_at_once(
+    api: tuple[Api, Process], begun: bytes
+) -> None:
+    """Red before: its last bytes woke the main thread without end, for five seconds and more."""
+    with connected(api[0]) as gone:
+        gone.sendall(begun)
+        time.sleep(0.2)
+        gone.shutdown(socket.SHUT_WR)
+        gone.settimeout(ORDER_SECONDS_MAX)
+        with suppress(ConnectionResetError):
+            assert gone.recv(1) == b""
+
+
+def test_length_of_more_digits_than_a_number_has_is_refused__and_its_process_lives(api: tuple[Api, Process]) -> None:
+    """Red before: one such request ended the process, and with it the requests of all others."""
+    length = b"9" * 5000
+    with connected(api[0]) as hostile:
+        hostile.sendall(b"POST /orders HTTP/1.1\r\nHost: t\r\nContent-Length: %s\r\n\r\n" % length)
+        assert b" 400 " in hostile.recv(1024)
+    assert api[0].place(new_user()).status == 202
+    assert api[1].output().count("worker.started") == 1
+
+
+def test_body_in_packets_of_a_byte_costs_little(api: tuple[Api, Process]) -> None:
+    """Aim: the kernel's buffer is full before the body is whole. It is answered, and nothing turns in circles."""
+    size = 60_000
+    with connected(api[0]) as tiny:
+        tiny.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        tiny.sendall(b"POST /orders HTTP/1.1\r\nHost: t\r\nContent-Type: application/json\r\n")
+        tiny.sendall(b"Content-Length: %d\r\n\r\n" % size)
+        worked = cpu_seconds(api[1])
+        for _ in range(size):
+            tiny.send(b" ")
+        assert b" 400 " in tiny.recv(1024)
+        assert cpu_seconds(api[1]) - worked < 1.0
 
 
 def test_client_that_says_nothing_is_cut(api: tuple[Api, Process]) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from threading import Event
 from types import SimpleNamespace
@@ -86,6 +87,40 @@ def test_metrics_are_told_in_prometheus_text(port: int) -> None:
     status, text = get(port, "/metrics")
     assert status == 200
     assert "# TYPE python_info gauge" in text
+
+
+def test_page_that_fails_is_answered_so(state: Health, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red before: the connection was closed without an answer."""
+
+    def failing(*_shown: str) -> bytes:
+        raise ValueError("a file is torn")
+
+    monkeypatch.setattr(state, "page", failing)
+    assert get(port, "/metrics") == (500, "failed\n")
+    assert get(port, "/readyz")[0] == 503
+
+
+def test_slow_page_is_made_once_for_all_who_ask__and_holds_up_no_other(
+    state: Health, port: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red before: they queued, each for a page of its own, and the other pages behind them."""
+    go, made = Event(), []
+
+    def slowly(*_shown: str) -> bytes:
+        made.append(1)
+        go.wait(5)
+        return b"once"
+
+    monkeypatch.setattr(state, "page", slowly)
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(get, port, "/metrics") for _ in range(8)]
+        while not made:
+            time.sleep(0.01)
+        assert get(port, "/readyz")[0] == 503
+        time.sleep(0.2)  # for all eight to have asked
+        go.set()
+        assert {each.result() for each in answers} == {(200, "once")}
+    assert len(made) == 1
 
 
 def test_other_paths_name_those_that_exist(port: int) -> None:

@@ -15,10 +15,11 @@ from werkzeug.test import TestResponse
 from common.events import asyncapi
 from common.topics import ALL_TOPICS
 from order_service.io.app import create_app
+from order_service.io.large_answers import AT_ONCE_BYTES_MAX
 from order_service.io.problems import ProblemType
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness
-from order_service.io.static_files import AT_ONCE_BYTES_MAX, StaticFile
+from order_service.io.static_files import StaticFile
 
 THREADS = 8
 PAGES = ("/docs", "/docs/events")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from order_service.core.framing import frame
+from order_service.core.framing import NOTHING, frame
 
 BODY = b'{"user_id": "u"}'
 PLAIN = b"GET /livez HTTP/1.1\r\nHost: t\r\n\r\n"
@@ -18,6 +18,22 @@ def test_only_the_last_byte_makes_a_request_whole(request_bytes: bytes) -> None:
     assert all(missing > 0 for missing in cuts[:-1])
     assert cuts[-1] == 0
     assert all(size + missing <= len(request_bytes) for size, missing in enumerate(cuts))
+
+
+@pytest.mark.parametrize("request_bytes", [PLAIN, SIZED, CHUNKED])
+def test_what_was_found_of_the_first_bytes_changes_nothing_but_the_work(request_bytes: bytes) -> None:
+    before = NOTHING
+    for size in range(len(request_bytes) + 1):
+        found = frame(request_bytes[:size], before)
+        assert found == frame(request_bytes[:size])
+        before = found
+
+
+def test_body_in_many_chunks_is_not_read_again_from_its_start() -> None:
+    """Red before: each byte of a slow client cost a walk over all chunks that had come, in the thread of everybody."""
+    head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+    chunks = b"1\r\nx\r\n" * 10_000
+    assert frame(head + chunks).next_chunk == len(chunks)
 
 
 @pytest.mark.parametrize("request_bytes", [PLAIN, SIZED, CHUNKED])
@@ -42,6 +58,7 @@ def test_client_that_expects_to_be_asked_for_the_body_is_seen_until_it_sends_som
     [
         b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n",
         b"POST / HTTP/1.1\r\nContent-Length: many\r\n\r\n",
+        b"POST / HTTP/1.1\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000),
         b"\r\n\r\n",
         b"\x16\x03\x01 no HTTP at all\r\n\r\n",
     ],

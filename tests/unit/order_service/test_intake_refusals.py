@@ -6,7 +6,7 @@ from typing import cast
 import pytest
 
 from common.events.orders import OrderCreated
-from common.kafka.acked_producer import Delivery, Refused, Unacknowledged
+from common.kafka.acked_producer import Delivery, NotWritten, Unacknowledged
 from common.kafka.errors import Refusal
 from order_service.core.idempotency import KeyRow
 from order_service.core.placement import PlaceOrder
@@ -69,19 +69,29 @@ def place(keys: Keys, topic: Topic) -> Callable[[str | None], object]:
 
 
 @pytest.mark.parametrize("key", [None, "k"])
-@pytest.mark.parametrize("refusal", Refusal)
+@pytest.mark.parametrize("refusal", [each for each in Refusal if not each.is_local])
 def test_order_that_the_broker_refuses_is_not_accepted_and_says_why(
     place: Callable[[str | None], object], topic: Topic, refusal: Refusal, key: str | None
 ) -> None:
-    topic.error = Refused(refusal, "from the broker")
+    topic.error = NotWritten(refusal, "from the broker")
     assert place(key) == NotAccepted(refusal.value)
     assert topic.learnt == [refusal]
+
+
+@pytest.mark.parametrize("refusal", [each for each in Refusal if each.is_local])
+def test_refusal_of_this_process_alone_does_not_speak_for_another_with_the_same_key(
+    place: Callable[[str | None], object], topic: Topic, refusal: Refusal
+) -> None:
+    """Red before: "not accepted", although the other process had found the row and published the order."""
+    topic.error = NotWritten(refusal, "from the client")
+    assert place("k") == Unsure(refusal.value)
+    assert place(None) == NotAccepted(refusal.value, here_alone=True)
 
 
 def test_refused_order_is_taken_under_its_key_once_the_cause_is_gone__and_once(
     place: Callable[[str | None], object], keys: Keys, topic: Topic
 ) -> None:
-    topic.error = Refused(Refusal.CLOCK, "from the broker")
+    topic.error = NotWritten(Refusal.CLOCK, "from the broker")
     place("k")
     topic.error = None
     order_id = keys.rows["k"].order_id
@@ -97,5 +107,5 @@ def test_refusal_of_a_repetition_does_not_speak_for_the_first_request(
     """That one may have been written before its answer was lost."""
     topic.error = Unacknowledged("no acknowledgement within 5.0 s")
     assert place("k") == Unsure()
-    topic.error = Refused(Refusal.FORBIDDEN, "from the broker")
+    topic.error = NotWritten(Refusal.FORBIDDEN, "from the broker")
     assert place("k") == Unsure(Refusal.FORBIDDEN.value)

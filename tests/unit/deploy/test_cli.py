@@ -265,6 +265,21 @@ def test_variables_of_a_stack_lead_to_its_api_too(home: homes.Home) -> None:
     assert f"export PIPELINE_HOME={home.root}" in output.splitlines()
 
 
+def test_variable_that_the_output_s_encoding_lacks_is_refused_and_its_json_is_not(tmp_path: Path) -> None:
+    """Red before: the shell took an escape for the folder's name, or the command ended as an internal error."""
+    place = homes.at(tmp_path / "stück")
+    homes.create(place)
+    place.ports.write_text(json.dumps(dict.fromkeys(PORTS, 1) | {"api": 8085}), encoding="utf-8")
+    ascii_only = CliRunner(charset="ascii")
+    refused = ascii_only.invoke(app, ["env", "--home", str(place.root)])
+    assert refused.exit_code == ExitCode.CONFIG, refused.output
+    assert "cannot be written in ascii" in refused.output
+    assert "export" not in refused.output
+    shown = ascii_only.invoke(app, ["env", "--json", "--home", str(place.root)])
+    assert shown.exit_code == 0
+    assert json.loads(shown.output)["PIPELINE_HOME"] == str(place.root)
+
+
 def test_kill_asks_for_the_slot_when_there_are_several(home: homes.Home) -> None:
     processes = (make_process("inventory", 0), make_process("inventory", 1), make_process("kafka", None))
     state.write(home, StackState(Phase.READY, 1, 1.0, {}, processes))

@@ -97,7 +97,7 @@ def test_pip_never_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path
 
 
 def test_installation_runs_where_the_output_lacks_a_character_of_the_path(tmp_path: Path) -> None:
-    """Red before: UnicodeEncodeError, in a checkout below /home/jürgen and an ASCII locale."""
+    """Red before: UnicodeEncodeError, for an umlaut in the checkout's path and an ASCII locale."""
     lock = tmp_path / "jürgen.lock"
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
     ran = subprocess.run(

@@ -1,7 +1,7 @@
 # Thin targets: logic lives in the `pipeline` command. Needs Python >= 3.11 with venv, make and curl.
 PYTHON ?= python3
 BIN := .venv/bin
-# Whoever only wants to see it run need not wait for tests and linters.
+# To see it run, nobody need wait for tests and linters.
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
@@ -64,7 +64,7 @@ unit: setup ## unit tests alone
 bench: setup ## measure: the worker against one order per transaction
 	@$(BIN)/pipeline bench reserve
 
-lock: setup ## resolve pyproject.toml anew into the three hashed lock files
+lock: setup ## resolve pyproject.toml again into the three hashed lock files
 	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --quiet -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra local --group build --universal --generate-hashes \
 		--no-header --quiet -c requirements.lock -o requirements-local.lock
@@ -72,11 +72,11 @@ lock: setup ## resolve pyproject.toml anew into the three hashed lock files
 		--no-header --quiet -c requirements-local.lock -o requirements-dev.lock
 	@$(MAKE) --no-print-directory lock-platforms
 
-lock-jars: setup ## resolve deploy/local/pom.xml anew into jars.lock (needs Maven)
+lock-jars: setup ## resolve deploy/local/pom.xml again into jars.lock (needs Maven)
 	@$(BIN)/python -m deploy.local.lock_jars
 	@$(MAKE) --no-print-directory lock-platforms
 
-lock-platforms: setup ## note which file of the locks each kind of machine gets; fails where one gets none
+lock-platforms: setup ## record which locked file each kind of machine gets; fail if one is missing
 	@$(BIN)/python -m deploy.local.lock_platforms
 
 clean: ## remove the environment and caches; data of `make up` stays in .pipeline

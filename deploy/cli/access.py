@@ -41,7 +41,7 @@ def kafka_settings(home: Path) -> KafkaSettings:
 
 @contextmanager
 def connected(home: Path, role: str) -> Iterator[psycopg.Connection[Any]]:
-    """Yield a connection in autocommit. Raises FatalError if the database does not let us in."""
+    """Yield a connection in autocommit. Raises FatalError if it cannot connect."""
     with opened(postgres_settings(home, role)) as connection:
         yield connection
 
@@ -81,6 +81,4 @@ def connected_by_engine(home: Path, role: str, *, target: Target = "read-write")
 
 def _shut(settings: PostgresSettings, why: BaseException | None) -> FatalError:
     server = settings.postgres_url.partition("@")[2].partition("/")[0]
-    return FatalError(
-        f"PostgreSQL at {server} does not let us in: {why}", cure="is the stack up? see `pipeline status`"
-    )
+    return FatalError(f"cannot connect to PostgreSQL at {server}: {why}", cure="is the stack up? see `pipeline status`")

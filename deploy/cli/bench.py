@@ -43,10 +43,10 @@ def reserve(
     ] = results.FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Compare one worker at a batch per transaction with the same at one order.
+    """Compare a batch per transaction with one order per transaction.
 
-    Both run in turns, on a broker and a database that are started for it and removed afterwards. Prints orders per
-    second and the ratio of the medians. The exit code is 1 if the books are not sound at the end.
+    One worker runs with either in turns, on a broker and a database that are started for it and removed afterwards.
+    Prints orders per second and the ratio of the medians. The exit code is 1 if the books are not sound at the end.
     """
     question = Question(rounds=rounds, batch=batch, seconds=seconds, orders_ahead=orders_ahead)
     told = Console(stderr=True, highlight=False, soft_wrap=True)

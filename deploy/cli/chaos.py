@@ -47,7 +47,7 @@ def every_change(
     seed: SeedOption = 1,
     history: HistoryOption = HISTORY,
 ) -> None:
-    """Hurt a pipeline of its own in every way we know; prove the books after each fault.
+    """Inject every fault we know into a pipeline of its own; prove the books after each.
 
     Without a subcommand: what every change must pass, about six minutes on two cores. 5,000 interleavings on a model
     of Kafka; 48 kills and 12 zombies at named points, one at a time; mixed faults over 20,000 orders. Servers of its

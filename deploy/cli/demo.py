@@ -87,7 +87,7 @@ def _stack(place: Throwaway, console: Console) -> Iterator[StackState]:
 
 def _await_ready(supervisor: Child, home: Home, report: Callable[[str], None]) -> StackState:
     """Return what runs once all of it is ready. The supervisor gives up what does not get on, and ends."""
-    while True:
+    while True:  # bounded by the supervisor: it gives each process 15 minutes to start at most, and then ends itself
         stack = state.read(home)
         if stack is not None and stack.phase is Phase.READY:
             return stack

@@ -68,8 +68,8 @@ def kill(
     else:
         signal_tree(process.pid, number)
     if as_json:
-        told = {"process": process.label, "pid": process.pid, "signal": number.name}
-        typer.echo(json.dumps(told, indent=2))
+        sent = {"process": process.label, "pid": process.pid, "signal": number.name}
+        typer.echo(json.dumps(sent, indent=2))
         return
     typer.echo(f"sent {number.name} to {process.label} (pid {process.pid}): {_CONSEQUENCES[send]}")
 

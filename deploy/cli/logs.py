@@ -39,13 +39,13 @@ def logs(
     ],
     home: HomeOption = DEFAULT,
     *,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as more is written, until Ctrl-C.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines, until Ctrl-C.")] = False,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, help="How many of the last lines.")] = 40,
     as_json: JsonOption = False,
 ) -> None:
     """Print the last lines of a log: controller, kafka, postgres, registry, provision, order-api, inventory, ...
 
-    In a terminal our own lines are set out for people; elsewhere they stay what they are, JSON.
+    In a terminal, our own lines are formatted for people; elsewhere they stay JSON.
     """
     paths = _logs_of(homes.at(home), service)
     show = _as_json if as_json else _shown(many=len(paths) > 1)
@@ -75,7 +75,7 @@ def _as_json(path: Path, line: str) -> str:
 
 
 def _shown(*, many: bool) -> Callable[[Path, str], str]:
-    """Return what sets a line out for whoever reads the standard output."""
+    """Return what formats a line for the standard output."""
     set_out: Callable[[str], str] = str
     if sys.stdout.isatty():
         from deploy.cli.log_lines import readable

@@ -41,10 +41,10 @@ COMMANDS = MappingProxyType(
         "psql": "Open the pipeline's database.",
         "order": "Tell one order's story across HTTP, topics and tables.",
         "metrics": "Show orders per minute; --follow draws them as they come.",
-        "exporter": "Tell Prometheus lag, stuck transactions, broker, balance.",
+        "exporter": "Export lag, stuck transactions, broker, balance to Prometheus.",
         "verify": "Prove the books from topics and tables; name the culprit.",
         "demo": "See it all in a minute: orders, outcomes, a kill, the proof.",
-        "chaos": "Hurt a pipeline of its own in every way; prove the books.",
+        "chaos": "Inject faults into a pipeline of its own; prove the books.",
         "bench": "Measure how many orders per second are reserved.",
     }
 )
@@ -53,11 +53,11 @@ Begin with: pipeline up. Each command explains itself: pipeline up --help
 
 \b
 Exit codes:
-  0   done, or yes
-  1   no: a rule of the books is broken, a schema does not fit
-  2   what was typed names nothing that there is, or nothing that can be
-  70  a fault of ours, or a promise that the world broke
-  75  not now: something does not run or does not answer
+  0   success, or yes
+  1   the answer is no: a rule of the books is broken, a schema is incompatible
+  2   wrong usage: no such option, process, SKU or order, or an impossible value
+  70  a bug, or a broken invariant
+  75  not now: something is not running or does not answer
   78  a setting, a folder or the environment is wrong
 """
 
@@ -118,7 +118,7 @@ def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes an optio
 def _root(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which version this is.")
+        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Have no options but these; every command has its own."""

@@ -50,7 +50,7 @@ def repair(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Set the group's offsets to where topics and tables prove that it belongs.
+    """Set the group's offsets from what topics and tables prove.
 
     For a group that lost its offsets, or whose offsets were set by hand, are old, or hung in a transaction. Those of
     `inventory` go behind the last order that a visible event or a dead letter answers: it reads all outcomes

@@ -32,8 +32,8 @@ def order(
 ) -> None:
     """Tell what happened to one order, and when: request, records, decision, event, notification, status.
 
-    Coordinates are topic, partition@offset. Times are milliseconds since the order was placed, by the clock of whoever
-    wrote them down. The exit code is 2 if there is no such order.
+    Coordinates are topic, partition@offset. Times are milliseconds since the order was placed, by the clock of the
+    process that recorded them. The exit code is 2 if there is no such order.
     """
     story = story_of(story_settings(home), parse_order_id(order_id))
     if as_json:

@@ -112,7 +112,7 @@ def diff(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell two versions of an event apart.
+    """Show how two versions of an event differ.
 
     Field by field, and whether each reads what the other wrote.
     """

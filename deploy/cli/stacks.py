@@ -26,7 +26,7 @@ def running(home: Path) -> Addresses:
     stack = state.current(place)
     if stack is not None and not stack.pid:  # without a state there is no supervisor, but there may be servers
         raise NotRunningError(
-            f"no stack runs in {place.root}: it is {stack.phase}",
+            f"the stack in {place.root} is not running ({stack.phase})",
             cure=f"start it: pipeline up{home_option(place)}, or name another folder: --home DIR",
         )
     return addresses

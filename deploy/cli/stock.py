@@ -21,7 +21,7 @@ app = typer.Typer(help="List, set or add stock, in units.", no_args_is_help=True
 
 @app.command("list", **example("the SKUs that ran out", "pipeline stock list --json | grep -B3 '\"available\": 0'"))
 def list_(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
-    """Show every SKU: on hand, of that reserved for orders, and what is left."""
+    """Show every SKU: on hand, of that reserved, and what is left."""
     with connected(home, ROLE) as connection:
         _show(stock.list_balances(connection), as_json=as_json)
 

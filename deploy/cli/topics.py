@@ -18,7 +18,7 @@ app = typer.Typer(help="List topics, or give them more partitions.", no_args_is_
 
 @app.command("list", **example("topics that have grown", "pipeline topics list"))
 def list_(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
-    """Show every topic: partitions now, those it is made with, who reads it."""
+    """Show every topic: partitions now and when made, who reads it."""
     counts = _admin(home).partitions(ALL_TOPICS)
     rows = [
         {
@@ -44,10 +44,11 @@ def grow(
     partitions: Annotated[int, typer.Option("--partitions", metavar="N", help="How many it shall have in all.")],
     home: HomeOption = DEFAULT,
 ) -> None:
-    """Give a topic, and those that are keyed like it, N partitions, while everything runs; wait until all are read.
+    """Give a topic, and those keyed like it, N partitions in all.
 
-    Nothing is lost and nothing stops. Kafka redistributes keys, so a user's orders may go to another partition: their
-    order holds among those placed before, and among those placed after the change, not across. The times are printed.
+    Nothing is lost and nothing stops; the command waits until all are read. Kafka redistributes keys, so a user's
+    orders may go to another partition: their order holds among those placed before, and among those placed after the
+    change, not across. The times are printed.
     """
     ranges = growth.grow(_admin(home), growth.named(name), partitions, typer.echo)
     typer.echo(

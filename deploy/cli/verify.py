@@ -49,7 +49,8 @@ def verify(
         float, typer.Option(min=0, metavar="SECONDS", help="How long accepted orders may take to come through.")
     ] = 30.0,
     inventory_only: Annotated[
-        bool, typer.Option("--inventory-only", help="Wait for outcomes alone: nobody notifies or projects here.")
+        bool,
+        typer.Option("--inventory-only", help="Wait for outcomes alone: no notification or projection runs here."),
     ] = False,
     not_restocked: Annotated[
         bool, typer.Option("--not-restocked", help="No stock was ever added: also ask whether any refusal was false.")

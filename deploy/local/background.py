@@ -28,10 +28,8 @@ def start(home: Home, arguments: Sequence[str], *, tell: Callable[[str], None]) 
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
-            env={
-                **os.environ,
-                "PYTHONIOENCODING": "utf-8",
-            },  # as its log is read
+            # As its log is read.
+            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
             start_new_session=True,
         )
     try:

@@ -112,7 +112,7 @@ def telling_line(lines: Sequence[str]) -> str:
 
 def _describe_end(code: int | None) -> str:
     if code is None:
-        return "did not get ready in time"
+        return "did not become ready in time"
     if code < 0:
         return f"was ended by {signal.Signals(-code).name} while starting"
     return f"did not start (exit code {code})"

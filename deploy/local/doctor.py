@@ -104,7 +104,7 @@ def _open_files() -> Check:
     limit = raise_open_files()
     if limit >= OPEN_FILES_MIN:
         return Check("open files", ok=True, finding=f"limit {limit}")
-    cure = f"in another shell: ulimit -n {OPEN_FILES_WANTED}; where that is refused, an administrator has to allow it"
+    cure = f"run `ulimit -n {OPEN_FILES_WANTED}` first; if that is refused, an administrator must raise the limit"
     return Check("open files", ok=False, finding=f"limit {limit}, {OPEN_FILES_MIN} are needed", cure=cure)
 
 

@@ -39,12 +39,12 @@ def cached(folder: Path | None = None, *, sets: Iterable[str] = (), servers: boo
     """Return the cache as it is, for commands that only need to know the paths.
 
     `sets`: beyond what every stack has; without `servers`, instead of that. Raises ConfigError for a path that Java
-    cannot carry: class paths are divided by colons, plugin paths by commas, an agent's jar ends at an equals sign.
+    cannot handle: class paths are divided by colons, plugin paths by commas, an agent's jar ends at an equals sign.
     """
     place = folder or default_cache()
     if unfit := sorted(set(":,=") & set(str(place))):
         raise ConfigError(
-            f"the cache of servers has {' '.join(unfit)} in its path, which Java cannot carry: {place}",
+            f"the path of the server cache contains {' '.join(unfit)}, which Java cannot handle: {place}",
             cure="choose another with XDG_CACHE_HOME",
         )
     return Jars(place, locked() if servers else (), {name: locked(name) for name in sets})

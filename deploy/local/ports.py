@@ -1,8 +1,8 @@
 """Give a stack its ports: those it had, else the defaults of `ports.toml`, else the next free ones.
 
 A port is claimed before anything listens on it, so that two stacks that start at the same time cannot choose the same
-one, whoever runs them. The claim is the UDP port of the same number, which no server of ours uses: the kernel gives it
-to one process of the machine, and takes it back when that process ends, however it ends (docs/adr/0045).
+one, whichever user runs them. The claim is the UDP port of the same number, which no server of ours uses: the kernel
+gives it to one process of the machine, and takes it back when that process ends, however it ends (docs/adr/0045).
 
 Other programs do not ask for a claim. Whatever takes a port between claim and listen is met by `supervisor.run`.
 """

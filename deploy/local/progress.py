@@ -10,8 +10,8 @@ SILENT_SECONDS_MAX = 90.0
 """Without a sign of progress for so long, a start is given up."""
 SECONDS_MAX = 900.0
 """And in any case after so long: a process that complains for ever never gets ready."""
-TOLD_SECONDS = 20.0
-"""From then on it is told what is waited for, and again after as long."""
+REPORT_SECONDS = 20.0
+"""After that it is reported what the start waits for, and again every 20 s."""
 _CPU_SECONDS = 2.0
 """Less than that in 90 s is the idling of a server that waits; half of what one gets of two cores at load 40."""
 
@@ -32,7 +32,7 @@ class Progress:
     began: float
     _seen: Look | None = field(default=None)
     _moved_at: float | None = field(default=None)
-    _sign: str = field(default="no sign of it yet")
+    _sign: str = field(default="no sign of progress yet")
 
     def take(self, look: Look) -> None:
         """Compare with what was seen when something last moved."""
@@ -41,9 +41,9 @@ class Progress:
             self._seen = look
             return
         if look.log_bytes != seen.log_bytes:
-            self._sign = "its log grows"
+            self._sign = "its log is growing"
         elif look.cpu_seconds - seen.cpu_seconds >= _CPU_SECONDS:
-            self._sign = "it computes"
+            self._sign = "it is using the CPU"
         else:
             return
         self._seen, self._moved_at = look, look.at
@@ -57,14 +57,14 @@ class Progress:
         if now - self.began > SECONDS_MAX:
             return f"is not ready after {SECONDS_MAX / 60:.0f} minutes"
         if (silent := self.silent_seconds(now)) > SILENT_SECONDS_MAX:
-            return f"did not get ready: for {silent:.0f} s it wrote nothing and computed nothing"
+            return f"did not become ready: for {silent:.0f} s it logged nothing and used no CPU"
         return ""
 
-    def told(self, now: float) -> str:
+    def report(self, now: float) -> str:
         """Return what is waited for, in words that change as seldom as they are worth a line; empty at first."""
-        steps = int((now - self.began) / TOLD_SECONDS)
+        steps = int((now - self.began) / REPORT_SECONDS)
         if not steps:
             return ""
-        silent = self.silent_seconds(now) > TOLD_SECONDS
-        sign = "nothing seen of it lately" if silent and self._moved_at is not None else self._sign
-        return f"starting for {steps * TOLD_SECONDS:.0f} s: {sign}"
+        silent = self.silent_seconds(now) > REPORT_SECONDS
+        sign = "no recent progress" if silent and self._moved_at is not None else self._sign
+        return f"starting for {steps * REPORT_SECONDS:.0f} s: {sign}"

@@ -68,7 +68,7 @@ class Runner:
     @property
     def waits(self) -> str:
         """Say how a start goes that takes long; empty while there is nothing to say."""
-        return self._progress.told(time.monotonic()) if self.state in {State.PREPARING, State.STARTING} else ""
+        return self._progress.report(time.monotonic()) if self.state in {State.PREPARING, State.STARTING} else ""
 
     def tick(self) -> None:
         """Look once and go one step."""

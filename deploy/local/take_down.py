@@ -40,7 +40,7 @@ def stop(home: Home) -> bool:
 
 
 def remove_data(home: Home) -> None:
-    """Remove what the stack wrote; the folder itself too, unless somebody put more there. Nothing may run."""
+    """Remove what the stack wrote; the folder itself too, unless it holds other files. Nothing may run."""
     for path in (home.root / entry for entry in _ENTRIES):
         if path.is_dir():
             shutil.rmtree(path)

@@ -123,7 +123,7 @@ class LiveView:
         self._console.print(lost_line(error), style="yellow", highlight=False, markup=False)
 
     def show(self, stack: StackState, readings: Readings, /) -> None:
-        """Draw it anew; once it is ready, leave above it what a user opens and pastes.
+        """Redraw it; once it is ready, leave above it what a user opens and pastes.
 
         Not in the table: it would push that out of a terminal of 24 lines, and be cut at 80 columns.
         """
@@ -201,7 +201,7 @@ def moved_line(port: Moved) -> str:
 
 def lost_line(error: PortTakenError) -> str:
     """Say why the stack starts once more."""
-    return f"{error.message}\nanother program was quicker: starting again on the next free port"
+    return f"{error.message}\nanother program took the port first: starting again on the next free port"
 
 
 def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:

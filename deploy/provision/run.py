@@ -94,8 +94,8 @@ def _refuse_newer_database(settings: ProvisionSettings, connection: sa.Connectio
         revision = unknown(own)
     if revision is not None:
         raise PipelineError(
-            f"the database {settings.database} is of a newer version: migration {revision}, and this one knows up to"
-            f" {newest()}",
+            f"the database {settings.database} was migrated by a newer version: migration {revision}; this version"
+            f" knows up to {newest()}",
             cure="provision with the version that migrated it, or a newer one; nothing was changed",
         )
 

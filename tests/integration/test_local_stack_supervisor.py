@@ -338,7 +338,7 @@ def test_port_that_is_taken_between_claim_and_listen_is_replaced_by_the_next_fre
     supervised.process.send_signal(signal.SIGTERM)
     code, output = supervised.end()
     assert code == ExitCode.OK
-    assert "Address already in use\nanother program was quicker: starting again on the next free port" in output
+    assert "Address already in use\nanother program took the port first: starting again on the next free port" in output
     assert not supervised.left()
 
 

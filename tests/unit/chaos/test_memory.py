@@ -29,7 +29,7 @@ from chaos.checker.facts import LISTED, Fact
 from chaos.checker.memory import Memory, MemoryRefusedError, Position
 from chaos.checker.table_digests import bucket_of, digits_for
 from chaos.checker.terms import Coordinate, Spot
-from common.errors import PipelineError
+from common.errors import ExitCode, PipelineError
 
 IDENTITY = {"cluster": "one", "topic orders.created": "id"}
 AT, EVENT_AT = Coordinate("orders.created", 3, 17), Coordinate("inventory.reserved", 3, 5)
@@ -109,6 +109,16 @@ def test_memory_is_for_its_user_alone_whatever_the_umask(tmp_path: Path) -> None
     assert stat.S_IMODE((tmp_path / "memory").stat().st_mode) == 0o600
 
 
+def test_memory_that_an_earlier_release_left_open_is_closed(tmp_path: Path) -> None:
+    """Red before: it stayed readable by every user of the machine, and it names customers."""
+    path = tmp_path / "memory"
+    with opened(path) as memory:
+        keep(memory, collector([CREATED]))
+    path.chmod(0o644)
+    with opened(path):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
 def test_remembered_records_stand_before_those_that_were_read_since(tmp_path: Path) -> None:
     with opened(tmp_path / "memory") as memory:
         keep(memory, collector([CREATED]))
@@ -144,6 +154,7 @@ def test_the_memory_of_another_pipeline_is_refused_with_the_way_out(tmp_path: Pa
         with pytest.raises(MemoryRefusedError, match=f"{name} was {value}, and is another") as refused:
             opened(tmp_path / "memory", identity={**IDENTITY, name: "another"})
         assert "pipeline verify --since start" in refused.value.cure
+        assert refused.value.exit_code == ExitCode.CONFIG  # red before: 1, as if a rule of the books were broken
 
 
 def test_the_memory_of_another_version_is_refused(tmp_path: Path) -> None:

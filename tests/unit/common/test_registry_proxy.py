@@ -1,13 +1,17 @@
 """The way to the schema registry on a machine whose environment names proxies and authorities, as a company's does."""
 
 import json
+import struct
 import threading
+from base64 import b64decode
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from chaos.checker.avro import Registry
+from chaos.checker.errors import StoreDownError
 from chaos.checker.web import get_json
 from common.config import RegistrySettings, asking_directly, proxy_of
 from common.errors import Busy, ConfigError, PipelineError
@@ -20,10 +24,11 @@ PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy"
 
 
 class Answers(ThreadingHTTPServer):
-    """Answers any GET with an empty list, and remembers what was asked for: a proxy is asked for a whole URL."""
+    """Answers any GET with an empty list; remembers what was asked for (a proxy: for a whole URL), and by whom."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.users: list[str] = []
         self.status = 200
         super().__init__(("127.0.0.1", 0), _Handler)
 
@@ -40,6 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path.partition("?")[0])
+        self.server.users.append(b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode())
         body = json.dumps([] if self.server.status == 200 else {"error_code": 1, "message": "no"}).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/json")
@@ -158,3 +164,45 @@ def test_what_is_hidden_from_a_client_is_back_once_it_is_built(monkeypatch: pyte
     with asking_directly("http://registry.example:8081"):
         assert proxy_of("https://shop.example") == "http://proxy.example:3128"
     assert proxy_of("https://shop.example") == "http://proxy.example:3128"
+
+
+def ask_as_the_checker(url: str) -> str:
+    """Have the checker look up a schema where none can be had; return what it says."""
+    with pytest.raises(StoreDownError) as raised:
+        Registry(url).decode(struct.pack(">bI", 0, 7), "OrderCreated")
+    return f"{raised.value.message} {raised.value.cure}"
+
+
+def test_checker_sends_the_registry_its_user_and_password(server: Answers) -> None:
+    """Red before: urllib took them for a part of the host's name."""
+    assert get_json(f"http://svc:c4%2Fnary@127.0.0.1:{server.port}/x", seconds=2) == (200, [])
+    assert (server.asked, server.users) == (["/x"], ["svc:c4/nary"])
+
+
+def test_checker_shows_no_password_of_a_registry(server: Answers) -> None:
+    """Red before: both messages repeated the URL as it was set."""
+    server.status = 500
+    said = ask_as_the_checker(f"http://svc:c4nary@127.0.0.1:{server.port}/v7")
+    assert f"answers 500 at http://127.0.0.1:{server.port}/v7/schemas/ids/7" in said
+    assert "c4nary" not in said
+    said = ask_as_the_checker("http://svc:c4nary@127.0.0.1:9")
+    assert "does not answer at http://127.0.0.1:9/schemas/ids/7" in said
+    assert "c4nary" not in said
+
+
+def test_checker_asks_a_registry_elsewhere_by_way_of_the_proxy_for_everything(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Red before: urllib passes over ALL_PROXY, which the services heed."""
+    monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{server.port}")
+    assert get_json("http://registry.example:8081/x", seconds=2) == (200, [])
+    assert server.asked == ["http://registry.example:8081/x"]
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_checker_names_the_proxy_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """Red before: the registry was blamed."""
+    monkeypatch.setenv(variable, "http://ada:c4nary@127.0.0.1:9")
+    said = ask_as_the_checker("http://registry.example:8081")
+    assert "by way of the proxy http://127.0.0.1:9" in said
+    assert "c4nary" not in said

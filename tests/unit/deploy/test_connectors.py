@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
+from common.errors import ConfigError, FatalError
 from common.topics import SINKS, Sink
 from deploy.provision.config import ProvisionSettings
-from deploy.provision.connectors import fill, name_within, template, wanted
+from deploy.provision.connectors import fill, name_within, put, template, values, wanted
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "connect"
 POSTGRES = [sink for sink in SINKS if sink.store == "postgres"]
@@ -110,3 +110,27 @@ def test_a_name_that_nobody_knows_is_refused() -> None:
 
 def test_connect_s_own_placeholders_are_left_to_the_worker() -> None:
     assert fill('{"a": "${file:/x:y} {{b}}"}', {"b": "c"}) == {"a": "${file:/x:y} c"}
+
+
+def test_workers_that_do_not_answer_are_named_without_their_password() -> None:
+    """Red before: the message repeated the URL as it was set."""
+    with pytest.raises(FatalError, match=r"does not answer at http://127\.0\.0\.1:9/?:") as raised:
+        put(make_settings(connect_url="http://ada:c4nary@127.0.0.1:9"))
+    assert "c4nary" not in f"{raised.value.message} {raised.value.cure}"
+
+
+def test_password_of_a_registry_never_gets_into_a_configuration() -> None:
+    """Red before: anybody could read it over the workers' REST API."""
+    with pytest.raises(ConfigError, match="user and password") as refused:
+        values(make_settings(registry_url="http://svc:c4nary@registry:8081"))
+    assert "c4nary" not in f"{refused.value.message} {refused.value.cure}"
+
+
+def test_proxy_of_a_kind_that_the_client_does_not_know_is_a_setting_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Red before: it ended as an internal error."""
+    for name in ("no_proxy", "NO_PROXY", "http_proxy", "HTTP_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("ALL_PROXY", "socks5://ada:c4nary@proxy.example:1080")
+    with pytest.raises(ConfigError, match=r"proxy socks5://proxy\.example:1080") as refused:
+        put(make_settings(connect_url="http://connect.example:8083"))
+    assert "c4nary" not in f"{refused.value.message} {refused.value.cure}"

@@ -83,7 +83,7 @@ def test_data_from_before_the_first_release_are_refused_and_left_alone(home: Hom
     assert not home.format.exists()
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "one"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"format": "one"}', '{"format": 0}', '{"format": -1}'])
 def test_note_that_says_nothing_is_refused(home: Home, text: str) -> None:
     home.format.write_text(text)
     with pytest.raises(ConfigError, match=r"format\.json"):

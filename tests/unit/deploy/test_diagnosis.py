@@ -73,7 +73,7 @@ def test_silent_end_is_told_too(tmp_path: Path) -> None:
 
 
 def test_late_start_is_told_apart_from_an_end(tmp_path: Path) -> None:
-    assert "did not get ready in time" in explain("kafka", tmp_path / "absent.log", since=0, code=None).message
+    assert "did not become ready in time" in explain("kafka", tmp_path / "absent.log", since=0, code=None).message
 
 
 def test_refused_settings_are_shown_as_the_service_said_them(tmp_path: Path) -> None:

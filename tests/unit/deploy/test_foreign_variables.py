@@ -110,3 +110,8 @@ def test_libpq_variable_of_the_shell_leads_no_connection_away(
     assert STARTUP in asked[-1]
     assert b"elsewhere" not in asked[-1]
     assert b"LATIN1" not in asked[-1]
+
+
+def test_database_named_in_the_shell_reaches_no_process_of_the_stack() -> None:
+    """Red before: the stack provisioned one database, and its services asked for another."""
+    assert child_environment({"PATH": "/bin", "PIPELINE_DATABASE": "elsewhere"}, {}) == {"PATH": "/bin"}

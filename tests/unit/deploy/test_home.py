@@ -75,7 +75,17 @@ def test_next_owner_comes_in_when_the_first_has_left(tmp_path: Path) -> None:
             pass
 
 
-@pytest.mark.parametrize("name", ["a,b", "a:b", "${a}", "a*", "a\nb", os.fsdecode(b"latin-\xfc")])
+def test_lock_is_for_its_user_alone(tmp_path: Path) -> None:
+    """Red before: any user of the machine who could read the folder could hold the lock, and no stack started."""
+    former = os.umask(0)
+    try:
+        with homes.owned(homes.at(tmp_path)):
+            assert stat.S_IMODE((tmp_path / "lock").stat().st_mode) == 0o600
+    finally:
+        os.umask(former)
+
+
+@pytest.mark.parametrize("name", ["a,b", "a:b", "{a", "a}", "${a}", "a*", "a\nb", os.fsdecode(b"latin-\xfc")])
 def test_folder_that_the_servers_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ConfigError, match="settings cannot hold"):
         homes.at(tmp_path / name)

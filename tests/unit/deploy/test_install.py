@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.install import Progress, packages_in
+from deploy.local.install import Progress, install, packages_in
 
 ROOT = Path(__file__).parents[3]
 PIP = """\
@@ -82,6 +82,32 @@ def test_installation_that_fails_says_why(tmp_path: Path) -> None:
     )
     assert ran.returncode != 0
     assert ran.stdout.startswith(f"installing 1 packages from some.lock into {sys.prefix}\n")
+    assert "No matching distribution found for no-such-package==1.0" in ran.stderr
+
+
+def test_pip_never_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Red before: an index that wants a password was asked for one where nobody saw the question."""
+    asked, python, lock = tmp_path / "asked", tmp_path / "python", tmp_path / "some.lock"
+    python.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n', encoding="utf-8")
+    python.chmod(0o700)
+    lock.write_text("some-package==1.0\n", encoding="utf-8")
+    monkeypatch.setattr(sys, "executable", str(python))
+    assert install(lock) == 0
+    assert ["--no-input" in call.split() for call in asked.read_text(encoding="utf-8").splitlines()] == [True, True]
+
+
+def test_installation_runs_where_the_output_lacks_a_character_of_the_path(tmp_path: Path) -> None:
+    """Red before: UnicodeEncodeError, for an umlaut in the checkout's path and an ASCII locale."""
+    lock = tmp_path / "jürgen.lock"
+    lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
+    ran = subprocess.run(
+        [sys.executable, "-m", "deploy.local.install", str(lock)],
+        env={**os.environ, "PYTHONIOENCODING": "ascii", "PIP_NO_INDEX": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.stdout.startswith("installing 1 packages from j\\xfcrgen.lock into ")
     assert "No matching distribution found for no-such-package==1.0" in ran.stderr
 
 

@@ -205,6 +205,6 @@ def test_proxy_that_stands_between_us_and_the_jars_is_named__without_its_passwor
 
 @pytest.mark.parametrize("name", ["a:b", "a,b", "a=b"])
 def test_cache_whose_path_java_cannot_carry_is_refused_with_the_way_out(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ConfigError, match="Java cannot carry") as refused:
+    with pytest.raises(ConfigError, match="Java cannot handle") as refused:
         jars.cached(tmp_path / name)
     assert "XDG_CACHE_HOME" in refused.value.cure

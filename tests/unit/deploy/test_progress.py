@@ -17,7 +17,7 @@ def watched(seconds: int, *, cpu_share: float = 0.0, log_every: int = 0, began: 
 def test_process_that_does_nothing_is_given_up_after_ninety_seconds() -> None:
     progress = watched(95)
     assert progress.complaint(1000.0 + SILENT_SECONDS_MAX) == ""
-    assert "wrote nothing and computed nothing" in progress.complaint(1000.0 + SILENT_SECONDS_MAX + 1)
+    assert "logged nothing and used no CPU" in progress.complaint(1000.0 + SILENT_SECONDS_MAX + 1)
 
 
 @pytest.mark.parametrize("doing", [{"cpu_share": 0.05}, {"log_every": 60}], ids=["a twentieth of a core", "its log"])
@@ -42,11 +42,11 @@ def test_process_that_gets_stuck_after_a_while_is_given_up_from_then_on() -> Non
     assert "for 91 s" in progress.complaint(1391.0)
 
 
-def test_what_is_waited_for_is_told_from_twenty_seconds_on__in_few_lines() -> None:
+def test_what_is_waited_for_is_reported_from_twenty_seconds_on__in_few_lines() -> None:
     progress = watched(120, cpu_share=0.5)
-    assert progress.told(1019.0) == ""
-    lines = [progress.told(1000.0 + second) for second in range(20, 120)]
-    assert lines[0] == "starting for 20 s: it computes"
+    assert progress.report(1019.0) == ""
+    lines = [progress.report(1000.0 + second) for second in range(20, 120)]
+    assert lines[0] == "starting for 20 s: it is using the CPU"
     assert len(set(lines)) == 5
-    assert watched(60).told(1060.0) == "starting for 60 s: no sign of it yet"
-    assert progress.told(1200.0) == "starting for 200 s: nothing seen of it lately"
+    assert watched(60).report(1060.0) == "starting for 60 s: no sign of progress yet"
+    assert progress.report(1200.0) == "starting for 200 s: no recent progress"

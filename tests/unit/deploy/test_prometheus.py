@@ -33,6 +33,13 @@ def test_folder_is_named_as_it_is_where_prometheus_looks_for_patterns() -> None:
     assert settings["rule_files"] == [r"/srv/ada/stack \[new\]\?/alerts.yml"]
 
 
+def test_folder_with_an_emoji_is_written_as_it_is() -> None:
+    """Red before: JSON escapes it in two halves, which YAML does not read, and Prometheus found no rules."""
+    text = prometheus.settings_text(Path("/srv/🍵/alerts.yml"), Path("/srv/🍵/targets.json"))
+    assert text.count("/srv/🍵/") == 2
+    assert "\\u" not in text
+
+
 def test_prometheus_listens_on_loopback_alone_and_nobody_deletes_data_by_http(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,13 +1,20 @@
 """What provisioning refuses or reads before anything connects."""
 
+import json
 from pathlib import Path
 
+import psutil
 import pytest
 from pydantic import SecretStr, ValidationError
 
 from common.config import PostgresSettings
 from common.errors import ConfigError
+from deploy.cli.provision import provision_settings
 from deploy.cli.psql import _pass_line
+from deploy.local import home as homes
+from deploy.local import state
+from deploy.local.servers import PORTS
+from deploy.local.state import Phase, StackState
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.roles import OWNER, ROLES, read_passwords
 
@@ -67,3 +74,18 @@ def test_a_password_file_line_escapes_what_separates_its_fields() -> None:
         postgres_url="postgresql://reader@127.0.0.1:5433/pipeline", postgres_password=SecretStr(r"a:b\c")
     )
     assert _pass_line(settings) == "127.0.0.1:5433:pipeline:reader:a\\:b\\\\c\n"
+
+
+def test_stack_that_runs_is_provisioned_in_its_own_database_whatever_the_shell_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Red before: `pipeline provision` made the shell's database in the stack's server."""
+    for name in ("KAFKA_BOOTSTRAP", "REGISTRY_URL", "POSTGRES_ADMIN_URL", "ROLE_SECRETS_DIR"):
+        monkeypatch.delenv(f"PIPELINE_{name}", raising=False)
+    monkeypatch.setenv("PIPELINE_DATABASE", "elsewhere")
+    home = homes.at(tmp_path / "stack")
+    homes.create(home)
+    ports, ourselves = dict.fromkeys(PORTS, 1), psutil.Process()
+    home.ports.write_text(json.dumps(ports), encoding="utf-8")
+    state.write(home, StackState(Phase.READY, ourselves.pid, ourselves.create_time(), ports, ()))
+    assert provision_settings(home.root).database == "pipeline"

@@ -134,7 +134,7 @@ def test_start_of_a_process_that_computes_is_waited_for_and_told(
         clock[0] += 10
     assert runner.state is State.READY
     assert clock[0] > 1400
-    assert "starting for 300 s: it computes" in told
+    assert "starting for 300 s: it is using the CPU" in told
     assert runner.waits == ""
 
 
@@ -145,7 +145,7 @@ def test_start_of_a_process_that_does_nothing_is_given_up_and_says_so(tmp_path: 
         clock[0] += 10
     assert clock[0] < 1130
     assert runner.error is not None
-    assert "wrote nothing and computed nothing" in runner.error.message
+    assert "logged nothing and used no CPU" in runner.error.message
 
 
 def test_halted_program_starts_no_more(tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import os
+import signal
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, cast
@@ -65,3 +67,17 @@ def test_start_gives_up_after_some_ports(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(PortTakenError):
         run(monkeypatch, tmp_path, thief)
     assert thief.starts == PORT_ATTEMPTS_MAX
+
+
+def test_stop_asked_for_while_a_start_fails_is_not_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Red before: the next attempt had forgotten the signal, and the stack came up all the same."""
+
+    class Stopped(Thief):
+        def run(self, wish: Any) -> None:
+            if not self.starts:
+                os.kill(os.getpid(), signal.SIGTERM)
+            super().run(wish)
+
+    thief = Stopped(times=1)
+    assert run(monkeypatch, tmp_path, thief) == []
+    assert thief.starts == 1

@@ -34,8 +34,10 @@ def test_line_is_printed_when_a_process_gets_ready_and_not_again() -> None:
 
 
 def test_line_is_printed_now_and_then_of_a_start_that_takes_long() -> None:
-    early = replace(make_process(State.STARTING), waits="starting for 20 s: it computes")
-    assert changed_line(make_process(State.STARTING), early) == "inventory-0       starting for 20 s: it computes"
+    early = replace(make_process(State.STARTING), waits="starting for 20 s: it is using the CPU")
+    assert (
+        changed_line(make_process(State.STARTING), early) == "inventory-0       starting for 20 s: it is using the CPU"
+    )
     assert changed_line(early, early) is None
 
 

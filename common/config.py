@@ -129,19 +129,17 @@ def _parse_options(value: Any) -> Any:
 ClientOptions = Annotated[Mapping[str, str | int | float | bool], NoDecode, BeforeValidator(_parse_options)]
 
 
-_NEXT_URL = re.compile(r",(?=https?://)")
-
-
-def _addressable(urls: str) -> str:
-    """Return the URLs; refuse one that a client could not take apart and would repeat with its password."""
-    for url in _NEXT_URL.split(urls):
-        try:
-            host, _ = urlsplit(url).hostname, urlsplit(url).port
-        except ValueError:
-            host = None
-        if not host:
-            raise ValueError("has no host, or a port that is no number; write / ? # of a password as %2F %3F %23")
-    return urls
+def _addressable(url: str) -> str:
+    """Return the URL; refuse one that a client could not take apart and would repeat with its password."""
+    try:
+        host, _ = urlsplit(url).hostname, urlsplit(url).port
+    except ValueError:
+        host = None
+    if not host:
+        raise ValueError(
+            "must have one host, and a number as its port if it has one; / ? # of a password are written %2F %3F %23"
+        )
+    return url
 
 
 class RegistrySettings(Settings):

@@ -91,7 +91,8 @@ class Memory:
         if self.fresh:
             self._file.touch(mode=0o600)  # it names customers; SQLite's own files take their mode from it
         else:
-            path.chmod(0o600)  # an earlier release left it open
+            with suppress(PermissionError):  # another user's: whether it can be written, SQLite says
+                path.chmod(0o600)  # an earlier release left it open
         self._connection = sqlite3.connect(self._file, timeout=0, isolation_level=None)
         try:
             self._open(identity, digits)

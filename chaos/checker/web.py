@@ -4,10 +4,10 @@ import json
 import urllib.error
 from base64 import b64encode
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener, getproxies
 
-from common.config import is_loopback, without_credentials
+from common.config import is_loopback
 
 
 def get_json(url: str, *, seconds: float) -> tuple[int, Any]:
@@ -32,6 +32,10 @@ def _way(url: str) -> ProxyHandler:
 
 
 def _request(url: str) -> Request:
-    credentials, _, _ = urlsplit(url).netloc.rpartition("@")
-    basic = {"Authorization": f"Basic {b64encode(unquote(credentials).encode()).decode()}"} if credentials else {}
-    return Request(without_credentials(url), headers=basic)  # noqa: S310 - the scheme is the settings'
+    parts = urlsplit(url)
+    credentials, _, host = parts.netloc.rpartition("@")
+    request = Request(urlunsplit(parts._replace(netloc=host)))  # noqa: S310 - the scheme is the settings'
+    if credentials:
+        basic = b64encode(unquote(credentials).encode()).decode()
+        request.add_unredirected_header("Authorization", f"Basic {basic}")  # not to where the answer may lead
+    return request

@@ -175,7 +175,8 @@ def owned(home: Home, *, patience_seconds: float = 15.0) -> Iterator[int]:
     Raise `HomeInUseError` when the owner does not leave in time.
     """
     with (home.root / "lock").open("w", encoding="utf-8") as lock:
-        os.fchmod(lock.fileno(), 0o600)  # or another user could hold it
+        with contextlib.suppress(PermissionError):  # another user made it
+            os.fchmod(lock.fileno(), 0o600)  # or another user could hold it
         deadline = time.monotonic() + patience_seconds
         while not _locked(lock.fileno()):
             if time.monotonic() > deadline:

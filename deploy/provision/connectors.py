@@ -57,7 +57,7 @@ def values(settings: ProvisionSettings) -> dict[str, str]:
 
     Raises ConfigError for a registry's password: the configurations can be read over the workers' REST API.
     """
-    if settings.registry_address != settings.registry_url:
+    if "@" in urlsplit(settings.registry_url).netloc:
         raise ConfigError(
             "PIPELINE_REGISTRY_URL: connectors cannot be given a registry's user and password yet",
             cure="provision the connectors with a registry that asks for none",

@@ -141,7 +141,9 @@ def test_a_broker_that_fails_in_the_middle_gets_every_record_once(pipeline: Pipe
     written = tmp_path / "written"
     inventory = pipeline.start("inventory_service", role="inventory_rw").wait_ready()
     with KafkaProxy(pipeline.kafka.kafka_bootstrap) as proxy:
-        lost = proxy.rule(PRODUCE, direction=Direction.RESPONSE, action=Action.DROP, nth=3, times=2)
+        # With its connection: no network delivers later answers on one that has lost an answer. The broker remembers
+        # five batches, so that the sixth would make a repetition of the first "out of order".
+        lost = proxy.rule(PRODUCE, direction=Direction.RESPONSE, action=Action.CUT, nth=3, times=2)
         load = DirectLoad(pipeline.kafka.model_copy(update={"kafka_bootstrap": proxy.address}), written)
         loading = threading.Thread(target=load.run, args=(mix,))
         loading.start()

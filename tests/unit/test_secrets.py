@@ -67,7 +67,10 @@ def test_no_password_is_shown_whatever_characters_it_is_of(url: str, shown: str)
     assert without_credentials(url) == shown
 
 
-@pytest.mark.parametrize("url", [f"http://svc:{CANARY}/x@host", "http://[::1", "http://", "http://svc:x@:8081"])
+@pytest.mark.parametrize(
+    "url",
+    [f"http://svc:{CANARY}/x@host", "http://[::1", "http://", "http://svc:x@:8081", "http://a:8081,http://b:8081"],
+)
 def test_address_that_a_client_cannot_take_apart_is_refused_without_repeating_it(
     monkeypatch: pytest.MonkeyPatch, url: str
 ) -> None:

@@ -165,6 +165,7 @@ def test_client_that_asks_and_leaves_costs_no_line_in_the_log(
 
 def test_probes_are_answered_while_clients_without_a_word_hold_all_the_connections_they_can(port: int) -> None:
     """Red before: a thread for each, 518 in a worker with 500 of them."""
+    before = threading.active_count()
     with ExitStack() as idle:
         for _ in range(500):
             idle.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -172,7 +173,7 @@ def test_probes_are_answered_while_clients_without_a_word_hold_all_the_connectio
         assert get(port, "/livez") == (200, "live\n")
         assert get(port, "/metrics")[0] == 200
         assert time.monotonic() - began < 1
-        assert threading.active_count() < 10
+        assert threading.active_count() - before <= 2  # one per page
 
 
 def test_client_that_sends_no_request_is_closed(port: int) -> None:

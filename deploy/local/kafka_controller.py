@@ -14,7 +14,7 @@ from deploy.local.kafka_node import CONTROLLER_ID, KafkaNode
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, answers
 
-HEAP = ("-Xms32m", "-Xmx128m", "-XX:TieredStopAtLevel=1")
+HEAP = ("-Xms32m", "-Xmx64m", "-XX:TieredStopAtLevel=1")
 """A sign of life twice a second: starting fast counts, peak speed does not."""
 
 _SETTINGS = """\

@@ -12,7 +12,7 @@ from deploy.local.loopback import LOOPBACK, get
 from deploy.local.postgres import Postgres
 from deploy.provision.registry_database import DATABASE, ROLE, make_registry_database
 
-HEAP = ("-Xms64m", "-Xmx256m", "-XX:TieredStopAtLevel=1")
+HEAP = ("-Xms64m", "-Xmx192m", "-XX:TieredStopAtLevel=1")
 """A few look-ups per service start: starting fast counts, peak speed does not."""
 API = "/apis/ccompat/v7"
 """Confluent's dialect of the registry's API."""

@@ -11,8 +11,8 @@ from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, answers
 
 HEAP = ("-Xms64m", "-Xmx256m")
-"""All of it is taken within half an hour, idle or not: the serial collector looks at what has lived for a while only when
-the heap is full. With twice as much no load was measured to be faster."""
+"""All of it is taken within half an hour, idle or not: the serial collector looks at what has lived for a while only
+when the heap is full. With twice as much no load was measured to be faster."""
 _CLEAN_STOP = ".kafka_cleanshutdown"
 """What a broker leaves in its data when it ends in order, and removes when it starts."""
 _PROBE_SECONDS = 1.0

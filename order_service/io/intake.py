@@ -23,7 +23,7 @@ from order_service.io.publisher import Publisher
 
 ACK_SECONDS_MAX = 5.0
 ANSWER_SECONDS_MAX = 5.5
-"""From the request to a 503, what the database took included."""
+"""From the moment a thread takes the request to a 503, what the database took included."""
 
 log = get_logger()
 

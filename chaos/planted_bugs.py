@@ -36,10 +36,10 @@ BUGS: Sequence[Bug] = (
             Edit(
                 _LOOP,
                 """
-    def _settle(self, plan: Plan) -> None:
+    def _settle(self, plan: Publish) -> None:
 """,
                 """
-    def _settle(self, plan: Plan) -> None:
+    def _settle(self, plan: Publish) -> None:
         self._consumer.commit(plan.offsets)
 """,
             ),
@@ -102,7 +102,7 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        self._note_progress(plan)
+        self._note_progress(published)
         self._count()
 """,
                 """
@@ -111,7 +111,7 @@ ON CONFLICT DO NOTHING
                 pass
 
         rerun(record, self._connection)
-        self._note_progress(plan)
+        self._note_progress(published)
         self._count()
 """,
             ),
@@ -200,12 +200,16 @@ ON CONFLICT DO NOTHING
                 _PRODUCER,
                 """
             self._send(record)
-            self._point("dlq.produced")
+            if record.is_dead_letter:
+                self._point("dlq.produced")
 """,
                 """
-            self._plain.produce(record.topic, record.value, record.key, headers=list(record.headers))
-            self._plain.flush(SLICE_SECONDS)
-            self._point("dlq.produced")
+            if record.is_dead_letter:
+                self._plain.produce(record.topic, record.value, record.key, headers=list(record.headers))
+                self._plain.flush(SLICE_SECONDS)
+                self._point("dlq.produced")
+            else:
+                self._send(record)
 """,
             ),
         ),

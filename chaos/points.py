@@ -98,8 +98,8 @@ POINTS: tuple[Point, ...] = (
     Point("order", "stop", Way.STOP, hit=1),
     Point("metrics", "window.updated", Way.LOAD),
     Point("metrics", "window.closing", Way.LOAD),
-    Point("metrics", "window.emitted", Way.LOAD, txn_open=True, zombie=True),
-    Point("metrics", "window.offsets", Way.LOAD, txn_open=True),
+    Point("metrics", "produced", Way.LOAD, txn_open=True, zombie=True),
+    Point("metrics", "offsets_sent", Way.LOAD, txn_open=True),
     Point("metrics", "window.refilled", Way.START, hit=1),
     *(
         Point("notification", name, Way.LOAD, hit=1)

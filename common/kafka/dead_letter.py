@@ -31,6 +31,7 @@ def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> Outpu
             ("dlq_partition", str(record.partition.number).encode()),
             ("dlq_offset", str(record.offset).encode()),
         ),
+        is_dead_letter=True,
     )
 
 

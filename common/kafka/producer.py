@@ -20,7 +20,7 @@ from common import failpoints, metrics
 from common.kafka.bounded_call import Caller
 from common.kafka.consumer import topic_partitions
 from common.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
-from common.kafka.records import OutputRecord, Plan
+from common.kafka.records import OutputRecord, Publish
 from common.log import get_logger
 
 SLICE_SECONDS = 2.0
@@ -102,33 +102,27 @@ class TransactionalProducer:
             self._taint.because("fatal")
         return self._taint.cause
 
-    def publish(self, plan: Plan, group_metadata: Any, *, stopping: Callable[[], bool]) -> End:
+    def publish(self, plan: Publish, group_metadata: Any, *, stopping: Callable[[], bool]) -> End:
         """Begin, write the records, send the offsets, commit: all visible at once, or nothing.
 
         A crash before the commit reaches the broker leaves an open transaction, which the slot's next producer aborts;
         a crash after it leaves a committed one, which the committed offsets tell of.
         """
-        assert plan.offsets, "a transaction without offsets would be repeated for ever"  # noqa: S101 - a broken programmer
         try:
             self._producer.begin_transaction()
             self._point("begun")
             self._write(plan.records)
-            self._write_dead_letters(plan.dead_letters)
-            if plan.closes_windows:
-                self._point("window.emitted")
             self._point("produced")
             self._point("flushed")
             with self._slow_means_taint("send_offsets"):
                 self._send_offsets(plan, group_metadata)
-            if plan.closes_windows:
-                self._point("window.offsets")
             self._point("offsets_sent")
             return self._commit(stopping)
         except Exception as error:  # noqa: BLE001 - whatever it was: a callback's error, say, can mask a commit that worked
             self._note("publish", error)
             return End.UNKNOWN
 
-    def _send_offsets(self, plan: Plan, group_metadata: Any) -> None:
+    def _send_offsets(self, plan: Publish, group_metadata: Any) -> None:
         producer, offsets = self._producer, topic_partitions(plan.offsets)
         self._caller.call(
             RETURN_SECONDS, lambda: producer.send_offsets_to_transaction(offsets, group_metadata, SLICE_SECONDS)
@@ -140,11 +134,8 @@ class TransactionalProducer:
             if index == half:
                 self._point("produced_half")
             self._send(record)
-
-    def _write_dead_letters(self, records: Sequence[OutputRecord]) -> None:
-        for record in records:
-            self._send(record)
-            self._point("dlq.produced")
+            if record.is_dead_letter:
+                self._point("dlq.produced")
 
     def _send(self, record: OutputRecord) -> None:
         while True:

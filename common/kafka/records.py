@@ -4,7 +4,7 @@ What there is one of per record is a named tuple: it takes half the time to make
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from common.errors import ContractError, Poison
@@ -46,28 +46,35 @@ class OutputRecord(NamedTuple):
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    is_dead_letter: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What one batch leads to: records to write and, per partition, the offset to commit (last + 1) with metadata.
+class Publish:
+    """Write these records and commit these offsets, in one transaction: all visible at once, or nothing.
 
-    Without offsets nothing is to be committed yet: the step keeps the batch in memory, and a later plan's offsets cover
-    it. Records without offsets would be dropped by that; such a plan cannot be made, it raises ContractError.
-    `closes_windows`: its transaction passes two failpoints more.
+    `offsets`: per partition the offset to commit (last + 1), with metadata. They cover the batch, and what was kept
+    before it. Raises ContractError without any: the records would be written again with every batch.
     """
 
-    records: Sequence[OutputRecord] = ()
-    offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
-    dead_letters: Sequence[OutputRecord] = ()
-    closes_windows: bool = False
+    records: Sequence[OutputRecord]
+    offsets: Mapping[Partition, CommitPoint]
 
     def __post_init__(self) -> None:
-        if not self.offsets and (self.records or self.dead_letters):
+        if not self.offsets:
             raise ContractError(
-                f"a plan holds {len(self.records)} records and {len(self.dead_letters)} dead letters without offsets",
-                cure="mend the step: publish with the offsets that cover the records, or keep all of it",
+                f"{len(self.records)} records are to be published without offsets",
+                cure="mend the step: publish with the offsets that cover the records, or return Keep()",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Commit nothing yet: the step keeps the batch in memory, and the offsets of a later Publish cover it."""
+
+
+Plan = Publish | Keep
+"""What one batch leads to."""
 
 
 class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error of this process
@@ -95,8 +102,8 @@ class Step(Protocol):
     def pending(self) -> bool:
         """Return True if time alone has made something ready to be published; asked when no record came."""
 
-    def settled(self, plan: Plan) -> None:
-        """Learn that the plan is committed in Kafka."""
+    def settled(self, published: Publish) -> None:
+        """Take note that this is committed in Kafka."""
 
     def narrow(self) -> None:
         """Halve the limit, because the last batch was poison."""

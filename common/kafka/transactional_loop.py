@@ -26,7 +26,7 @@ from common.kafka.consumer import GroupConsumer
 from common.kafka.errors import ErrorKind, classify, is_fenced
 from common.kafka.loop_core import Accepted, Gap, Gaps, UnsureEnds, accept, complaint, generation
 from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import InputRecord, Partition, Plan, Quarantine, Step
+from common.kafka.records import InputRecord, Keep, Partition, Plan, Publish, Quarantine, Step
 from common.lifecycle import Stop
 from common.log import get_logger
 
@@ -155,18 +155,24 @@ class _Loop:
             self.recover("not a member")
             return
         self._point("metadata")
-        plan = self._decided(accepted.records)
-        if plan is None:
-            return
-        if found := complaint(plan.offsets, due=accepted.due, committed=self._committed_at):
-            raise ContractError(f"the step wants to commit {found}", cure="mend the step; nothing was published")
+        plan = self._decide(accepted.records)
         decided = time.perf_counter()
-        if plan.offsets and not self._committed(plan, group_metadata, producer):
-            return
+        match plan:
+            case None:
+                return
+            case Publish():
+                if found := complaint(plan.offsets, due=accepted.due, committed=self._committed_at):
+                    raise ContractError(
+                        f"the step wants to commit {found}", cure="mend the step; nothing was published"
+                    )
+                if not self._publish(plan, group_metadata, producer):
+                    return
+            case Keep():
+                pass
         self._advance(accepted.due)
         self._observe(accepted.records, plan, started, decided)
 
-    def _decided(self, batch: Sequence[InputRecord]) -> Plan | None:
+    def _decide(self, batch: Sequence[InputRecord]) -> Plan | None:
         """Return the step's plan, or None once recovered from a step that has none."""
         try:
             return self._step.decide(batch)
@@ -186,8 +192,8 @@ class _Loop:
             self.recover("poison")
         return None
 
-    def _committed(self, plan: Plan, group_metadata: Any, producer: TransactionalProducer) -> bool:
-        """Publish the plan; return False once recovered from an end that is not known to be a commit."""
+    def _publish(self, plan: Publish, group_metadata: Any, producer: TransactionalProducer) -> bool:
+        """Publish in a transaction; return False once recovered from an end that is not known to be a commit."""
         if taint := producer.tainted():
             self._recover_tainted(taint)
             return False
@@ -204,7 +210,7 @@ class _Loop:
         self._settle(plan)
         return True
 
-    def _settle(self, plan: Plan) -> None:
+    def _settle(self, plan: Publish) -> None:
         self._unsure_ends.clean()
         self._committed_at.update({partition: point.offset for partition, point in plan.offsets.items()})
         self._step.settled(plan)
@@ -367,7 +373,7 @@ class _Loop:
         if batch:
             metrics.BATCH_RECORDS.observe(len(batch))
         metrics.BATCH_SECONDS.labels("decide").observe(decided - started)
-        if not plan.offsets:
+        if isinstance(plan, Keep):
             log.debug("batch.kept", records=len(batch))
             return
         metrics.BATCH_SECONDS.labels("publish").observe(published - decided)

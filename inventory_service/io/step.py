@@ -21,7 +21,7 @@ from common.events.orders import OrderCreated
 from common.kafka.dead_letter import dead_letter
 from common.kafka.input_log import InputLog
 from common.kafka.loop_core import next_offsets
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Quarantine
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish, Quarantine
 from common.log import get_logger
 from common.postgres.connection import HotConnection
 from common.postgres.retry import rerun
@@ -82,7 +82,7 @@ class InventoryStep:
         """Return how many records the next batch may hold."""
         return self._limit
 
-    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+    def decide(self, batch: Sequence[InputRecord]) -> Publish:
         """Return events and dead letters of the batch; its decisions are committed in PostgreSQL when this returns."""
         self._proof.give()
         self._guard_starts(batch)
@@ -93,17 +93,17 @@ class InventoryStep:
             records = {Coordinate(record.partition, record.offset): record for record in batch}
             letters += [self._letter(records[at], Undecodable("database", str(poison))) for at, poison in rejected]
         self._point("db.committed")
-        plan = Plan(records=[event for event, _ in events], offsets=next_offsets(batch), dead_letters=letters)
-        self._unsettled = Unsettled(plan.offsets, Counter(reason for _, reason in events), len(letters))
-        return plan
+        offsets = next_offsets(batch)
+        self._unsettled = Unsettled(offsets, Counter(reason for _, reason in events), len(letters))
+        return Publish([*(event for event, _ in events), *letters], offsets)
 
     def pending(self) -> bool:
         """Return False: orders alone lead to events."""
         return False
 
-    def settled(self, plan: Plan) -> None:
+    def settled(self, published: Publish) -> None:
         """Note and count what is now visible; take more again."""
-        self._note_progress(plan)
+        self._note_progress(published)
         self._count()
         self._limit = min(2 * self._limit, self._limit_max)
 
@@ -145,9 +145,9 @@ class InventoryStep:
         metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc(self._unsettled.letters)
         self._unsettled = Unsettled()
 
-    def _note_progress(self, plan: Plan) -> None:
+    def _note_progress(self, published: Publish) -> None:
         try:
-            progress_store.note(self._connection.get(), plan.offsets)
+            progress_store.note(self._connection.get(), published.offsets)
         except psycopg.Error as error:
             log.info("progress.not_noted", cause=str(error))  # the next note covers it
             self._connection.drop()

@@ -13,7 +13,7 @@ from common.events import envelope
 from common.events.codec import Codec
 from common.events.volume import MinuteVolume, VolumePartial, minute_name
 from common.kafka.dead_letter import dead_letter
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.kafka.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 from common.log import get_logger
 from common.topics import METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, dead_letter_topic
 from metrics_service.core.totals import Totals
@@ -68,7 +68,7 @@ class TotalsStep:
         self._quiet_since_ms = now_ms()
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
-        """Return the totals that are due and dead letters, with the offset that covers them, or an empty plan."""
+        """Return the totals that are due and dead letters, with the offset that covers them, or keep the batch."""
         self._guard.give()
         now_ms = self._now_ms()
         self._merge(batch)
@@ -79,14 +79,13 @@ class TotalsStep:
         if self._empty_due(now_ms):
             self._totals.add_empty(now_ms - self._empty_minute_ms)
         elif not self._letters and not self._settled_long_enough(now_ms):
-            return Plan()
+            return Keep()
         totals, point = self._news(), self._totals.point()
         if point is None or self._partition is None:
-            return Plan()
-        return Plan(
-            records=[self._record(total, now_ms) for total in totals],
+            return Keep()
+        return Publish(
+            records=[*(self._record(total, now_ms) for total in totals), *self._letters],
             offsets={self._partition: point},
-            dead_letters=tuple(self._letters),
         )
 
     def pending(self) -> bool:
@@ -94,12 +93,12 @@ class TotalsStep:
         now_ms = self._now_ms()
         return self._partition is not None and (self._settled_long_enough(now_ms) or self._empty_due(now_ms))
 
-    def settled(self, plan: Plan) -> None:
+    def settled(self, published: Publish) -> None:
         """Go on from what is committed, and count it."""
         for total in self._news():
             metrics.METRICS_MINUTES.labels("counted" if total.revision else "empty").inc()
-        metrics.DEAD_LETTERS.labels(METRICS_PARTIALS.name).inc(len(plan.dead_letters))
-        for point in plan.offsets.values():
+        metrics.DEAD_LETTERS.labels(METRICS_PARTIALS.name).inc(len(self._letters))
+        for point in published.offsets.values():
             self._totals.settled(point)
         self._letters.clear()
         self._changed_since_ms = None

@@ -15,7 +15,7 @@ from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.volume import VolumePartial, minute_name
 from common.kafka.dead_letter import dead_letter
 from common.kafka.offset_proof import OffsetProof
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.kafka.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, dead_letter_topic
 from metrics_service.core import proof
@@ -73,7 +73,7 @@ class WindowsStep:
         self._letters: list[OutputRecord] = []
 
     def decide(self, batch: Sequence[InputRecord]) -> Plan:
-        """Return partials and dead letters with the offsets that cover them, or an empty plan if there are none."""
+        """Return partials and dead letters with the offsets that cover them, or keep the batch if there are none."""
         self._guard.give()
         self._proof.give(self._behind)
         now_ms = self._now_ms()
@@ -88,14 +88,12 @@ class WindowsStep:
         self._point("window.updated")
         partials = [partial for windows in self._windows.values() for partial in windows.partials()]
         if not partials and not self._letters:
-            return Plan()
+            return Keep()
         self._point("window.closing")
         points = {partition: windows.point() for partition, windows in self._windows.items()}
-        return Plan(
-            records=[self._record(partial, now_ms) for partial in partials],
+        return Publish(
+            records=[*(self._record(partial, now_ms) for partial in partials), *self._letters],
             offsets={partition: point for partition, point in points.items() if point is not None},
-            dead_letters=tuple(self._letters),
-            closes_windows=bool(partials),
         )
 
     def pending(self) -> bool:
@@ -103,14 +101,14 @@ class WindowsStep:
         now_ms = self._now_ms()
         return any(windows.idle(now_ms) for windows in self._windows.values())
 
-    def settled(self, plan: Plan) -> None:
+    def settled(self, published: Publish) -> None:
         """Go on from what is committed, and count it."""
         late = sum(partial.late for windows in self._windows.values() for partial in windows.partials())
         metrics.METRICS_LATE.inc(late)
-        metrics.METRICS_PARTIALS.inc(len(plan.records))
-        for letter in plan.dead_letters:
+        metrics.METRICS_PARTIALS.inc(len(published.records) - len(self._letters))
+        for letter in self._letters:
             metrics.DEAD_LETTERS.labels(self._letters_of[letter.topic]).inc()
-        for partition, point in plan.offsets.items():
+        for partition, point in published.offsets.items():
             self._windows[partition].settled(point)
         self._letters.clear()
 

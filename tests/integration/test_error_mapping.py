@@ -22,11 +22,11 @@ from common.kafka.acked_producer import AckedProducer, Unacknowledged
 from common.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
 from common.kafka.options import transactional_producer_options
 from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import CommitPoint, OutputRecord, Partition, Plan
+from common.kafka.records import CommitPoint, OutputRecord, Partition, Publish
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 
-PLAN = Plan(records=[OutputRecord("out", b"key", b"value")], offsets={Partition("in", 0): CommitPoint(1)})
+PLAN = Publish(records=[OutputRecord("out", b"key", b"value")], offsets={Partition("in", 0): CommitPoint(1)})
 SLOTS = itertools.count()
 TASKS = Path("/proc/self/task")
 

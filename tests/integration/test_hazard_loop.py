@@ -20,7 +20,7 @@ from common.kafka.consumer import GroupConsumer
 from common.kafka.loop_core import generation, next_offsets
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from common.lifecycle import Stop
 from common.topics import INVENTORY, INVENTORY_RESERVED, ORDERS_CREATED
 from tests.pipeline import Pipeline
@@ -43,15 +43,15 @@ class Repeat:
         self._cover = cover
         self.given: list[str] = []
 
-    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+    def decide(self, batch: Sequence[InputRecord]) -> Publish:
         self.given += [(record.value or b"").decode() for record in batch]
         records = [OutputRecord(self._topic, record.key, record.value) for record in batch]
-        return Plan(records=records, offsets=self._cover(next_offsets(batch)))
+        return Publish(records=records, offsets=self._cover(next_offsets(batch)))
 
     def pending(self) -> bool:
         return False
 
-    def settled(self, plan: Plan) -> None: ...
+    def settled(self, published: Publish) -> None: ...
 
     def narrow(self) -> None: ...
 
@@ -358,7 +358,7 @@ def test_metadata_from_before_the_join_is_refused_for_static_members_alone(pipel
             with closing(confluent_kafka.Consumer(options)) as stranger, structlog.testing.capture_logs() as logs:
                 metadata = stranger.consumer_group_metadata()
                 assert generation(metadata) < 0
-                plan = Plan(records=[], offsets={partition: CommitPoint(0)})
+                plan = Publish(records=[], offsets={partition: CommitPoint(0)})
                 end = producer_in(pipeline, slot=1).publish(plan, metadata, stopping=lambda: False)
             found = pipeline.admin.committed(INVENTORY)[partition]
             if error:

@@ -23,7 +23,7 @@ from common.kafka.consumer import GroupConsumer
 from common.kafka.loop_core import next_offsets
 from common.kafka.options import consumer_options, transactional_producer_options
 from common.kafka.producer import TransactionalProducer
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from common.lifecycle import Stop
 from common.topics import INVENTORY
 from tests.mock_cluster import MockCluster, Request
@@ -43,15 +43,15 @@ class Repeat:
     def __init__(self) -> None:
         self.done = 0
 
-    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+    def decide(self, batch: Sequence[InputRecord]) -> Publish:
         records = [OutputRecord("out", record.key, record.value) for record in batch]
-        return Plan(records=records, offsets=next_offsets(batch))
+        return Publish(records=records, offsets=next_offsets(batch))
 
     def pending(self) -> bool:
         return False
 
-    def settled(self, plan: Plan) -> None:
-        self.done += len(plan.records)
+    def settled(self, published: Publish) -> None:
+        self.done += len(published.records)
 
     def narrow(self) -> None: ...
 

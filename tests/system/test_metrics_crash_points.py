@@ -81,7 +81,7 @@ def scene(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.mark.parametrize(
     ("point", "txn_open"),
-    [("window.emitted", True), ("committed", False)],
+    [("produced", True), ("committed", False)],
 )
 def test_killed_while_minutes_are_counted(scene: Scene, point: str, txn_open: bool) -> None:  # noqa: FBT001 - a parameter of the test
     arm = scene.arm(f"metrics:{point}")

@@ -19,7 +19,7 @@ from common.kafka import transactional_loop
 from common.kafka.consumer import GroupConsumer
 from common.kafka.loop_core import generation
 from common.kafka.producer import TransactionalProducer
-from common.kafka.records import CommitPoint, Partition, Plan
+from common.kafka.records import CommitPoint, Partition, Publish
 from common.kafka.transactional_loop import _Loop
 from inventory_service.core.replay import Arrival, Decision
 from inventory_service.io import step
@@ -33,7 +33,7 @@ FIRST_SEED = 1
 def offsets_committed_outside_the_transaction() -> Iterator[None]:
     settle = _Loop._settle
 
-    def settle_then_commit(loop: _Loop, plan: Plan) -> None:
+    def settle_then_commit(loop: _Loop, plan: Publish) -> None:
         try:
             loop._consumer.commit(plan.offsets)
         except Busy as busy:

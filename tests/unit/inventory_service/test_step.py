@@ -9,7 +9,7 @@ from prometheus_client import REGISTRY
 from common.config import KafkaSettings, PostgresSettings
 from common.errors import Poison
 from common.kafka.input_log import InputLog
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from common.postgres.connection import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
 from inventory_service.core.replay import Arrival
@@ -38,8 +38,12 @@ def records(*values: bytes | None, first: int = 7) -> list[InputRecord]:
     return [InputRecord(INPUT, first + index, b"ada", value) for index, value in enumerate(values)]
 
 
-def committed(letters: Sequence[OutputRecord] = ()) -> Plan:
-    return Plan(records=[], offsets={INPUT: CommitPoint(1)}, dead_letters=letters)
+def committed() -> Publish:
+    return Publish(records=[], offsets={INPUT: CommitPoint(1)})
+
+
+def letters_of(published: Publish) -> list[OutputRecord]:
+    return [record for record in published.records if record.is_dead_letter]
 
 
 def test_limit_halves_after_doubtful_starts_and_never_falls_below_one(step: InventoryStep) -> None:
@@ -96,9 +100,10 @@ def test_what_the_database_rejects_is_a_dead_letter_and_all_around_it_is_answere
     values = [codec.encode(order) for order in orders]
     rejecting.bad = frozenset(orders[number].order_id for number in bad)
     plan = rejecting.decide(records(*values))
-    assert [record.value for record in plan.records] == [values[n] for n in range(100) if n not in bad]
-    assert [letter.value for letter in plan.dead_letters] == [values[n] for n in sorted(bad)]
-    assert {dict(letter.headers)["dlq_error_class"] for letter in plan.dead_letters} == {b"database"}
+    events = [record.value for record in plan.records if not record.is_dead_letter]
+    assert events == [values[n] for n in range(100) if n not in bad]
+    assert [letter.value for letter in letters_of(plan)] == [values[n] for n in sorted(bad)]
+    assert {dict(letter.headers)["dlq_error_class"] for letter in letters_of(plan)} == {b"database"}
     assert plan.offsets == {INPUT: CommitPoint(107)}
 
 
@@ -114,7 +119,7 @@ def test_record_that_stands_alone_is_no_dead_letter_when_it_fails_only_once(reje
     order = make_order()
     rejecting.bad, rejecting.failures = frozenset({order.order_id}), 1
     plan = rejecting.decide(records(make_codec().encode(order)))
-    assert (len(plan.records), len(plan.dead_letters)) == (1, 0)
+    assert (len(plan.records), letters_of(plan)) == (1, [])
 
 
 def test_undecodable_records_are_letters_and_the_rest_are_arrivals_in_order(step: InventoryStep) -> None:

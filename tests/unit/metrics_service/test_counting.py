@@ -17,7 +17,7 @@ from common.errors import Busy
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.orders import OrderLine
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial, minute_of
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Step
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Publish, Step
 from metrics_service.core.windows import Patience
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
@@ -88,7 +88,7 @@ class Loop:
     def _take(self, plan: Plan, *, lost: bool) -> None:
         if lost:
             self.crash()
-        elif plan.offsets:
+        elif isinstance(plan, Publish):
             for at, point in plan.offsets.items():
                 assert point.offset >= self.broker.committed[at].offset, "a committed offset fell"
                 assert point != self.broker.committed[at]
@@ -97,13 +97,10 @@ class Loop:
                 )
             self.broker.once.append(dict(self.broker.committed))
             self.broker.committed.update(plan.offsets)
-            self.broker.written += plan.records
-            self.broker.letters += plan.dead_letters
+            self.broker.written += [record for record in plan.records if not record.is_dead_letter]
+            self.broker.letters += [record for record in plan.records if record.is_dead_letter]
             self.broker.transactions += 1
             self.step.settled(plan)
-        else:
-            assert not plan.records
-            assert not plan.dead_letters
 
 
 def windows_loop(logs: Mapping[Partition, Sequence[InputRecord]], clock: Clock) -> Loop:

@@ -24,7 +24,8 @@ from common.errors import Busy, ContractError, FatalError, Poison
 from common.health import Health
 from common.kafka.consumer import GroupConsumer
 from common.kafka.errors import ErrorKind, classify, is_fenced
-from common.kafka.loop_core import Accepted, Gap, Gaps, UnsureEnds, accept, complaint, generation
+from common.kafka.loop_core import UnsureEnds, generation
+from common.kafka.positions import Batch, Positions, Rewind
 from common.kafka.producer import End, TransactionalProducer
 from common.kafka.records import InputRecord, Keep, Partition, Plan, Publish, Quarantine, Step
 from common.lifecycle import Stop
@@ -88,7 +89,7 @@ def _spare_the_collector() -> None:
 
 
 class _Loop:
-    """What one slot remembers between batches: its producer, and the next offset due per partition."""
+    """What one slot remembers between batches: its producer, and where reading stands."""
 
     def __init__(
         self,
@@ -107,11 +108,8 @@ class _Loop:
         self._stop = stop
         self._health = health
         self._service = service
-        self._due: Mapping[Partition, int] = {}
-        self._committed_at: dict[Partition, int] = {}
-        self._gaps = Gaps()
+        self._positions = Positions()
         self._sparse_topics = sparse_topics
-        self._sought: dict[Partition, int] = {}
         self._unsure_ends = UnsureEnds()
 
     def turn(self) -> None:
@@ -128,25 +126,22 @@ class _Loop:
             self._point("taken")
             self._take_in(records, self.producer)
         elif self._step.pending():
-            self._process(Accepted((), self._due), self.producer)
+            self._process(Batch((), self._positions, self._positions), self.producer)
 
     def _take_in(self, records: Sequence[InputRecord], producer: TransactionalProducer) -> None:
-        match accept(
-            records,
-            owned=self._consumer.owned,
-            due=self._due,
-            holes=self._gaps.holes,
-            sought=self._sought,
-            known=self._gaps.met,
-        ):
-            case Gap() as gap:
-                self._meet(gap)
-            case accepted:
-                self._gaps = self._gaps.accepted(accepted.due)
-                if self._read_again(accepted.doubtful) and accepted.records:
-                    self._process(accepted, producer)
+        match self._positions.accept(records, owned=self._consumer.owned):
+            case Rewind() as rewind:
+                self._positions = rewind.positions
+                if rewind.is_hole:
+                    gap = rewind.gap
+                    log.warning("offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found)
+                self.recover("gap")
+            case batch:
+                self._positions = batch.before
+                if self._read_again(batch.reread) and batch.records:
+                    self._process(batch, producer)
 
-    def _process(self, accepted: Accepted, producer: TransactionalProducer) -> None:
+    def _process(self, batch: Batch, producer: TransactionalProducer) -> None:
         started = time.perf_counter()
         # Metadata belongs to its batch: no poll lies between, so no rebalance either. Older metadata would fence
         # nobody, newer metadata would authorise partitions that moved away.
@@ -155,22 +150,22 @@ class _Loop:
             self.recover("not a member")
             return
         self._point("metadata")
-        plan = self._decide(accepted.records)
+        plan = self._decide(batch.records)
         decided = time.perf_counter()
         match plan:
             case None:
                 return
             case Publish():
-                if found := complaint(plan.offsets, due=accepted.due, committed=self._committed_at):
+                if found := batch.after.complaint(plan.offsets):
                     raise ContractError(
                         f"the step wants to commit {found}", cure="mend the step; nothing was published"
                     )
                 if not self._publish(plan, group_metadata, producer):
                     return
+                self._advance(batch.after.published(plan.offsets))
             case Keep():
-                pass
-        self._advance(accepted.due)
-        self._observe(accepted.records, plan, started, decided)
+                self._advance(batch.after)
+        self._observe(batch.records, plan, started, decided)
 
     def _decide(self, batch: Sequence[InputRecord]) -> Plan | None:
         """Return the step's plan, or None once recovered from a step that has none."""
@@ -212,14 +207,12 @@ class _Loop:
 
     def _settle(self, plan: Publish) -> None:
         self._unsure_ends.clean()
-        self._committed_at.update({partition: point.offset for partition, point in plan.offsets.items()})
         self._step.settled(plan)
 
-    def _advance(self, due: Mapping[Partition, int]) -> None:
+    def _advance(self, positions: Positions) -> None:
         """Go on behind the batch: it is committed, or the step keeps it."""
-        self._due = due
-        self._gaps = self._gaps.advanced(due)
-        self._consumer.tell_lag(due)
+        self._positions = positions
+        self._consumer.tell_lag(positions.due)
         self._point("advanced")
 
     def _recover_tainted(self, taint: str) -> None:
@@ -305,11 +298,9 @@ class _Loop:
             if self._consumer.seek({partition: point.offset for partition, point in stable.items()}):
                 break
             self._consumer.take(1)
-        self._due = {partition: point.offset for partition, point in stable.items()}
-        self._committed_at = dict(self._due)
-        self._sought = {partition: at for partition, at in self._due.items() if partition.topic in self._sparse_topics}
+        self._positions = self._positions.rewound(stable, sparse_topics=self._sparse_topics)
         self._step.reset(stable)
-        self._consumer.tell_lag(self._due)
+        self._consumer.tell_lag(self._positions.due)
         self._point("seeked")
 
     def _report_unstable(self, busy: Busy, seconds: float) -> None:
@@ -326,23 +317,15 @@ class _Loop:
             self._health.beat()
             self._consumer.take(1)  # nothing comes while paused; the poll keeps the membership
 
-    def _meet(self, gap: Gap) -> None:
-        """Rewind at the first sight of a gap; at the second one the offsets are really empty, and it is a hole."""
-        self._gaps = self._gaps.meet(gap)
-        if self._gaps.is_hole(gap):
-            log.warning("offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found)
-        self.recover("gap")
-
-    def _read_again(self, doubtful: Mapping[Partition, Gap]) -> bool:
-        """Read doubtful partitions once more from where they were due; return False once recovered instead.
+    def _read_again(self, partitions: Mapping[Partition, int]) -> bool:
+        """Seek these partitions to where they were due; return False once recovered instead.
 
         Nothing of them was given to the step since the rewind, so a seek of theirs alone is enough.
         """
-        if not doubtful:
+        if not partitions:
             return True
-        self._gaps = self._gaps.doubt(doubtful)
-        log.debug("offsets.doubted", partitions=[str(partition) for partition in doubtful])
-        if self._consumer.seek({partition: gap.due for partition, gap in doubtful.items()}):
+        log.debug("offsets.doubted", partitions=[str(partition) for partition in partitions])
+        if self._consumer.seek(partitions):
             return True
         self.recover("assignment")
         return False

@@ -137,8 +137,8 @@ def rewound_to_what_is_remembered_instead_of_what_is_committed() -> AbstractCont
     rewind = _Loop._rewind
 
     def rewind_to_memory(loop: _Loop) -> None:
-        if loop._due.keys() == loop._consumer.owned and loop._due:
-            loop._consumer.seek(loop._due)
+        if loop._positions.due.keys() == loop._consumer.owned and loop._positions.due:
+            loop._consumer.seek(loop._positions.due)
         else:
             rewind(loop)
 
@@ -172,7 +172,7 @@ DEFECTS: tuple[tuple[Defect, set[str], int, Callable[[Scenario], Scenario]], ...
     (group_metadata_taken_at_start, {"S5", "S11"}, 400, where_processes_freeze),
     (offset_of_the_last_record_committed, {"L1", "S5"}, 100, anywhere),
     (pending_offsets_overlooked, {"S5", "S11"}, 100, anywhere),
-    (rewound_to_what_is_remembered_instead_of_what_is_committed, {"S5"}, 400, where_requests_come_late),
+    (rewound_to_what_is_remembered_instead_of_what_is_committed, {"S5", "S8", "S11"}, 400, where_requests_come_late),
 )
 
 

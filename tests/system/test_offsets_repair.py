@@ -96,7 +96,7 @@ def end_pending(shell: Shell) -> None:
         open_starts.intersection_update(begun(shell, partition[1]))
         return len(open_starts) == 1
 
-    wait_for(only_one_stays, what="the other groups' transactions to end")
+    wait_for(only_one_stays, seconds=60, what="the other groups' transactions to end")
     shell.run(ABORT, PARTITION=partition[1], START_OFFSET=open_starts.pop())
 
 

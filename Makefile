@@ -46,20 +46,20 @@ compose-test: setup ## the same in containers: build, up, demo, a kill in mid-wo
 chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about six minutes
 	@$(BIN)/pipeline chaos
 
-check: setup ## format, lint, types, import contracts, schemas, unit tests: under a minute
+check: setup ## format, lint, types, import contracts, schemas, unit tests: about a minute
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pipeline schemas check --offline
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
 
 format: setup ## format and mend what can be mended
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 
 unit: setup ## unit tests alone
-	@$(BIN)/pytest -q tests/unit
+	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
 
 bench: setup ## measure: the worker against one order per transaction
 	@$(BIN)/pipeline bench reserve

@@ -12,6 +12,8 @@ FOR_EVER = "public, max-age=31536000, immutable"
 """For an address that names the content."""
 ASK_AGAIN = "no-cache"
 """For an address that stays: kept by the client, and asked about each time; mostly the answer is a 304 without body."""
+KEPT_BYTES_MAX = 512 * 1024
+"""Plain forms up to this size are kept; hardly anyone asks for those of the scripts, which are megabytes."""
 _OK = 200
 
 
@@ -22,12 +24,19 @@ class StaticFile:
     media_type: str
     packed: bytes
     digest: str
+    _kept: bytes | None
 
     @classmethod
     def of(cls, content: bytes | str, media_type: str) -> Self:
         """Return the file with this content."""
         data = content.encode() if isinstance(content, str) else content
-        return cls(media_type, gzip.compress(data, compresslevel=6, mtime=0), hashlib.sha256(data).hexdigest()[:16])
+        packed = gzip.compress(data, compresslevel=6, mtime=0)
+        kept = data if len(data) <= KEPT_BYTES_MAX else None
+        return cls(media_type, packed, hashlib.sha256(data).hexdigest()[:16], kept)
+
+    def plain(self) -> bytes:
+        """Return the content; unpacking a large one takes milliseconds."""
+        return gzip.decompress(self.packed) if self._kept is None else self._kept
 
     def named(self, name: str) -> str:
         """Return a name for this content alone: `icon.svg` -> `icon.0123456789abcdef.svg`."""
@@ -47,6 +56,5 @@ def answer(file: StaticFile, *, caching: str) -> Response:
         return response
     if takes_packed:
         response.headers["Content-Encoding"] = "gzip"
-    # Hardly anyone asks for the plain form: unpacking it takes milliseconds, keeping it would cost every process.
-    response.set_data(file.packed if takes_packed else gzip.decompress(file.packed))
+    response.set_data(file.packed if takes_packed else file.plain())
     return response

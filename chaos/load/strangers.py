@@ -27,6 +27,7 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SIEGE_SECONDS = 6.0
 PAUSE_SECONDS = 1.0
 """Between two bytes of a slow client."""
+RECEIVED_BYTES = 4096
 LOOK_EVERY_SECONDS = 0.05
 PROBE_SECONDS_MAX = 0.1
 FOUND_SECONDS_MAX = 30.0
@@ -133,7 +134,9 @@ def _ask(base: str, method: str, path: str, body: bytes | None = None) -> tuple[
 
 def _connected(api: str) -> socket.socket:
     where = urlsplit(api)
-    return socket.create_connection((str(where.hostname), where.port or 80), ANSWER_SECONDS_MAX)
+    client = socket.create_connection((str(where.hostname), where.port or 80), ANSWER_SECONDS_MAX)
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED_BYTES)  # what is not read soon fills the server's
+    return client
 
 
 def _feed(clients: list[socket.socket], kind: Stranger, ended: threading.Event) -> None:
@@ -163,7 +166,7 @@ def _words(kind: Stranger) -> tuple[Callable[[], bytes], bytes]:
         Stranger.LINGERING: (lambda: b"GET /livez HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", b""),
         Stranger.MADE_UP_ID: (lambda: _get(f"/orders/{uuid_utils.uuid7()}") * 4, b""),
         Stranger.WAITING: (lambda: waiting.encode() + _ORDER, b""),
-        Stranger.READING_NOTHING: (lambda: _get("/openapi.json") * 40, b""),
+        Stranger.READING_NOTHING: (lambda: _get("/openapi.json") * 20, b""),
     }[kind]
 
 

@@ -57,7 +57,7 @@ COUNTS = {
     Stranger.LINGERING: 200,
     Stranger.MADE_UP_ID: 64,
     Stranger.WAITING: 128,
-    Stranger.READING_NOTHING: 100,
+    Stranger.READING_NOTHING: 40,
 }
 
 
@@ -166,7 +166,7 @@ def _words(kind: Stranger) -> tuple[Callable[[], bytes], bytes]:
         Stranger.LINGERING: (lambda: b"GET /livez HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n", b""),
         Stranger.MADE_UP_ID: (lambda: _get(f"/orders/{uuid_utils.uuid7()}") * 4, b""),
         Stranger.WAITING: (lambda: waiting.encode() + _ORDER, b""),
-        Stranger.READING_NOTHING: (lambda: _get("/openapi.json") * 20, b""),
+        Stranger.READING_NOTHING: (lambda: _get("/openapi.json") * 120, b""),
     }[kind]
 
 

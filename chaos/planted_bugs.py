@@ -93,11 +93,11 @@ ON CONFLICT DO NOTHING
                 _STEP,
                 """
         with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
-            events =""",
+            answers =""",
                 """
         self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": allocation.taken}
         if True:
-            events =""",
+            answers =""",
             ),
             Edit(
                 _STEP,
@@ -127,11 +127,13 @@ ON CONFLICT DO NOTHING
                 """
         decisions = {**snapshot.known, **{row""",
                 """
+        from inventory_service.core.allocation import Reserved
+
         for arrival in arrivals:
             known = snapshot.known.get(arrival.order.order_id)
             if known is not None and known.reserved:
                 outcome = Reserved(known.order_id)
-                event = self._event_bytes(arrival, outcome, known.event_id, now_ms)
+                event = self._events.encode(arrival, outcome, known.event_id, now_ms)
                 snapshot.known[known.order_id] = known._replace(event=event)
         decisions = {**snapshot.known, **{row""",
             ),

@@ -23,6 +23,7 @@ from common.postgres.retry import rerun
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.config import InventorySettings
 from inventory_service.io import start_store
+from inventory_service.io.doubtful_starts import StartGuard
 from inventory_service.io.step import InventoryStep
 
 
@@ -49,14 +50,14 @@ def main() -> None:
             batch_records_max=settings.batch_records_max,
             input_log=InputLog(settings, topic=ORDERS_CREATED, group=INVENTORY),
         )
-        with counting_orderly_ends(step):
+        with counting_orderly_ends(step.starts):
             run(
                 step,
                 consumer=GroupConsumer(
                     consuming,
                     [ORDERS_CREATED.within(settings.namespace)],
                     coverage=CoverageWatch(settings, group=INVENTORY, topics=(ORDERS_CREATED,)),
-                    untouched=step.untouched,
+                    untouched=step.starts.untouched,
                 ),
                 build_producer=partial(TransactionalProducer, producing, service="inventory"),
                 stop=stop,
@@ -67,14 +68,14 @@ def main() -> None:
 
 
 @contextmanager
-def counting_orderly_ends(step: InventoryStep) -> Iterator[None]:
-    """Tell the step of an end that no record caused; anything unforeseen counts as a crash."""
+def counting_orderly_ends(starts: StartGuard) -> Iterator[None]:
+    """Take the starts back at an end that no record caused; anything unforeseen counts as a crash."""
     try:
         yield
     except PipelineError:
-        step.end_in_order()
+        starts.take_back()
         raise
-    step.end_in_order()
+    starts.take_back()
 
 
 def refuse_another_topic(settings: InventorySettings, connection: HotConnection) -> Mapping[str, str]:

@@ -14,8 +14,8 @@ from unittest.mock import patch
 from chaos.model.world import World
 from common import failpoints, metrics
 from common.kafka import consumer, lag, producer, transactional_loop
-from common.postgres import retry
-from inventory_service.io import decision_store, proof, step
+from common.postgres import halving, retry
+from inventory_service.io import decision_store, doubtful_starts, outcome_events, proof, step, unsettled
 
 
 class Stage:
@@ -57,13 +57,18 @@ class Stage:
                 "time": clock,
                 "log": silent,
                 "metrics": meters,
-                "uuid_utils": SimpleNamespace(uuid7=self._event_id),
                 "decision_store": SimpleNamespace(
                     GUARDS=decision_store.GUARDS, read=_read, record=_record, recording=_recording
                 ),
                 "progress_store": SimpleNamespace(note=_note),
+            },
+            outcome_events: {"uuid_utils": SimpleNamespace(uuid7=self._event_id)},
+            doubtful_starts: {
+                "log": silent,
                 "start_store": SimpleNamespace(count_start=_count_start, take_start_back=_take_start_back),
             },
+            unsettled: {"metrics": meters},
+            halving: {"log": silent},
             proof: {
                 "log": silent,
                 "decision_store": SimpleNamespace(decided=_decided),

@@ -28,7 +28,8 @@ from common.kafka.transactional_loop import run
 from common.lifecycle import Stop
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
 from inventory_service.__main__ import counting_orderly_ends
-from inventory_service.io.step import STARTS_TO_QUARANTINE, InventoryStep
+from inventory_service.io.doubtful_starts import STARTS_TO_QUARANTINE
+from inventory_service.io.step import InventoryStep
 
 OUTPUTS = (INVENTORY_RESERVED.name, INVENTORY_FAILED.name)
 DEAD_LETTERS = dead_letter_topic(ORDERS_CREATED, INVENTORY).name
@@ -151,7 +152,7 @@ class World:
             input_log=ModelLog(self.cluster, DEAD_LETTERS),  # type: ignore[arg-type]  # the same
         )
         try:
-            with counting_orderly_ends(step):
+            with counting_orderly_ends(step.starts):
                 run(
                     step,
                     consumer=GroupConsumer(

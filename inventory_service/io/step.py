@@ -6,53 +6,35 @@ what was recorded is found and its stored bytes go out; what was not is decided 
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 
 import psycopg
-import uuid_utils
 
 from common import failpoints, metrics
 from common.errors import Poison, Undecodable
-from common.events import envelope
 from common.events.codec import Codec
-from common.events.inventory import InventoryFailed
 from common.events.orders import OrderCreated
 from common.kafka.dead_letter import dead_letter
 from common.kafka.input_log import InputLog
 from common.kafka.loop_core import next_offsets
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish, Quarantine
+from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from common.log import get_logger
 from common.postgres.connection import HotConnection
+from common.postgres.halving import halve
 from common.postgres.retry import rerun
-from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
-from inventory_service.core.allocation import Demand, Outcome, Reserved, allocate
-from inventory_service.core.replay import Arrival, Coordinate, Decision, owners, undecided
-from inventory_service.io import decision_store, progress_store, start_store
-from inventory_service.io.decision_store import NewDecision
+from common.topics import INVENTORY, ORDERS_CREATED, dead_letter_topic
+from inventory_service.core.allocation import Demand, allocate
+from inventory_service.core.replay import Arrival, Coordinate, owners, undecided
+from inventory_service.io import decision_store, progress_store
+from inventory_service.io.doubtful_starts import StartGuard
+from inventory_service.io.outcome_events import OutcomeEvents
 from inventory_service.io.proof import ProgressProof
-
-STARTS_TO_NARROW = 3
-STARTS_TO_QUARANTINE = 6
+from inventory_service.io.unsettled import Unsettled
 
 Answer = tuple[OutputRecord, str | None]
 """An event, and why it brings no reservation."""
 
 log = get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Unsettled:
-    """What the plan that was made last will have made visible, once its transaction is committed."""
-
-    offsets: Mapping[Partition, CommitPoint] = field(default_factory=dict)
-    reasons: Mapping[str | None, int] = field(default_factory=dict)
-    letters: int = 0
-
-    def is_covered_by(self, stable: Mapping[Partition, CommitPoint]) -> bool:
-        """Return True if the group stands where the plan would have put it, as far as its partitions are still ours."""
-        known = self.offsets.keys() & stable.keys()
-        return bool(known) and all(stable[at].offset >= self.offsets[at].offset for at in known)
 
 
 class InventoryStep:
@@ -70,10 +52,9 @@ class InventoryStep:
         self._connection = connection
         self._codec = codec
         self._limit = self._limit_max = batch_records_max
-        self._reserved_topic = INVENTORY_RESERVED.within(namespace)
-        self._failed_topic = INVENTORY_FAILED.within(namespace)
+        self._events = OutcomeEvents(codec, namespace=namespace)
         self._dead_letter_topic = dead_letter_topic(ORDERS_CREATED, INVENTORY).within(namespace)
-        self._begun: set[Partition] = set()
+        self.starts = StartGuard(connection)
         self._proof = ProgressProof(connection=connection, input_log=input_log, codec=codec)
         self._unsettled = Unsettled()
 
@@ -85,13 +66,11 @@ class InventoryStep:
     def decide(self, batch: Sequence[InputRecord]) -> Publish:
         """Return events and dead letters of the batch; its decisions are committed in PostgreSQL when this returns."""
         self._proof.give()
-        self._guard_starts(batch)
+        self._count_start(batch)
         arrivals, letters = self._decode(batch)
         self._point("decoded")
-        events, rejected = self._answer(arrivals)
-        if rejected:
-            records = {Coordinate(record.partition, record.offset): record for record in batch}
-            letters += [self._letter(records[at], Undecodable("database", str(poison))) for at, poison in rejected]
+        events, rejected = halve(arrivals, self._decide_all)
+        letters += self._letters(batch, rejected)
         self._point("db.committed")
         offsets = next_offsets(batch)
         self._unsettled = Unsettled(offsets, Counter(reason for _, reason in events), len(letters))
@@ -125,24 +104,9 @@ class InventoryStep:
         """Return True if PostgreSQL answers."""
         return self._connection.answers()
 
-    def untouched(self, partitions: frozenset[Partition]) -> frozenset[Partition]:
-        """Return those at which no process has ever begun: nothing was decided there. Raises Busy."""
-        return partitions - rerun(lambda connection: start_store.begun(connection, partitions), self._connection)
-
-    def end_in_order(self) -> None:
-        """Take the counted starts back: a stop, or an end that says why, is no crash of a record's making."""
-        try:
-            for partition in self._begun:
-                start_store.take_start_back(self._connection.get(), partition)
-        except psycopg.Error as error:
-            log.warning("start.not_taken_back", cause=str(error))  # six crashes still lie between this and a quarantine
-
     def _count(self) -> None:
-        """Count what the last plan made visible."""
-        for reason, orders in self._unsettled.reasons.items():
-            verdict, label = ("reserved", metrics.NO_REASON) if reason is None else ("failed", reason)
-            metrics.INVENTORY_DECISIONS.labels(verdict, label).inc(orders)
-        metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc(self._unsettled.letters)
+        """Count what the last plan made visible, once."""
+        self._unsettled.count()
         self._unsettled = Unsettled()
 
     def _note_progress(self, published: Publish) -> None:
@@ -152,23 +116,12 @@ class InventoryStep:
             log.info("progress.not_noted", cause=str(error))  # the next note covers it
             self._connection.drop()
 
-    def _guard_starts(self, batch: Sequence[InputRecord]) -> None:
-        """Count this process at the first offset it takes from each partition.
-
-        A record that kills every process that touches it would stop its partition and burn the machine: after three
-        starts at one offset records are taken singly, after six the partition is left alone and a person is called.
-        No dead letter is written for it: a wrong one loses an order.
-        """
-        for record in batch:
-            if record.partition in self._begun:
-                continue
-            starts = rerun(_count_start(record), self._connection)
-            self._begun.add(record.partition)
-            if starts >= STARTS_TO_QUARANTINE:
-                raise Quarantine(frozenset({record.partition}), f"{starts} starts at offset {record.offset}")
-            if starts >= STARTS_TO_NARROW:
-                self._limit = 1
-                raise Poison(f"{starts} starts of {record.partition} at offset {record.offset}")
+    def _count_start(self, batch: Sequence[InputRecord]) -> None:
+        try:
+            self.starts.count(batch)
+        except Poison:
+            self._limit = 1
+            raise
 
     def _decode(self, batch: Sequence[InputRecord]) -> tuple[list[Arrival], list[OutputRecord]]:
         arrivals, letters = [], []
@@ -182,29 +135,7 @@ class InventoryStep:
                 arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
         return arrivals, letters
 
-    def _answer(self, arrivals: Sequence[Arrival]) -> tuple[list[Answer], list[tuple[Coordinate, Poison]]]:
-        """Return the events of these orders, and which ones the database rejects, each alone and twice.
-
-        A part that is rejected is halved and tried again at once, in transactions of their own, so that the good halves
-        commit. Taking less from the topic instead finds no end under load: what comes next is mostly of another
-        partition, succeeds, and lets the batch grow again. No decision stands for what is rejected: it holds no stock.
-        """
-        if not arrivals:
-            return [], []
-        try:
-            return self._decided(arrivals), []
-        except Poison as poison:
-            log.warning("orders.rejected", orders=len(arrivals), cause=str(poison))
-        if len(arrivals) == 1:
-            try:
-                return self._decided(arrivals), []
-            except Poison as poison:
-                return [], [(arrivals[0].coordinate, poison)]
-        half = len(arrivals) // 2
-        parts = [self._answer(part) for part in (arrivals[:half], arrivals[half:])]
-        return [event for events, _ in parts for event in events], [each for _, rejected in parts for each in rejected]
-
-    def _decided(self, arrivals: Sequence[Arrival]) -> list[Answer]:
+    def _decide_all(self, arrivals: Sequence[Arrival]) -> list[Answer]:
         return rerun(
             lambda connection: self._decide(connection, arrivals), self._connection, guards=decision_store.GUARDS
         )
@@ -221,66 +152,22 @@ class InventoryStep:
         fresh = undecided(arrivals, snapshot.known)
         allocation = allocate((Demand(a.order.order_id, a.order.lines) for a in fresh), snapshot.available)
         now_ms = time.time_ns() // 1_000_000
-        new = [self._new_decision(a, outcome, now_ms) for a, outcome in zip(fresh, allocation.outcomes, strict=True)]
+        new = [self._events.new(a, outcome, now_ms) for a, outcome in zip(fresh, allocation.outcomes, strict=True)]
         self._point("db.decided")
         decisions = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
         with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
-            events = [(self._event(arrival, each), each.reason) for arrival, each in owners(arrivals, decisions)]
+            answers = [
+                (self._events.record(arrival, each), each.reason) for arrival, each in owners(arrivals, decisions)
+            ]
         metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
-        return events
+        return answers
 
-    def _new_decision(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
-        event_id = str(uuid_utils.uuid7())
-        return NewDecision(
-            decision=Decision(
-                order_id=arrival.order.order_id,
-                reason=None if isinstance(outcome, Reserved) else outcome.reason,
-                event_id=event_id,
-                event=self._event_bytes(arrival, outcome, event_id, now_ms),
-                owner=arrival.coordinate,
-                decided_at_ms=now_ms,
-            ),
-            lines=arrival.order.lines,
-        )
-
-    def _event_bytes(self, arrival: Arrival, outcome: Outcome, event_id: str, now_ms: int) -> bytes:
-        if isinstance(outcome, Reserved):
-            return self._codec.encode_reserved(arrival.value, event_id=event_id, decided_at_ms=now_ms)
-        order = arrival.order
-        return self._codec.encode(
-            InventoryFailed(
-                event_id=event_id,
-                order_id=order.order_id,
-                user_id=order.user_id,
-                lines=order.lines,
-                reason=outcome.reason,
-                sku=outcome.sku,
-                requested=outcome.requested,
-                available=outcome.available,
-                placed_at_ms=order.placed_at_ms,
-                decided_at_ms=now_ms,
-            )
-        )
-
-    def _event(self, arrival: Arrival, decision: Decision) -> OutputRecord:
-        """Return the record that tells a decision; all of it follows from the row, so every replay is equal."""
-        owner = decision.owner
-        return OutputRecord(
-            topic=self._reserved_topic if decision.reserved else self._failed_topic,
-            key=arrival.key,
-            value=decision.event,
-            headers=(
-                *envelope.headers(
-                    event_id=decision.event_id,
-                    event_type="inventory.reserved" if decision.reserved else "inventory.failed",
-                    source="/inventory",
-                    time_ms=decision.decided_at_ms,
-                ),
-                *envelope.origin_headers(
-                    topic=owner.partition.topic, partition=owner.partition.number, offset=owner.offset
-                ),
-            ),
-        )
+    def _letters(self, batch: Sequence[InputRecord], rejected: Sequence[tuple[Arrival, Poison]]) -> list[OutputRecord]:
+        """Return dead letters of what the database rejects; no decision stands for it, so it holds no stock."""
+        if not rejected:
+            return []
+        records = {Coordinate(record.partition, record.offset): record for record in batch}
+        return [self._letter(records[a.coordinate], Undecodable("database", str(poison))) for a, poison in rejected]
 
     def _letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
         log.warning(
@@ -296,7 +183,3 @@ class InventoryStep:
 
     def _point(self, name: str) -> None:
         failpoints.point(f"inventory:{name}")
-
-
-def _count_start(record: InputRecord) -> Callable[[psycopg.Connection], int]:
-    return lambda connection: start_store.count_start(connection, record.partition, record.offset)

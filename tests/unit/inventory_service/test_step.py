@@ -72,7 +72,7 @@ class Rejecting(InventoryStep):
 
     reason: str | None = None
 
-    def _decided(self, arrivals: Sequence[Arrival]) -> list[Answer]:
+    def _decide_all(self, arrivals: Sequence[Arrival]) -> list[Answer]:
         self.tried = [*getattr(self, "tried", []), len(arrivals)]
         if self.failures and any(arrival.order.order_id in self.bad for arrival in arrivals):
             self.failures -= 1
@@ -87,7 +87,7 @@ def rejecting() -> Iterator[Rejecting]:
         step = Rejecting(
             connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
         )
-        step._begun.add(INPUT)
+        step.starts.begun.add(INPUT)
         yield step
 
 

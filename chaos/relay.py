@@ -203,9 +203,10 @@ class Relay:
         self._loop.run_forever()
         server.close()
         self._flowing.set()
-        for link in list(self._links.values()):
-            link.cut()  # their tasks see the end of their streams
-        self._loop.run_until_complete(asyncio.gather(*asyncio.all_tasks(self._loop), return_exceptions=True))
+        while tasks := asyncio.all_tasks(self._loop):  # a connection that is accepted just now becomes another one
+            for link in list(self._links.values()):
+                link.cut()  # their tasks see the end of their streams
+            self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()
 

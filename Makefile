@@ -43,7 +43,7 @@ test: setup ## prove it: unit, integration and system tests on servers of their 
 compose-test: setup ## the same in containers: build, up, demo, a kill in mid-work, the proof, down
 	@deploy/images/compose-test.sh
 
-chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about six minutes
+chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about eight minutes
 	@$(BIN)/pipeline chaos
 
 check: setup ## format, lint, types, import contracts, schemas, unit tests: about a minute

@@ -49,7 +49,7 @@ def every_change(
 ) -> None:
     """Inject every fault we know into a pipeline of its own; prove the books after each.
 
-    Without a subcommand: what every change must pass, about six minutes on two cores. 5,000 interleavings on a model
+    Without a subcommand: what every change must pass, about eight minutes on two cores. 5,000 interleavings on a model
     of Kafka; 48 kills and 12 zombies at named points, one at a time; mixed faults over 20,000 orders. Servers of its
     own are started, and nothing of them is left. The exit code is 1 if a rule broke, 75 if a run is void.
     """

@@ -18,15 +18,17 @@ class RefusalNote:
 
     def write(self, refusal: Refusal) -> None:
         """Note that the broker refuses all orders for this reason."""
-        self._file.write_text(f"{refusal.name} {time.monotonic()}", encoding="utf-8")
+        with suppress(OSError):  # a full disk may cost a probe its truth, never an order its answer
+            self._file.write_text(f"{refusal.name} {time.monotonic()}", encoding="utf-8")
 
     def clear(self) -> None:
         """Note that the broker accepts orders."""
-        self._file.unlink(missing_ok=True)
+        with suppress(OSError):  # mostly there is none; else as above
+            self._file.unlink()
 
     def standing(self) -> Refusal | None:
         """Return the refusal that counts now, if there is one."""
-        with suppress(FileNotFoundError, ValueError, KeyError):  # the last two: it is being written in this moment
+        with suppress(OSError, ValueError, KeyError):  # the last two: it is being written in this moment
             name, at = self._file.read_text(encoding="utf-8").split()
             if time.monotonic() < float(at) + REFUSED_SECONDS:
                 return Refusal[name]

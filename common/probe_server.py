@@ -84,6 +84,7 @@ class _Server:
                     await asyncio.wait_for(self.ended.wait(), WATCH_EVERY_SECONDS)
             for task in self._open:
                 task.cancel()  # from Python 3.12 on, the end of a server waits for its connections
+            await asyncio.gather(*self._open, return_exceptions=True)
         for thread in self._threads.values():
             thread.shutdown(wait=False)
 
@@ -106,8 +107,10 @@ class _Server:
                     writer.close()
                     await writer.wait_closed()
         finally:
-            self._open.pop(task, None)
             writer.transport.abort()  # if it is open still, its client did not read in time
+            with suppress(OSError):
+                await writer.wait_closed()
+            self._open.pop(task, None)
 
     async def _page(self, head: bytes) -> bytes:
         method, _, rest = head.partition(b" ")

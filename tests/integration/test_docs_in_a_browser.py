@@ -89,6 +89,8 @@ def test_order_is_placed_from_the_page(browser: Browser, pipeline: Pipeline) -> 
     with running_api(pipeline) as (api, _):
         browser.open(f"{api.url}/docs#/orders/placeOrder")
         browser.wait_for("return document.querySelector('.execute')", what="the button")
+        # The example is filled in after the button is drawn; a click before that asks for a body, and sends nothing.
+        browser.wait_for("return document.querySelector('.body-param__text')?.value", what="the example")
         browser.run("document.querySelector('.execute').click()")
         answer = ".live-responses-table .response"
         browser.wait_for(f"return document.querySelector('{answer} code')", what="an answer")

@@ -27,10 +27,10 @@ _PRODUCT = re.compile(r"\b(?:order|inventory|notification|metrics|worker|kafka|e
 def needs(program: str, *, way: str = "see `pipeline doctor`") -> str:
     """Return the program's path. Without it the test is skipped; under `.ci/run` it fails: nothing may go unproved."""
     if (path := shutil.which(program)) is None:
-        told = f"{program} is not installed: {way}"
+        missing = f"{program} is not installed: {way}"
         if os.environ.get("NOTHING_MAY_BE_SKIPPED"):
-            pytest.fail(told)
-        pytest.skip(told)
+            pytest.fail(missing)
+        pytest.skip(missing)
     return path
 
 

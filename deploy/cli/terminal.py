@@ -20,7 +20,7 @@ _PLAIN: Mapping[str, str] = {
 def take_any_text() -> None:
     r"""Have both standard streams replace what their encoding lacks, instead of ending the command that prints it.
 
-    Drawings become ASCII; any other character its escape (`caf\xe9`), by which a name can still be told from others.
+    Drawings become ASCII; any other character its escape (`caf\xe9`), which still sets a name apart from others.
     Bytes of a path that are no text are escaped too.
     """
     codecs.register_error(_HANDLER, _plain)

@@ -19,7 +19,7 @@ from tests.mock_cluster import MockCluster, Request
 RECORD = OutputRecord("out", b"key", b"value")
 
 
-def told(error: int) -> str:
+def name_of(error: int) -> str:
     return KafkaError(error).name()
 
 
@@ -44,22 +44,22 @@ def acked(cluster: MockCluster) -> Iterator[AckedProducer]:
         yield producer
 
 
-@pytest.mark.parametrize("error", sorted(REFUSALS.keys() - {KafkaError._INVALID_DIFFERENT_RECORD}), ids=told)
+@pytest.mark.parametrize("error", sorted(REFUSALS.keys() - {KafkaError._INVALID_DIFFERENT_RECORD}), ids=name_of)
 def test_refusal_of_the_only_attempt_says_that_nothing_was_written(
     cluster: MockCluster, acked: AckedProducer, error: int
 ) -> None:
-    """It was told as "maybe"."""
+    """It was reported as "maybe"."""
     cluster.answer(Request.PRODUCE, [error])
     with pytest.raises(NotWritten) as refused:
         acked.produce([RECORD], timeout_seconds=5)
     assert refused.value.refusal is REFUSALS[error]
 
 
-@pytest.mark.parametrize("error", sorted(REFUSALS.keys() - {KafkaError._INVALID_DIFFERENT_RECORD}), ids=told)
+@pytest.mark.parametrize("error", sorted(REFUSALS.keys() - {KafkaError._INVALID_DIFFERENT_RECORD}), ids=name_of)
 @pytest.mark.parametrize(
     "lost",
     [KafkaError.REQUEST_TIMED_OUT, KafkaError.NOT_ENOUGH_REPLICAS_AFTER_APPEND, KafkaError.NOT_LEADER_FOR_PARTITION],
-    ids=told,
+    ids=name_of,
 )
 def test_refusal_of_a_later_attempt_is_maybe(cluster: MockCluster, acked: AckedProducer, lost: int, error: int) -> None:
     """The first attempt may have been written: its answer is none, and brokers refuse before they look for a copy."""
@@ -70,7 +70,9 @@ def test_refusal_of_a_later_attempt_is_maybe(cluster: MockCluster, acked: AckedP
 
 
 @pytest.mark.parametrize(
-    "error", [KafkaError.UNKNOWN, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.INVALID_PRODUCER_EPOCH], ids=told
+    "error",
+    [KafkaError.UNKNOWN, KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.INVALID_PRODUCER_EPOCH],
+    ids=name_of,
 )
 def test_error_that_does_not_say_that_nothing_was_written_is_maybe(
     cluster: MockCluster, acked: AckedProducer, error: int

@@ -97,7 +97,7 @@ def test_order_is_placed_from_the_page(browser: Browser, pipeline: Pipeline) -> 
         assert browser.run(f"return document.querySelector('{answer} .response-col_status').innerText").startswith(
             "202"
         )
-        told = json.loads(browser.run(f"return document.querySelector('{answer} code').textContent"))
+        answered = json.loads(browser.run(f"return document.querySelector('{answer} code').textContent"))
         assert urlsplit(api.url).netloc in browser.run("return document.querySelector('.request-url').innerText")
-        assert told["links"]["self"] == f"/orders/{told['order_id']}"
+        assert answered["links"]["self"] == f"/orders/{answered['order_id']}"
         assert browser.complaints() == []

@@ -92,7 +92,7 @@ def test_order_that_the_broker_refuses_is_not_accepted__and_is_once_the_cause_is
     pipeline: Pipeline, rule: dict[str, str], why: str, *, ready: bool
 ) -> None:
     """Aim: S1, S3. Fault: the broker refuses the record before it writes it, as it does where this clock is hours off.
-    It was told as "may or may not have been accepted"; and the service stayed ready."""
+    It was reported as "may or may not have been accepted"; and the service stayed ready."""
     user = new_user()
     # A refusal that comes late on a busy machine would be "maybe", since it might answer a second attempt.
     patient = {"PIPELINE_KAFKA_PRODUCER_OPTIONS": '{"retry.backoff.ms": 3000, "retry.backoff.max.ms": 3000}'}

@@ -1,4 +1,4 @@
-"""One mailbox gets so many mails in an hour, whoever orders in its name."""
+"""One mailbox gets so many mails in an hour, no matter who orders in its name."""
 
 from common.topics import INVENTORY_RESERVED, NOTIFICATION, dead_letter_topic
 from tests.mail import MailServer, serving

@@ -88,10 +88,10 @@ def placed(home: Path, user: str) -> str:
 def test_data_of_the_version_before_are_taken_over_with_every_order(former: Path, home: Path) -> None:
     pipeline(former, "up", "--detach", home=home)
     earlier = [placed(home, f"user-{number}") for number in range(5)]
-    told = statuses(home, earlier)
+    before = statuses(home, earlier)
     pipeline(former, "down", home=home)
 
     pipeline(ROOT, "up", "--detach", home=home)
-    assert statuses(home, earlier) == told
+    assert statuses(home, earlier) == before
     placed(home, "user-0")
     pipeline(ROOT, "verify", home=home)

@@ -230,7 +230,7 @@ def test_database_and_registry_may_be_at_addresses_of_ipv6(monkeypatch: pytest.M
 def test_secret_that_is_replaced_in_its_file_is_the_new_one_from_then_on(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A password that was rotated kept a service out of its database until somebody started it again."""
+    """A password that was rotated kept a service out of its database until it was restarted."""
     file = tmp_path / "password"
     file.write_text(f"{SECRET}\n")
     setenv(monkeypatch, GOOD | {"PIPELINE_POSTGRES_PASSWORD_FILE": str(file)})

@@ -62,7 +62,7 @@ def test_client_form_of_a_commit_point_keeps_offset_and_metadata() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "told"),
+    ("code", "reported"),
     [
         (KafkaError._AUTHENTICATION, True),
         (KafkaError._SSL, True),
@@ -70,9 +70,9 @@ def test_client_form_of_a_commit_point_keeps_offset_and_metadata() -> None:
         (KafkaError._ALL_BROKERS_DOWN, False),
     ],
 )
-def test_client_that_a_broker_does_not_trust_says_so(consumer: GroupConsumer, code: int, *, told: bool) -> None:
+def test_client_that_a_broker_does_not_trust_says_so(consumer: GroupConsumer, code: int, *, reported: bool) -> None:
     """A worker with an old password was not ready, and said nothing at all."""
     for on_error in (consumer._on_error, acked_producer._on_error):
         with capture_logs() as logs:
             on_error(KafkaError(code, "said the client"))
-        assert [line["event"] for line in logs] == ["broker.distrusted"] * told
+        assert [line["event"] for line in logs] == ["broker.distrusted"] * reported

@@ -101,7 +101,7 @@ def test_registry_on_loopback_is_asked_directly_whatever_the_environment_names(
 
 
 def test_registry_whose_certificate_is_not_trusted_says_so(server: Answers, tmp_path: Path) -> None:
-    """As one that has expired: it was told as "ConnectError"."""
+    """As one that has expired: it was reported as "ConnectError"."""
     _, context = certificate(tmp_path)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     settings = RegistrySettings(registry_url=f"https://127.0.0.1:{server.port}")

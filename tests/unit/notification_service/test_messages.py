@@ -76,7 +76,7 @@ def test_out_of_stock_fits_the_case(outcome: InventoryFailed, sentences: tuple[s
 
 @pytest.mark.parametrize("reason", [Reason.UNKNOWN_SKU, Reason.OTHER, Reason.INSUFFICIENT_STOCK])
 def test_no_text_of_an_order_is_quoted_unless_the_shop_carries_it(reason: Reason) -> None:
-    """Red before: whoever ordered 64 characters of his own had them mailed to the user that he named."""
+    """Red before: anyone could order 64 characters and have them mailed to the user that the order named."""
     lines = (OrderLine("mug", 1), OrderLine("tea", 12), OrderLine("win a prize at evil.example", 1))
     if reason is not Reason.INSUFFICIENT_STOCK:
         lines = (lines[0], OrderLine("win a prize at evil.example", 1), lines[1])

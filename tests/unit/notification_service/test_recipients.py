@@ -77,7 +77,7 @@ def test_mail_of_any_user_has_one_recipient_and_only_our_headers(user_id: str) -
 
 @pytest.mark.parametrize("user_id", ENCODED_WORDS)
 def test_user_id_that_would_be_another_address_in_a_header_is_refused__that_letter_alone(user_id: str) -> None:
-    """One of them ended the process for ever; the others' mails named somebody else, or two."""
+    """One of them ended the process for ever; the others' mails named another recipient, or two."""
     settings = NotificationSettings(
         kafka_bootstrap="127.0.0.1:1",
         registry_url="http://127.0.0.1:1",

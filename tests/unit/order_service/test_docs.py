@@ -207,7 +207,7 @@ def test_descriptions_are_markdown_without_markup(client: FlaskClient) -> None:
     for address in ("/openapi.json", "/asyncapi.json"):
         found = list(descriptions(json.loads(text(client, address))))
         assert len(found) > 30
-        assert [told for told in found if re.search(r"<[a-z/]", told) or told != told.strip()] == []
+        assert [text for text in found if re.search(r"<[a-z/]", text) or text != text.strip()] == []
 
 
 def test_every_problem_is_shown_with_its_type(client: FlaskClient) -> None:

@@ -1,4 +1,4 @@
-"""What a client is told of an order that the broker refuses, with stand-ins for the key's table and the topic."""
+"""What a client is answered when the broker refuses an order, with stand-ins for the key's table and the topic."""
 
 from collections.abc import Callable
 from typing import cast

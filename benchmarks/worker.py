@@ -16,7 +16,7 @@ import psutil
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, PipelineError
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0

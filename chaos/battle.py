@@ -32,9 +32,9 @@ from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
 from chaos.schedule import Planned
 from chaos.turns import Turns
-from common.errors import PipelineError
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
+from onceloop.errors import PipelineError
 
 PARTITIONS = 8
 CAME_THROUGH_SECONDS_MAX = 60.0

@@ -6,8 +6,8 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from chaos.checker.terms import Offsets
 from common.config import KafkaSettings
-from common.errors import PipelineError
 from common.topics import Group
+from onceloop.errors import PipelineError
 
 
 class NotPutError(PipelineError):

@@ -8,8 +8,8 @@ from confluent_kafka.admin import AdminClient
 from chaos.checker.terms import Offsets, Spot
 from chaos.groups import put
 from common.config import KafkaSettings
-from common.errors import PipelineError
 from common.topics import Topic
+from onceloop.errors import PipelineError
 
 FILLER = b"of the days before the first order"
 FILLER_MIN = 40

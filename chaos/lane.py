@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 from chaos import run_queue
 from chaos.plan import Arm, Fired, read_evidence, write_plan
 from chaos.scene import Child, Site
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, PipelineError
 
 RESTART_SECONDS = 0.3
 TICK_SECONDS = 0.02

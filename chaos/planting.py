@@ -12,7 +12,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 
-from common.errors import PipelineError
+from onceloop.errors import PipelineError
 
 
 class StaleBugError(PipelineError):

@@ -11,7 +11,7 @@ from contextlib import closing
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from common.errors import PipelineError
+from onceloop.errors import PipelineError
 
 ALTER_PARTITION_REASSIGNMENTS = 45
 CORRELATION = 1

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from common.errors import Busy, ConfigError, ExitCode, PipelineError
 from common.log import get_logger
 from common.memory import give_freed_memory_back
+from onceloop.errors import Busy, ConfigError, ExitCode, PipelineError
 
 log = get_logger()
 

@@ -4,27 +4,28 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import PipelineError
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.coverage import CoverageWatch
-from common.kafka.input_log import InputLog
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch, recreated
-from common.kafka.transactional_loop import run
-from common.lifecycle import stop_signal
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.config import InventorySettings
 from inventory_service.io import start_store
 from inventory_service.io.doubtful_starts import StartGuard
 from inventory_service.io.step import InventoryStep
+from onceloop import health
+from onceloop.errors import PipelineError
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.input_log import InputLog
+from onceloop.kafka.options import consumer_options, transactional_producer_options
+from onceloop.kafka.topic_watch import TopicWatch, recreated
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import stop_signal
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import rerun
+from onceloop.transactional import run
 
 
 def main() -> None:

@@ -8,21 +8,12 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import ExitCode
 from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.coverage import CoverageWatch
-from common.kafka.looking_back import earliest
-from common.kafka.options import admin_options, consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.kafka.transactional_loop import run
-from common.lifecycle import stop_signal
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, Group, Topic
 from metrics_service.config import MetricsSettings
 from metrics_service.core.windows import Patience
@@ -31,6 +22,16 @@ from metrics_service.io.repair import Repair
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import SOURCES, WindowsStep
+from onceloop import health
+from onceloop.errors import ExitCode
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.looking_back import earliest
+from onceloop.kafka.options import admin_options, consumer_options, transactional_producer_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import stop_signal
+from onceloop.transactional import run
 
 USAGE = "usage: python -m metrics_service windows | totals | repair\n"
 

@@ -2,18 +2,11 @@
 
 from contextlib import closing
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.kafka.acked_producer import AckedProducer
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.consumer_loop import OffsetsInGroup, run
-from common.kafka.coverage import CoverageWatch
-from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.lifecycle import stop_signal
 from common.postgres.engine import create_engine
 from common.topics import NOTIFICATION, NOTIFICATION_SENT
 from notification_service.config import NotificationSettings
@@ -21,6 +14,14 @@ from notification_service.io.handler import SOURCES, NotificationHandler
 from notification_service.io.progress_proof import ProgressProof
 from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import LogSender, Sender, SmtpSender
+from onceloop import health
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import admin_options, consumer_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.lifecycle import stop_signal
+from onceloop.plain import OffsetsInGroup, run
 
 BATCH_SESSION_SHARE = 0.8
 """How much of the group's session time-out a batch may take; the rest is for the last group of letters."""

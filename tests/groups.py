@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.errors import PipelineError
-from common.kafka.records import Partition
 from common.topics import Group
+from onceloop.errors import PipelineError
+from onceloop.records import Partition
 from tests.pipeline import Pipeline
 from tests.records import wait_for
 

@@ -1,6 +1,6 @@
 """What keeps the checker from judging."""
 
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, PipelineError
 
 
 class StoreDownError(PipelineError):

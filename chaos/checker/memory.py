@@ -19,7 +19,7 @@ from chaos.checker.collector import Collector
 from chaos.checker.facts import LISTED, body_of, fact_of, listed_of
 from chaos.checker.table_digests import Digests, bucket_of
 from chaos.checker.terms import Coordinate, Spot, Sums
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, PipelineError
 
 VERSION = 1
 CURE = "judge everything, and begin a new memory: pipeline verify --since start"

@@ -18,8 +18,8 @@ from chaos.checker.tables import OrderRows, TableReader
 from chaos.checker.terms import Coordinate, Offsets, Spot, below
 from chaos.checker.topics import TopicReader
 from chaos.checker.web import get_json
-from common.errors import ExitCode, PipelineError
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
+from onceloop.errors import ExitCode, PipelineError
 
 SLACK_MS = 5 * 60 * 1000
 """How far the clocks of a producer and of whoever made the id may differ."""

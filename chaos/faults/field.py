@@ -20,9 +20,9 @@ from chaos.lane import Kept, Lane, VoidRunError
 from chaos.plan import Arm, Fired
 from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Broker, Ground
-from common.errors import PipelineError
 from common.events.codec import Codec
 from common.topics import Group
+from onceloop.errors import PipelineError
 
 FIRED_SECONDS_MAX = 60.0
 """How long a fault waits for its moment: another one may have its victim down."""

@@ -14,7 +14,6 @@ from chaos.faults.servers import ROLES, end_sessions_of, waiting_workers
 from chaos.heads import trim
 from chaos.lane import VoidRunError
 from chaos.scene import Balance
-from common.errors import PipelineError
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -24,6 +23,7 @@ from common.topics import (
     NOTIFICATION_SENT,
     ORDERS_CREATED,
 )
+from onceloop.errors import PipelineError
 
 CHANGES = 40
 CHANGE_UNITS_MAX = 9

@@ -7,7 +7,7 @@ import time
 from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
 from chaos.scene import Administrator, Server
-from common.errors import PipelineError
+from onceloop.errors import PipelineError
 
 DOWN_SECONDS = (0.3, 1.5)
 LOCK_SECONDS = 3.0

@@ -26,13 +26,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from common.config import KafkaSettings
-from common.errors import FatalError, PipelineError
 from common.kafka.admin_calls import ATTEMPT_SECONDS, SETTLE_SECONDS, SETTLING_WAIT_SECONDS, AdminCalls
-from common.kafka.first_offsets import LOADED_SECONDS
-from common.kafka.group_offsets import group_offsets
-from common.kafka.options import admin_options
-from common.kafka.records import CommitPoint, Partition
 from common.topics import ALL_TOPICS, Group, Topic
+from onceloop.errors import FatalError, PipelineError
+from onceloop.kafka.first_offsets import LOADED_SECONDS
+from onceloop.kafka.group_offsets import group_offsets
+from onceloop.kafka.options import admin_options
+from onceloop.records import CommitPoint, Partition
 
 UNSTABLE_SECONDS = 20.0
 """A killed worker's transaction lasts 10 s, and up to 10 s more until the broker looks."""

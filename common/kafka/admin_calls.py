@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from common.errors import FatalError, PipelineError
-from common.kafka.answers import results
-from common.kafka.group_requests import GroupRequests
+from onceloop.errors import FatalError, PipelineError
+from onceloop.kafka.answers import results
+from onceloop.kafka.group_requests import GroupRequests
 
 CONNECT_SECONDS = 10.0
 """After so long without any answer a broker counts as absent."""

@@ -18,12 +18,12 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 from common.config import RegistrySettings, asking_directly, proxy_of, unusable_proxy
-from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import Codec
 from common.events.schema_versions import SchemaVersion, fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
 from common.log import get_logger
 from common.topics import EVENT_TOPICS, Topic
+from onceloop.errors import Busy, FatalError, PipelineError, Undecodable
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 """A new schema reads what every older one wrote, and the other way round."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from common.errors import ExitCode, PipelineError
 from deploy.local.loopback import LOOPBACK
+from onceloop.errors import ExitCode, PipelineError
 
 ANSWER_SECONDS = 10.0
 ATTEMPTS_MAX = 10

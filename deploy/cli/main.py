@@ -18,10 +18,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from common.errors import ConfigError, PipelineError
 from deploy import VERSION
 from deploy.cli.options import TYPER_OPTIONS
 from deploy.cli.terminal import take_any_text
+from onceloop.errors import ConfigError, PipelineError
 
 COMMANDS = MappingProxyType(
     {

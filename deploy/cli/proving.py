@@ -23,7 +23,6 @@ from chaos.checker.config import CheckerSettings
 from chaos.scene import Administrator, Broker, Server, Site
 from chaos.scene import Child as ChildLike
 from common.config import PostgresSettings
-from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
 from common.topics import ALL_TOPICS, Topic
@@ -40,6 +39,7 @@ from deploy.local.services import provision_environment, service_environment
 from deploy.local.view import PlainView
 from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
+from onceloop.errors import PipelineError
 
 TEMPLATE = "chaos_template"
 PORTS = range(20_000, 32_000)

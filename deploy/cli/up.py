@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ExitCode, PipelineError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import background, services, supervisor
 from deploy.local import home as homes
@@ -14,6 +13,7 @@ from deploy.local.doctor import before_start
 from deploy.local.home import Home
 from deploy.local.parts import Name, load
 from deploy.local.view import open_view
+from onceloop.errors import ExitCode, PipelineError
 
 SLOTS_MAX = 64
 PASSING = {"memory", "disk"}

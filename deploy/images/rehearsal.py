@@ -20,12 +20,12 @@ from typing import Any
 
 from chaos.load.http import HttpLoad
 from chaos.load.mix import Mix, Tally
-from common.errors import ExitCode, PipelineError
 from deploy.cli.demo_orders import ORDERS, Api, complaints, decided
 from deploy.images.make_secrets import HOLDERS
 from deploy.images.standin.__main__ import LABEL
 from deploy.local.loopback import LOOPBACK
 from deploy.local.ports import Claims, defaults
+from onceloop.errors import ExitCode, PipelineError
 
 PROJECT = "order-pipeline-rehearsal"
 IMAGE = "order-pipeline:local"

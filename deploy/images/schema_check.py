@@ -12,7 +12,7 @@ from typing import Any
 import jsonschema_rs
 import yaml  # type: ignore[import-untyped] # comes with schemathesis, without types
 
-from common.errors import ConfigError, ExitCode, PipelineError
+from onceloop.errors import ConfigError, ExitCode, PipelineError
 
 FILE = Path(__file__).parents[2] / "compose.yaml"
 MODULE = "github.com/compose-spec/compose-go/v2@v2.9.1"

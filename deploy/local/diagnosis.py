@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ExitCode, PipelineError
 from deploy.local import logs
+from onceloop.errors import ExitCode, PipelineError
 
 CONFIG_LINES_MAX = 8
 _LINE_CHARACTERS_MAX = 300

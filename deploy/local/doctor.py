@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-from common.errors import PipelineError
 from deploy.local import jars, parts, ports, prometheus, state
 from deploy.local.account import account_for
 from deploy.local.artifacts import Artifact
@@ -17,6 +16,7 @@ from deploy.local.home import Home
 from deploy.local.java import java
 from deploy.local.postgres import programs
 from deploy.local.process import OPEN_FILES_WANTED, child_environment, raise_open_files
+from onceloop.errors import PipelineError
 
 PYTHON_MIN = (3, 11)
 MEMORY_BYTES_MIN = 2_000_000_000

@@ -15,8 +15,8 @@ from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext, PythonResolver
 
 from common.config import proxy_of
-from common.errors import ExitCode, PipelineError
 from deploy.local.artifacts import Artifact
+from onceloop.errors import ExitCode, PipelineError
 
 ATTEMPTS_MAX = 4
 PAUSE_SECONDS = 1.0

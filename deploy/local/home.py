@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import category
 
-from common.errors import ConfigError, ExitCode, PipelineError
+from onceloop.errors import ConfigError, ExitCode, PipelineError
 
 DEFAULT_HOME = Path(".pipeline")
 ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "connect_rw", "stock_admin", "reader", "checker")

@@ -19,8 +19,8 @@ from threading import Event, Lock
 
 import platformdirs
 
-from common.errors import ConfigError, ExitCode, PipelineError
 from deploy.local.artifacts import Artifact, locked
+from onceloop.errors import ConfigError, ExitCode, PipelineError
 
 PARALLEL_DOWNLOADS = 12
 """Most files are small: fetching one is waiting, for two connections each, not for bytes."""

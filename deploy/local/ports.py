@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Self
 
-from common.errors import ExitCode, PipelineError
 from deploy.local.home import Home, write_atomically
 from deploy.local.loopback import LOOPBACK, answers
+from onceloop.errors import ExitCode, PipelineError
 
 HEALTH = "health"
 FOR_USERS = ("api", "kafka", "postgres", "registry")

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
-from common.errors import ExitCode, PipelineError
 from deploy.local import logs
 from deploy.local.diagnosis import PortTakenError, StartError, explain
 from deploy.local.guardian import Guardian
@@ -16,6 +15,7 @@ from deploy.local.home import Home
 from deploy.local.launch import Launch, Program, label
 from deploy.local.process import Child, cpu_seconds
 from deploy.local.progress import Look, Progress
+from onceloop.errors import ExitCode, PipelineError
 
 TICK_SECONDS = 0.05
 LOOK_SECONDS = 5.0

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import psutil
 
-from common.errors import PipelineError
 from deploy.local import data_format, jars, logs, readings, servers, services, state
 from deploy.local import home as homes
 from deploy.local.addresses import Addresses
@@ -30,6 +29,7 @@ from deploy.local.readings import Readings
 from deploy.local.runner import TICK_SECONDS, Runner, State, raise_failure
 from deploy.local.services import PROVISION, Provision, Service, ServiceProgram
 from deploy.local.state import Phase, ProcessState, StackState
+from onceloop.errors import PipelineError
 
 SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""

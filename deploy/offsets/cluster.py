@@ -15,13 +15,13 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
 from common.config import KafkaSettings
-from common.errors import FatalError, PipelineError
 from common.kafka.admin_calls import SETTLING, forget_former_leaders
-from common.kafka.answers import results
-from common.kafka.group_offsets import group_offsets
-from common.kafka.group_requests import GroupRequests
-from common.kafka.options import admin_options
-from common.kafka.records import Partition
+from onceloop.errors import FatalError, PipelineError
+from onceloop.kafka.answers import results
+from onceloop.kafka.group_offsets import group_offsets
+from onceloop.kafka.group_requests import GroupRequests
+from onceloop.kafka.options import admin_options
+from onceloop.records import Partition
 
 CALL_SECONDS = 10.0
 PENDING_SECONDS = 20.0

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from common.config import KafkaSettings
-from common.errors import PipelineError
-from common.kafka.records import Partition
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, Topic, dead_letter_topic
 from deploy.offsets.answered import Report, answered
 from deploy.offsets.cluster import Cluster, Ends, has_members
 from deploy.offsets.plan import Facts, refusals
 from deploy.offsets.tables import noted
+from onceloop.errors import PipelineError
+from onceloop.records import Partition
 
 EVENTS, LETTERS = (INVENTORY_RESERVED, INVENTORY_FAILED), (dead_letter_topic(ORDERS_CREATED, INVENTORY),)
 

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx2
 
 from common.config import asking_directly, proxy_of, unusable_proxy, without_credentials
-from common.errors import ConfigError, FatalError, PipelineError
 from common.topics import SINKS, Sink
 from deploy.provision.config import ProvisionSettings
+from onceloop.errors import ConfigError, FatalError, PipelineError
 
 Configuration = dict[str, str]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from common.errors import FatalError, PipelineError, UsageError
 from common.kafka.admin import TAKEN_UP_SECONDS, Admin
 from common.topics import ALL_TOPICS, KEYED_BY_USER, Group, Topic
+from onceloop.errors import FatalError, PipelineError, UsageError
 
 PARTITIONS_MAX = 1000
 PRODUCERS_SECONDS = 15

@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
-from common.kafka.records import Partition
 from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import (
     ALL_TOPICS,
@@ -28,6 +26,8 @@ from common.topics import (
 from deploy.provision import connectors, database, demo, growth, roles
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest, unknown
+from onceloop.errors import Busy, FatalError, PipelineError
+from onceloop.records import Partition
 
 
 @dataclass(frozen=True, slots=True)

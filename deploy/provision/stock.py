@@ -11,9 +11,9 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import class_row
 
-from common.errors import ExitCode, PipelineError
 from common.events.names import composed, name_complaint
 from common.events.orders import SKU_LENGTH_MAX, text_complaint
+from onceloop.errors import ExitCode, PipelineError
 
 UNITS_MAX = 1_000_000_000
 """Leaves room below the column's limit for one addition of the same size."""

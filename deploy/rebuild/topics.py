@@ -7,11 +7,11 @@ from contextlib import closing
 from confluent_kafka import KafkaException
 
 from common.config import KafkaSettings
-from common.errors import FatalError
-from common.kafka.records import InputRecord, Partition
-from common.kafka.span_reader import Span, SpanReader
 from common.topics import Group, Topic
 from deploy.offsets.cluster import Cluster
+from onceloop.errors import FatalError
+from onceloop.kafka.span_reader import Span, SpanReader
+from onceloop.records import InputRecord, Partition
 
 READ_SECONDS = 5.0
 SILENCE_SECONDS = 30.0

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.errors import PipelineError
 from common.events.compatibility import breaks
 from common.events.schema_versions import SchemaVersion, golden_name, golden_text, make_golden, versions
+from onceloop.errors import PipelineError
 
 
 @dataclass(frozen=True, slots=True)

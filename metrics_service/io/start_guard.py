@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from common.errors import FatalError
-from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_watch import recreated
 from metrics_service.core.proof import ahead, topic_id
+from onceloop.errors import FatalError
+from onceloop.kafka.topic_watch import recreated
+from onceloop.records import CommitPoint, Partition
 
 Earliest = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 

@@ -8,16 +8,16 @@ writes the same one.
 import threading
 
 from common.config import KafkaSettings
-from common.errors import Busy, PipelineError
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.orders import OrderCreated
-from common.kafka.acked_producer import AckedProducer, Delivery
-from common.kafka.errors import Refusal
-from common.kafka.records import OutputRecord
 from common.kafka.schema_registry import open_codec
 from common.log import get_logger
 from common.topics import ORDERS_CREATED
+from onceloop.errors import Busy, PipelineError
+from onceloop.kafka.acked_producer import AckedProducer, Delivery
+from onceloop.kafka.errors import Refusal
+from onceloop.records import OutputRecord
 from order_service.io.refusal_note import RefusalNote
 
 EVENT_TYPE = "order.created"

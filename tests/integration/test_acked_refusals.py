@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import KafkaError
 
 from common.config import KafkaSettings
-from common.kafka.acked_producer import AckedProducer, NotWritten, Unacknowledged, first_attempt_seconds
-from common.kafka.errors import REFUSALS, Refusal
-from common.kafka.options import idempotent_producer_options
-from common.kafka.records import OutputRecord
+from onceloop.kafka.acked_producer import AckedProducer, NotWritten, Unacknowledged, first_attempt_seconds
+from onceloop.kafka.errors import REFUSALS, Refusal
+from onceloop.kafka.options import idempotent_producer_options
+from onceloop.records import OutputRecord
 from tests.mock_cluster import MockCluster, Request
 
 RECORD = OutputRecord("out", b"key", b"value")

@@ -8,10 +8,10 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from common.config import KafkaSettings
-from common.errors import Busy
-from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options
 from common.topics import NOTIFICATION
+from onceloop.errors import Busy
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 

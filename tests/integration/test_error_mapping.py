@@ -15,14 +15,14 @@ import pytest
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 
-from common import failpoints
 from common.config import KafkaSettings
-from common.kafka import producer as producer_module
-from common.kafka.acked_producer import AckedProducer, Unacknowledged
-from common.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
-from common.kafka.options import transactional_producer_options
-from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import CommitPoint, OutputRecord, Partition, Publish
+from onceloop import failpoints
+from onceloop.kafka import transactional_producer as producer_module
+from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
+from onceloop.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
+from onceloop.kafka.options import transactional_producer_options
+from onceloop.kafka.transactional_producer import End, TransactionalProducer
+from onceloop.records import CommitPoint, OutputRecord, Partition, Publish
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 

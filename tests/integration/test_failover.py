@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from common.errors import Busy
-from common.postgres.connection import hot_connection
-from common.postgres.retry import rerun
 from inventory_service.io.decision_store import GUARDS
+from onceloop.errors import Busy
+from onceloop.postgres.connection import hot_connection
+from onceloop.postgres.retry import rerun
 from tests.batches import reserve
 from tests.books import some_id
 from tests.replica import DATABASE, Pair, open_pair

@@ -10,9 +10,6 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # without __all__
 
 from chaos.load.partitions import home_of
-from common.errors import ExitCode, PipelineError
-from common.kafka.acked_producer import AckedProducer
-from common.kafka.records import OutputRecord
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -22,6 +19,9 @@ from common.topics import (
     ORDERS_CREATED,
 )
 from deploy.provision import growth
+from onceloop.errors import ExitCode, PipelineError
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.records import OutputRecord
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.processes import Process

@@ -8,11 +8,11 @@ import pytest
 
 from chaos.proxy import COMMIT, PostgresProxy
 from chaos.relay import Action, Direction
-from common import failpoints
-from common.postgres import options
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
 from inventory_service.io.decision_store import GUARDS
+from onceloop import failpoints
+from onceloop.postgres import options
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import rerun
 from tests.batches import reserve
 from tests.books import Books, open_books, some_id, some_sku
 from tests.records import wait_for

@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.errors import ExitCode, PipelineError
-from common.kafka.records import Partition
 from common.topics import INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, METRICS_TOTALS, Group
+from onceloop.errors import ExitCode, PipelineError
+from onceloop.records import Partition
 from tests.operators import delete_records, ends, recreate, set_group
 from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders
 from tests.pipeline import Pipeline

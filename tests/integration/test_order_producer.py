@@ -13,10 +13,10 @@ import confluent_kafka
 import pytest
 
 from common.config import KafkaSettings
-from common.errors import FatalError
-from common.kafka.acked_producer import AckedProducer, Unacknowledged
-from common.kafka.records import OutputRecord
 from common.topics import ORDERS_CREATED
+from onceloop.errors import FatalError
+from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
+from onceloop.records import OutputRecord
 from tests.api import new_user
 from tests.forwarder import Forwarder, forward
 from tests.pipeline import Pipeline, open_pipeline

@@ -12,12 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from common.errors import ConfigError, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.admin_calls import AdminCalls
-from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.records import CommitPoint, Partition
 from common.topics import (
     ALL_TOPICS,
     INVENTORY,
@@ -31,6 +27,10 @@ from common.topics import (
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done, provision
+from onceloop.errors import ConfigError, FatalError, PipelineError
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options, transactional_producer_options
+from onceloop.records import CommitPoint, Partition
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
 from tests.records import write

@@ -10,12 +10,12 @@ from functools import partial
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import schema_text
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 from common.kafka import schema_registry
 from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, ORDERS_CREATED
+from onceloop.errors import Busy, FatalError, PipelineError, Undecodable
 from tests.pipeline import Pipeline
 
 ORDER = OrderCreated(

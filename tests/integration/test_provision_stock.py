@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from common.errors import PipelineError
 from deploy.provision import demo, stock
 from deploy.provision.stock import Balance, StockRefusedError
+from onceloop.errors import PipelineError
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
 

@@ -8,11 +8,11 @@ from contextlib import nullcontext
 import psycopg
 import pytest
 
-from common.errors import Busy, ContractError, Poison
-from common.postgres import retry
-from common.postgres.bounded import BoundedConnection
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import ATTEMPTS_MAX, DIVISION_BY_ZERO, rerun
+from onceloop.errors import Busy, ContractError, Poison
+from onceloop.postgres import retry
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import ATTEMPTS_MAX, DIVISION_BY_ZERO, rerun
 from tests.books import Books, open_books
 from tests.forwarder import Forwarder
 from tests.records import wait_for

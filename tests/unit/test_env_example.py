@@ -14,11 +14,20 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from common.config import PREFIX, KafkaSettings, Settings, load
-from common.kafka.options import consumer_options, idempotent_producer_options, transactional_producer_options
 from common.topics import INVENTORY
+from onceloop.kafka.options import consumer_options, idempotent_producer_options, transactional_producer_options
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("common", "order_service", "inventory_service", "notification_service", "metrics_service", "deploy", "chaos")
+PRODUCT = (
+    "common",
+    "onceloop",
+    "order_service",
+    "inventory_service",
+    "notification_service",
+    "metrics_service",
+    "deploy",
+    "chaos",
+)
 LINE = re.compile(rf"(?P<off># )?(?P<name>{PREFIX}[A-Z0-9_]+)=(?P<value>.*)")
 
 

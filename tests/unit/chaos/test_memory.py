@@ -29,7 +29,7 @@ from chaos.checker.facts import LISTED, Fact
 from chaos.checker.memory import Memory, MemoryRefusedError, Position
 from chaos.checker.table_digests import bucket_of, digits_for
 from chaos.checker.terms import Coordinate, Spot
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, PipelineError
 
 IDENTITY = {"cluster": "one", "topic orders.created": "id"}
 AT, EVENT_AT = Coordinate("orders.created", 3, 17), Coordinate("inventory.reserved", 3, 5)

@@ -11,13 +11,13 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from common.config import PostgresSettings, load
-from common.errors import Busy
-from common.postgres.bounded import BoundedConnection
-from common.postgres.connection import HotConnection
 from common.postgres.engine import create_engine
-from common.postgres.options import connect_options
 from common.postgres.outage import outage_is_busy
-from common.postgres.retry import rerun
+from onceloop.errors import Busy
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.options import connect_options
+from onceloop.postgres.retry import rerun
 
 SETTINGS = PostgresSettings(
     postgres_url="postgresql://order_rw@127.0.0.1:5432/pipeline", postgres_password=SecretStr("hush")

@@ -13,7 +13,7 @@ import structlog
 from common import log
 from common.config import Settings
 from common.entry import run_process
-from common.errors import Busy, ConfigError, ExitCode, FatalError, PipelineError
+from onceloop.errors import Busy, ConfigError, ExitCode, FatalError, PipelineError
 
 
 @pytest.fixture(autouse=True)

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from common.config import KafkaSettings
-from common.errors import ConfigError, ExitCode
-from common.kafka.options import (
+from common.topics import INVENTORY
+from onceloop.errors import ConfigError, ExitCode
+from onceloop.kafka.options import (
     Options,
     admin_options,
     consumer_options,
     idempotent_producer_options,
     transactional_producer_options,
 )
-from common.topics import INVENTORY
 
 Make = Callable[..., Options]
 

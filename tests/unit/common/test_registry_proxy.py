@@ -14,9 +14,9 @@ from chaos.checker.avro import Registry
 from chaos.checker.errors import StoreDownError
 from chaos.checker.web import get_json
 from common.config import RegistrySettings, asking_directly, proxy_of
-from common.errors import Busy, ConfigError, PipelineError
 from common.kafka.schema_registry import open_codec, registry
 from common.topics import ORDERS_CREATED
+from onceloop.errors import Busy, ConfigError, PipelineError
 from tests.mail import certificate
 
 # Nothing listens at port 9 of loopback: whatever goes by a proxy there fails.

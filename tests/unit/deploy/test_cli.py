@@ -13,7 +13,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from common.errors import ExitCode, PipelineError
 from deploy import VERSION
 from deploy.cli import kill, log_lines, logs, main
 from deploy.cli.main import COMMANDS, app
@@ -22,6 +21,7 @@ from deploy.local import state
 from deploy.local.runner import State
 from deploy.local.servers import PORTS
 from deploy.local.state import Phase, ProcessState, StackState
+from onceloop.errors import ExitCode, PipelineError
 
 ORDER = "0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11"
 OURS = ("up", "down", "status", "logs", "kill", "doctor", "env", "exporter", "metrics")

@@ -4,12 +4,12 @@ from typing import cast
 
 import pytest
 
-from common.errors import PipelineError
 from deploy.local import home as homes
 from deploy.local import runner as runners
 from deploy.local.guardian import Guardian
 from deploy.local.launch import Launch
 from deploy.local.runner import Runner, State, pause_seconds, raise_failure, tick_until_settled
+from onceloop.errors import PipelineError
 
 
 class Command:

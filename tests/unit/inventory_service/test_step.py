@@ -7,13 +7,13 @@ import structlog
 from prometheus_client import REGISTRY
 
 from common.config import KafkaSettings, PostgresSettings
-from common.errors import Poison
-from common.kafka.input_log import InputLog
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.postgres.connection import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
 from inventory_service.core.replay import Arrival
 from inventory_service.io.step import Answer, InventoryStep
+from onceloop.errors import Poison
+from onceloop.kafka.input_log import InputLog
+from onceloop.postgres.connection import hot_connection
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from tests.factories import make_codec, make_order
 
 INPUT = Partition("blue.orders.created", 3)

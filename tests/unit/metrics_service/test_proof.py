@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import Busy, FatalError, PipelineError
 from common.events.volume import MINUTE_MS, VolumePartial
-from common.kafka import offset_proof
-from common.kafka.records import CommitPoint, Keep, Partition
 from metrics_service.core.proof import behind, published, topic_id
 from metrics_service.core.windows import Patience, Progress, Windows, restored
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.windows_step import WindowsStep
+from onceloop.errors import Busy, FatalError, PipelineError
+from onceloop.kafka import offset_proof
+from onceloop.records import CommitPoint, Keep, Partition
 from tests.unit.metrics_service.test_counting import CODEC
 
 AT, OTHER = Partition("inventory.reserved", 3), Partition("inventory.failed", 0)

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from common.runbook import way_out
 from deploy import VERSION
 from deploy.cli.options import TYPER_OPTIONS
 from deploy.cli.terminal import take_any_text
@@ -140,8 +141,8 @@ def load(name: str) -> Any:
 def tell(error: ReportedError) -> int:
     """Write what is wrong and the way out to the standard error; return the exit code."""
     sys.stderr.write(f"error: {error.message}\n")
-    if error.cure:
-        sys.stderr.write(f"  way out: {error.cure}\n")
+    if cure := way_out(error):
+        sys.stderr.write(f"  way out: {cure}\n")
     return int(error.exit_code)
 
 

@@ -68,7 +68,10 @@ def set_group_offsets(options: Mapping[str, Any], *, group_id: str, points: Mapp
             cure="stop its processes, wait until their sessions have ended (6 s), then run this again",
         )
     if errors:
-        raise FatalError(f"offsets of {group_id} cannot be set: {errors[0].str()}", cure="see: pipeline status")
+        raise FatalError(
+            f"offsets of {group_id} cannot be set: {errors[0].str()}",
+            cure="look at the group's state, and at the broker's log",
+        )
 
 
 def _points(found: Sequence[Any]) -> dict[Partition, CommitPoint]:

@@ -38,7 +38,7 @@ def consumer_options(kafka: KafkaConfig, *, group_id: str, slot: int) -> Options
         "enable.auto.commit": False,  # offsets travel in the transaction, or follow the work
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",  # filters the input, and waits for pending offsets (KIP-447)
-        "auto.offset.reset": "error",  # a silent jump loses or repeats orders
+        "auto.offset.reset": "error",  # a silent jump loses or repeats records
         "queued.min.messages": 2000,  # a rewind throws the prefetch away: keep it small
         "queued.max.messages.kbytes": 8192,
         "fetch.queue.backoff.ms": 20,
@@ -174,7 +174,7 @@ def _consumer_complaints(options: Options, group_id: str, slot: int) -> Iterator
     yield from _must(options, "isolation.level", "read_committed", "aborted records must not be seen as facts")
     yield from _must(options, "enable.auto.commit", "false", "offsets travel with the work, not with a timer")
     yield from _must(options, "enable.auto.offset.store", "false", "only offsets of finished batches may be stored")
-    yield from _must(options, "auto.offset.reset", "error", "a silent jump loses or repeats orders")
+    yield from _must(options, "auto.offset.reset", "error", "a silent jump loses or repeats records")
     yield from _must(options, "group.protocol", "classic", "a killed static member must be able to return at once")
     yield from _must(options, "group.id", group_id, "provisioning gave exactly this group its first offsets")
     yield from _must(options, "partition.assignment.strategy", "range", "the loop replaces its assignment whole")

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from onceloop.config import KafkaConfig
-from onceloop.errors import ReportedError
+from onceloop.errors import ReportedError, Situation
 from onceloop.kafka.options import admin_options
 
 ASK_EVERY_SECONDS = 2.0
@@ -49,7 +49,8 @@ def recreated(topic: str, remembered: str, found: str) -> ReportedError:
     """Return what ends a process whose topic was deleted and created again; no restart cures it."""
     return ReportedError(
         f"topic {topic} was recreated ({remembered}, now {found}): the stored offsets belong to the old one",
-        cure="keep topics and tables as they are, and go on by docs/runbook.md, `A topic was recreated`",
+        cure="keep topics and tables as they are until it is known which records are lost",
+        situation=Situation.TOPIC_RECREATED,
     )
 
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from chaos.planting import Bug, Edit
-from onceloop.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 
-class UnknownBugError(PipelineError):
+class UnknownBugError(ReportedError):
     """No planted bug has this name."""
 
     exit_code = ExitCode.USAGE

@@ -31,7 +31,7 @@ def main() -> None:
     """Read settings, open what is needed, work until a signal."""
     settings = load(NotificationSettings)
     log.configure(settings, service="notification", slot=settings.slot)
-    consuming = consumer_options(settings, group=NOTIFICATION, slot=settings.slot)
+    consuming = consumer_options(settings.kafka, group_id=NOTIFICATION.within(settings.namespace), slot=settings.slot)
     state = health.Health()
     with (
         stop_signal() as stop,
@@ -39,12 +39,16 @@ def main() -> None:
             state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("notification_")
         ),
         closing(open_sender(settings)) as sender,
-        closing(AckedProducer(settings, client_id=f"notification-{settings.slot}")) as producer,
+        closing(AckedProducer(settings.kafka, client_id=f"notification-{settings.slot}")) as producer,
         closing(
             GroupConsumer(
                 consuming,
                 [topic.within(settings.namespace) for topic in SOURCES],
-                coverage=CoverageWatch(settings, group=NOTIFICATION, topics=SOURCES),
+                coverage=CoverageWatch(
+                    settings.kafka,
+                    group_id=NOTIFICATION.within(settings.namespace),
+                    topics=[topic.within(settings.namespace) for topic in SOURCES],
+                ),
             )
         ) as consumer,
     ):
@@ -56,7 +60,7 @@ def main() -> None:
             codec=codec,
             namespace=settings.namespace,
             sources=SOURCES,
-            options=admin_options(settings),
+            options=admin_options(settings.kafka),
         )
         run(
             NotificationHandler(
@@ -75,7 +79,7 @@ def main() -> None:
             offsets=OffsetsInGroup(consumer, service="notification", topic_ids=topic_ids, prove=proof),
             stop=stop,
             health=state,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
             limit=sender.records_max,
         )
 

@@ -15,11 +15,11 @@ import psycopg
 import sqlalchemy as sa
 from confluent_kafka import KafkaException
 
-from onceloop.errors import Busy, PipelineError, Poison
+from onceloop.errors import Busy, Poison, ReportedError
 from onceloop.records import InputRecord, Partition
 
 CRASHES_MAX = 3
-SURROUNDINGS = (Busy, PipelineError, OSError, MemoryError, KafkaException, psycopg.Error, sa.exc.DBAPIError)
+SURROUNDINGS = (Busy, ReportedError, OSError, MemoryError, KafkaException, psycopg.Error, sa.exc.DBAPIError)
 """OSError holds what sockets, TLS and smtplib raise; the rest are the broker's and the database's errors."""
 
 Coordinate = tuple[Partition, int]

@@ -24,7 +24,7 @@ class ExitCode(IntEnum):
     """A setting, an environment or a folder is wrong: a restart changes nothing."""
 
 
-class PipelineError(Exception):
+class ReportedError(Exception):
     """Anything that is told to a person: what is wrong, and the way out.
 
     `cure` is one imperative sentence, or empty where there is none.
@@ -38,25 +38,25 @@ class PipelineError(Exception):
         self.cure = cure
 
 
-class ConfigError(PipelineError):
+class ConfigError(ReportedError):
     """A setting is missing, malformed, or breaks the guarantee together with another one."""
 
     exit_code = ExitCode.CONFIG
 
 
-class UsageError(PipelineError):
+class UsageError(ReportedError):
     """What was typed names nothing that there is, or asks for what cannot be."""
 
     exit_code = ExitCode.USAGE
 
 
-class FatalError(PipelineError):
+class FatalError(ReportedError):
     """This process must not go on; what it holds is settled by whoever takes over its slot."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
-class ContractError(PipelineError):
+class ContractError(ReportedError):
     """Code that plugs into a loop broke what the loop needs of it: nothing is published, and no restart mends it."""
 
 

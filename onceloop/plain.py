@@ -83,7 +83,7 @@ class OffsetsInGroup:
         self._proven: dict[Partition, CommitPoint] = {}
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002 - the group knows
-        """Return the committed offsets. Raises PipelineError if they belong to another topic, or skip records."""
+        """Return the committed offsets. Raises ReportedError if they belong to another topic, or skip records."""
         points = self._consumer.committed()
         refuse_other_topics(points, self._topic_ids)
         doubtful = {
@@ -106,7 +106,7 @@ class OffsetsInGroup:
 
 
 def refuse_other_topics(points: Mapping[Partition, CommitPoint], topic_ids: Mapping[str, str]) -> None:
-    """Raise PipelineError if one of these offsets was stored for a topic that was recreated since."""
+    """Raise ReportedError if one of these offsets was stored for a topic that was recreated since."""
     for topic, remembered in of_other_topics(points, topic_ids).items():
         raise recreated(topic, remembered, topic_ids[topic])
 
@@ -148,7 +148,7 @@ class OffsetsWithData:
         self._earliest = earliest
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the stored positions, for the rest where the group began. Raises PipelineError as above."""
+        """Return the stored positions, for the rest where the group began. Raises ReportedError as above."""
         known = self._store.positions(owned)
         refuse_other_topics(known, self._topic_ids)
         starts = {partition: point.offset for partition, point in known.items()}
@@ -179,7 +179,7 @@ def run(
     is Busy the partitions are paused and polling goes on, so that the membership stays; pauses grow from 0.5 to 5 s.
     A record that the handler rejects for good is put aside by it, and the offsets go on behind it.
 
-    `watch` is called in every turn, idle or not; it must not wait. Raises PipelineError if the group refuses this
+    `watch` is called in every turn, idle or not; it must not wait. Raises ReportedError if the group refuses this
     member, if an offset is gone, or for what `watch` finds. What nobody foresaw comes out as it is, if it is not the
     doing of one record.
     """
@@ -196,14 +196,14 @@ def run(
             if dropped or consumer.moved:
                 due = dict(offsets.starts(consumer.owned))
                 dropped = not _rewind(consumer, due)
-                consumer.tell_lag(due)
+                consumer.report_lag(due)
                 health.ready = consumer.joined and not dropped
             elif batch:
                 metrics.BATCH_RECORDS.observe(len(batch))
                 work.on(batch)
                 pause_seconds = PAUSE_SECONDS_MIN
                 due.update({partition: point.offset for partition, point in next_offsets(batch).items()})
-                consumer.tell_lag(due)
+                consumer.report_lag(due)
         except Busy as busy:
             dropped, health.ready = True, False
             if work.progressed():

@@ -213,7 +213,7 @@ class _Loop:
     def _advance(self, positions: Positions) -> None:
         """Go on behind the batch: it is committed, or the step keeps it."""
         self._positions = positions
-        self._consumer.tell_lag(positions.due)
+        self._consumer.report_lag(positions.due)
         self._point("advanced")
 
     def _recover_tainted(self, taint: str) -> None:
@@ -301,7 +301,7 @@ class _Loop:
             self._consumer.take(1)
         self._positions = self._positions.rewound(stable, sparse_topics=self._sparse_topics)
         self._step.reset(stable)
-        self._consumer.tell_lag(self._positions.due)
+        self._consumer.report_lag(self._positions.due)
         self._point("seeked")
 
     def _report_unstable(self, busy: Busy, seconds: float) -> None:

@@ -114,7 +114,7 @@ class TotalsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all minutes; those within the horizon are filled again from the committed offset on.
 
-        Raises PipelineError for offset metadata that another version wrote, or for another topic.
+        Raises ReportedError for offset metadata that another version wrote, or for another topic.
         """
         assert len(stable) <= 1, "partials have one partition, or minutes would be split"  # noqa: S101 - a broken programmer
         self._letters.clear()

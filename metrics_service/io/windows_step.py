@@ -119,7 +119,7 @@ class WindowsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all windows; those that were open are filled again from the committed offsets on.
 
-        Raises PipelineError for offset metadata that another version wrote, or for another topic.
+        Raises ReportedError for offset metadata that another version wrote, or for another topic.
         """
         now_ms = self._now_ms()
         self._letters.clear()

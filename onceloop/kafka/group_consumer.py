@@ -174,7 +174,7 @@ class GroupConsumer:
         self.held |= partitions
         self._placed = False
 
-    def tell_lag(self, due: Mapping[Partition, int]) -> None:
+    def report_lag(self, due: Mapping[Partition, int]) -> None:
         """Set the gauges of what lies behind these offsets; the client's statistics go on against the same mapping."""
         self._lag.tell(due)
 

@@ -13,7 +13,7 @@ from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
 from common.config import KafkaSettings
-from onceloop.errors import PipelineError
+from onceloop.errors import ReportedError
 from onceloop.kafka.options import admin_options
 
 ASK_EVERY_SECONDS = 2.0
@@ -32,7 +32,7 @@ class TopicWatch:
     def __call__(self) -> None:
         """Read the answers that are there, ask again when it is time; neither waits.
 
-        Raises PipelineError once a topic has another id. One that is deleted, or a broker that is away, says nothing.
+        Raises ReportedError once a topic has another id. One that is deleted, or a broker that is away, says nothing.
         """
         for name in [name for name, answer in self._answers.items() if answer.done()]:
             found = _id_in(self._answers.pop(name))
@@ -45,9 +45,9 @@ class TopicWatch:
             )
 
 
-def recreated(topic: str, remembered: str, found: str) -> PipelineError:
+def recreated(topic: str, remembered: str, found: str) -> ReportedError:
     """Return what ends a process whose topic was deleted and created again; no restart cures it."""
-    return PipelineError(
+    return ReportedError(
         f"topic {topic} was recreated ({remembered}, now {found}): the stored offsets belong to the old one",
         cure="keep topics and tables as they are, and go on by docs/runbook.md, `A topic was recreated`",
     )

@@ -24,7 +24,7 @@ from order_service.io.status_store import StatusStore
 
 def run(settings: ProjectionSettings) -> None:
     """Project until a signal. Raises FatalError as the loop does."""
-    consuming = consumer_options(settings, group=ORDER_STATUS, slot=settings.slot)
+    consuming = consumer_options(settings.kafka, group_id=ORDER_STATUS.within(settings.namespace), slot=settings.slot)
     state = health.Health()
     shown = metrics.of_worker("order_projection_")
     with (
@@ -34,7 +34,11 @@ def run(settings: ProjectionSettings) -> None:
             GroupConsumer(
                 consuming,
                 [topic.within(settings.namespace) for topic in TOPICS],
-                coverage=CoverageWatch(settings, group=ORDER_STATUS, topics=TOPICS),
+                coverage=CoverageWatch(
+                    settings.kafka,
+                    group_id=ORDER_STATUS.within(settings.namespace),
+                    topics=[topic.within(settings.namespace) for topic in TOPICS],
+                ),
             )
         ) as consumer,
     ):
@@ -46,9 +50,9 @@ def run(settings: ProjectionSettings) -> None:
             handler,
             consumer,
             offsets=OffsetsWithData(
-                handler, consumer, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings))
+                handler, consumer, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings.kafka))
             ),
             stop=stop,
             health=state,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
         )

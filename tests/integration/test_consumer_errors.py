@@ -35,7 +35,7 @@ def consumer(cluster: MockCluster) -> Iterator[GroupConsumer]:
     settings = KafkaSettings(
         kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1", namespace=f"n{next(NAMESPACES)}"
     )
-    options = consumer_options(settings, group=NOTIFICATION, slot=0)
+    options = consumer_options(settings.kafka, group_id=NOTIFICATION.within(settings.namespace), slot=0)
     operator = confluent_kafka.Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": options["group.id"]})
     operator.commit(offsets=[TopicPartition("in", 0, 1)], asynchronous=False)
     operator.close()

@@ -51,7 +51,8 @@ class Member:
     ) -> None:
         settings = pipeline.kafka.model_copy(update={"kafka_consumer_options": options})
         self._consumer = GroupConsumer(
-            consumer_options(settings, group=NOTIFICATION, slot=slot), [INVENTORY_RESERVED.within(pipeline.namespace)]
+            consumer_options(settings.kafka, group_id=NOTIFICATION.within(settings.namespace), slot=slot),
+            [INVENTORY_RESERVED.within(pipeline.namespace)],
         )
         topic_ids = pipeline.admin.topic_ids([INVENTORY_RESERVED])
         self._offsets: Offsets = (

@@ -44,7 +44,11 @@ def engine(pipeline: Pipeline) -> Iterator[sa.Engine]:
 def test_totals_are_those_of_the_rows_by_verdict_and_reason(pipeline: Pipeline, engine: sa.Engine) -> None:
     assert totals(pipeline) == Totals(0, 0)
     for _ in range(3):  # each session counts in a shard of its own
-        with hot_connection(pipeline.postgres("inventory_rw"), application="test") as hot:
+        with hot_connection(
+            pipeline.postgres("inventory_rw").postgres_url,
+            application="test",
+            password=pipeline.postgres("inventory_rw").password,
+        ) as hot:
             reserved = [new_decision() for _ in range(4)]
             record(hot.get(), reserved)
             record(hot.get(), [new_decision(reason="unknown_sku"), new_decision(reason="insufficient_stock")])

@@ -77,8 +77,16 @@ class Loop:
     """The loop in a thread of its own, its clients distinguished by their ids."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        consuming = {**consumer_options(settings, group=INVENTORY, slot=0), "client.id": CONSUMER}
-        producing = {**transactional_producer_options(settings, service="inventory", slot=0), "client.id": PRODUCER}
+        consuming = {
+            **consumer_options(settings.kafka, group_id=INVENTORY.within(settings.namespace), slot=0),
+            "client.id": CONSUMER,
+        }
+        producing = {
+            **transactional_producer_options(
+                settings.kafka, transactional_id=f"{Group('inventory').within(settings.namespace)}-{0}"
+            ),
+            "client.id": PRODUCER,
+        }
         self.step, self.health, self.stop = Repeat(), Beats(), Stop()
         self.failed: BaseException | None = None
         self._consumer = GroupConsumer(consuming, ["in"])

@@ -37,7 +37,7 @@ def test_consumer_that_crossed_a_fork_ends_the_child_at_once(consumer: GroupCons
 
 
 def test_producer_that_crossed_a_fork_refuses_to_send() -> None:
-    producer = AckedProducer(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1"))
+    producer = AckedProducer(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1").kafka)
     child = os.fork()
     if child == 0:
         try:

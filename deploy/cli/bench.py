@@ -18,7 +18,7 @@ from chaos.checker.judge import Judgement
 from common.errors import ExitCode
 from deploy.cli.measuring import measuring_stack
 from deploy.cli.options import TYPER_OPTIONS, JsonOption, example
-from deploy.local.artifacts import locked
+from deploy.local.fetch.artifacts import locked
 
 app = typer.Typer(help="Measure; every figure comes with a verdict.", no_args_is_help=True, **TYPER_OPTIONS)
 

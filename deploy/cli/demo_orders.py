@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Any
 
 from common.errors import ExitCode, PipelineError
-from deploy.local.loopback import LOOPBACK
+from deploy.local.supervise.loopback import LOOPBACK
 
 ANSWER_SECONDS = 10.0
 ATTEMPTS_MAX = 10

@@ -8,7 +8,7 @@ import typer
 from common.errors import ExitCode
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local.doctor import Check, examine
+from deploy.local.stack.doctor import Check, examine
 
 app = typer.Typer(**TYPER_OPTIONS)
 

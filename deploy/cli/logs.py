@@ -13,8 +13,8 @@ import typer
 from common.errors import UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local import logs as files
 from deploy.local.home import Home, NoStackError
+from deploy.local.supervise import logs as files
 
 app = typer.Typer(**TYPER_OPTIONS)
 

@@ -14,7 +14,7 @@ from common.config import PostgresSettings
 from common.errors import ConfigError
 from deploy.cli.access import postgres_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
-from deploy.local.postgres import programs
+from deploy.local.servers.postgres import programs
 
 ROLE = "reader"
 app = typer.Typer(**TYPER_OPTIONS)

@@ -7,9 +7,9 @@ import pytest
 
 from common.errors import ConfigError
 from deploy.local import home as homes
-from deploy.local import take_down
-from deploy.local.data_format import FORMAT, STEPS, bring_up_to_date
 from deploy.local.home import Home
+from deploy.local.stack import take_down
+from deploy.local.stack.data_format import FORMAT, STEPS, bring_up_to_date
 
 
 @pytest.fixture

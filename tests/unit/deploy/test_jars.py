@@ -10,9 +10,9 @@ import pytest
 import requests
 
 from common.errors import ConfigError
-from deploy.local import download, jars
-from deploy.local.artifacts import STACK, Artifact
-from deploy.local.jars import Advance, CorruptError
+from deploy.local.fetch import download, jars
+from deploy.local.fetch.artifacts import STACK, Artifact
+from deploy.local.fetch.jars import Advance, CorruptError
 
 CONTENT = b"a jar"
 

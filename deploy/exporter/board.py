@@ -7,8 +7,8 @@ from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
 from common import metrics
-from common.kafka.observer import Cluster, Look
 from common.kafka.records import Partition
+from deploy.exporter.observer import Cluster, Look
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
 

@@ -14,7 +14,6 @@ from prometheus_client import REGISTRY
 
 from common import health, metrics
 from common.errors import Busy, Poison
-from common.kafka.observer import Observer
 from common.kafka.records import Partition
 from common.lifecycle import Stop, stop_signal
 from common.log import get_logger
@@ -22,6 +21,7 @@ from common.postgres.engine import create_engine
 from common.topics import ORDER_STATUS, Group
 from deploy.exporter.board import Board
 from deploy.exporter.config import ExporterSettings
+from deploy.exporter.observer import Observer
 from deploy.exporter.tables import read_books, read_positions
 
 SHOWN = (

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from common.kafka.observer import Ends
 from common.kafka.records import Partition
+from deploy.exporter.observer import Ends
 
 
 class Stall(NamedTuple):

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import PipelineError
-from common.events.compatibility import breaks
 from common.events.schema_versions import SchemaVersion, golden_name, golden_text, make_golden, versions
+from deploy.schemas.compatibility import breaks
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from common.kafka.consumer import topic_partitions
 from common.kafka.group_requests import GroupRequests
 from common.kafka.options import admin_options
 from common.kafka.records import Partition
-from common.kafka.tail_reader import TailReader
-from common.kafka.tail_window import Window, extended, following, is_worth_reading, lag_records, read_to
 from common.log import get_logger
 from common.topics import ALL_TOPICS, Group, Topic
+from deploy.exporter.tail_reader import TailReader
+from deploy.exporter.tail_window import Window, extended, following, is_worth_reading, lag_records, read_to
 
 REQUEST_SECONDS = 2.0
 READS_AS = "exporter"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.tail_window import UNREAD_MAX, Window, extended, following, is_worth_reading, lag_records, read_to
+from deploy.exporter.tail_window import UNREAD_MAX, Window, extended, following, is_worth_reading, lag_records, read_to
 from metrics_service.core import totals, windows
 
 Step = tuple[str, int]

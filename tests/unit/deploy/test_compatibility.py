@@ -7,8 +7,8 @@ import fastavro
 import pytest
 from fastavro.utils import generate_many
 
-from common.events.compatibility import Rule, breaks
 from common.events.schema_versions import Golden, newest, parse, reread
+from deploy.schemas.compatibility import Rule, breaks
 from tests.schema_changes import BAD, GOOD, Change, field, record
 
 

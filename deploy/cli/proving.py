@@ -25,7 +25,6 @@ from chaos.scene import Child as ChildLike
 from common.config import PostgresSettings
 from common.errors import PipelineError
 from common.kafka.admin import Admin
-from common.kafka.schema_registry import register_all
 from common.topics import ALL_TOPICS, Topic
 from deploy.cli.access import opened
 from deploy.cli.checking import ROLE as CHECKER
@@ -41,6 +40,7 @@ from deploy.local.supervise.process import Child, child_environment
 from deploy.local.supervise.runner import Runner, tick_until_settled
 from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
+from deploy.schemas.subjects import register_all
 
 TEMPLATE = "chaos_template"
 PORTS = range(20_000, 32_000)

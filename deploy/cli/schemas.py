@@ -10,7 +10,6 @@ from common.config import RegistrySettings, load
 from common.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 from common.events import asyncapi as description
 from common.events.schema_versions import PACKAGED, SchemaVersion, events, versions
-from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import EVENT_TOPICS
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.cli.stacks import running
@@ -20,6 +19,7 @@ from deploy.schemas.offline import Checked, Finding, check_all
 from deploy.schemas.publish import freeze as publish
 from deploy.schemas.registered import Registered, compare
 from deploy.schemas.schema_fields import changes, fields
+from deploy.schemas.subjects import COMPATIBILITY, register_all
 
 EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="An event's name, for example OrderCreated.")]
 FolderOption = Annotated[

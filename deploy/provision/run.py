@@ -13,7 +13,6 @@ import sqlalchemy as sa
 from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.records import Partition
-from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import (
     ALL_TOPICS,
     INVENTORY,
@@ -27,6 +26,7 @@ from common.topics import (
 )
 from deploy.provision import connectors, database, demo, growth, roles
 from deploy.provision.config import ProvisionSettings
+from deploy.schemas.subjects import COMPATIBILITY, register_all
 from migrations.upgrade import newest, unknown
 
 

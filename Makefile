@@ -18,11 +18,11 @@ setup: .venv/.ready ## build the whole environment, tests and linters too, from 
 	@touch $@
 
 $(RUNS): requirements-local.lock pyproject.toml | .venv/.made
-	@$(BIN)/python -m deploy.local.install requirements-local.lock
+	@$(BIN)/python -m deploy.local.fetch.install requirements-local.lock
 	@touch $@
 
 .venv/.ready: requirements-dev.lock $(RUNS)
-	@$(BIN)/python -m deploy.local.install requirements-dev.lock
+	@$(BIN)/python -m deploy.local.fetch.install requirements-dev.lock
 	@touch $@
 
 up: $(RUNS) ## start the whole pipeline, stay in the foreground; Ctrl-C stops all of it
@@ -41,7 +41,7 @@ test: setup ## prove it: unit, integration and system tests on servers of their 
 	@$(BIN)/pytest -n 3 --dist loadgroup
 
 compose-test: setup ## the same in containers: build, up, demo, a kill in mid-work, the proof, down
-	@deploy/images/compose-test.sh
+	@tools/compose-test.sh
 
 chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about eight minutes
 	@$(BIN)/pipeline chaos
@@ -72,12 +72,12 @@ lock: setup ## resolve pyproject.toml again into the three hashed lock files
 		--no-header --quiet -c requirements-local.lock -o requirements-dev.lock
 	@$(MAKE) --no-print-directory lock-platforms
 
-lock-jars: setup ## resolve deploy/local/pom.xml again into jars.lock (needs Maven)
-	@$(BIN)/python -m deploy.local.lock_jars
+lock-jars: setup ## resolve deploy/local/fetch/pom.xml again into jars.lock (needs Maven)
+	@$(BIN)/python -m tools.lock_jars
 	@$(MAKE) --no-print-directory lock-platforms
 
 lock-platforms: setup ## record which locked file each kind of machine gets; fail if one is missing
-	@$(BIN)/python -m deploy.local.lock_platforms
+	@$(BIN)/python -m tools.lock_platforms
 
 clean: ## remove the environment and caches; data of `make up` stays in .pipeline
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

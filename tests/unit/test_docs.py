@@ -90,6 +90,24 @@ def test_every_file_and_name_in_it_exists(document: str) -> None:
     assert missing == []
 
 
+def headings(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives a document's headings."""
+    outside_of_code = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ +(.+?) *$", outside_of_code, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", all_documents())
+def test_anchors_resolve_on_github__the_site_checks_its_own(document: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", text(document))
+    inside = [(file, anchor) for file, anchor in links if "://" not in file]
+    here = ROOT / document
+    missing = [
+        f"{file}#{anchor}" for file, anchor in inside if anchor not in headings(here.parent / file if file else here)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_named_exists(document: str) -> None:
     commands = set(re.findall(r"(?:`|bin/|^    )pipeline ([a-z]+)", text(document), flags=re.MULTILINE))

@@ -9,8 +9,9 @@ import pytest
 
 from chaos.checker.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
 from chaos.points import POINTS
-from common.topics import EVENT_TOPICS
+from common.topics import ALL_TOPICS, EVENT_TOPICS
 from deploy.cli.main import COMMANDS
+from deploy.provision.roles import ROLES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
@@ -122,6 +123,24 @@ def test_every_log_event_of_the_runbook_is_logged_somewhere() -> None:
     events = set(EVENT.findall(text("docs/runbook.md"))) - {topic.name for topic in EVENT_TOPICS} - tables
     assert len(events) > 10
     assert [event for event in sorted(events) if f'"{event}"' not in source] == []
+
+
+def test_page_on_own_servers_lists_every_topic_group_and_role() -> None:
+    """Its permissions are a copy of the table of topics: whoever adds a reader changes both."""
+    page = text("docs/howto/run-on-your-own-kafka.md")
+    permitted = {row[0]: row[1] for row in re.findall(r"^\| (\w+) \| ((?:Read|Write).*)$", page, flags=re.MULTILINE)}
+    owners = {"order-status": "order", "metrics-totals": "metrics"}
+    for topic in ALL_TOPICS:
+        for writer in topic.writers:
+            assert re.search(rf"Write [^;|]*`{re.escape(topic.name)}`", permitted[owners.get(writer, writer)]), (
+                topic.name
+            )
+        for group in topic.readers:
+            row = permitted[owners.get(group.name, group.name)]
+            assert re.search(rf"Read[^;|]*`{re.escape(topic.name)}`", row), (topic.name, group.name)
+            assert f"`{group.name}`" in row.split(" | ")[1]
+    assert [topic.name for topic in EVENT_TOPICS if f"| `{topic.name}` | {topic.partitions} |" not in page] == []
+    assert [role.name for role in ROLES if f"`{role.name}`" not in page] == []
 
 
 def test_every_rule_of_the_checker_is_explained() -> None:

@@ -125,6 +125,17 @@ def test_every_log_event_of_the_runbook_is_logged_somewhere() -> None:
     assert [event for event in sorted(events) if f'"{event}"' not in source] == []
 
 
+def test_workflow_runs_targets_of_the_makefile_alone__on_every_python_and_machine_of_the_readme() -> None:
+    """What only a workflow does cannot be tried on a developer's machine."""
+    workflow = text(".github/workflows/checks.yml")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", text("Makefile"), flags=re.MULTILINE))
+    commands = re.findall(r"- run: (.*)", workflow)
+    assert {"make check", "make docs", "make test", "make chaos"} == set(commands)
+    assert {command.removeprefix("make ") for command in commands} <= targets
+    assert all(f'"3.{minor}"' in workflow for minor in range(11, 15))
+    assert all(system in workflow for system in ("ubuntu-latest", "ubuntu-24.04-arm", "macos-latest"))
+
+
 def test_page_on_own_servers_lists_every_topic_group_and_role() -> None:
     """Its permissions are a copy of the table of topics: whoever adds a reader changes both."""
     page = text("docs/howto/run-on-your-own-kafka.md")

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo doctor test compose-test chaos check docs format unit bench lock lock-jars lock-platforms clean
+.PHONY: help setup up down demo doctor test compose-test chaos check docs proofs format unit bench lock lock-jars lock-platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,9 @@ check: setup ## format, lint, types, import contracts, schemas, docs, unit tests
 
 docs: setup ## build the documentation site into .site/site, with its links checked
 	@$(BIN)/python -m tools.site
+
+proofs: setup ## write docs/proofs.md, the tests behind the guarantees, from docs/proofs.toml
+	@$(BIN)/python -m tools.proofs
 
 format: setup ## format and mend what can be mended
 	@$(BIN)/ruff format

@@ -15,7 +15,7 @@ from common import topics
 ROOT = Path(__file__).parents[2]
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-READS_ENVIRONMENT = {"common/config.py", "chaos/launch.py"}
+READS_ENVIRONMENT = {"common/config.py", "chaos/launch.py", "onceloop/examples/ledger.py"}
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "manager", "data", "info"}
 IMPURE_CALLS = {
     "now",

@@ -67,7 +67,7 @@ class Loader:
         self._topic = ORDERS_CREATED.within(settings.namespace)
         self._codec = open_codec(settings, (ORDERS_CREATED,))
         self._orders = stream(seed)
-        self._producer = AckedProducer(settings, client_id="bench")
+        self._producer = AckedProducer(settings.kafka, client_id="bench")
 
     def load(self, count: int) -> None:
         """Put so many more orders on the topic; all are acknowledged when this returns.

@@ -23,7 +23,7 @@ from chaos.plan import Action, Arm, Fired, claim, read_evidence, read_plan
 from chaos.planted_bugs import named
 from chaos.planting import plant
 from onceloop import failpoints
-from onceloop.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 FLUSH_SECONDS = 5.0
 NANOSECONDS = 1_000_000_000
@@ -169,7 +169,7 @@ def main() -> None:
     try:
         if bug := os.environ.get("CHAOS_MUTANT"):
             plant(named(bug))
-    except PipelineError as error:
+    except ReportedError as error:
         print(f"CHAOS_MUTANT: {error.message}; {error.cure}", file=sys.stderr)
         sys.exit(error.exit_code)
     del sys.argv[0]

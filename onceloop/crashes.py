@@ -11,16 +11,14 @@ What speaks of the world around (`SURROUNDINGS`) is never held against a record:
 at the same offsets.
 """
 
-import psycopg
-import sqlalchemy as sa
 from confluent_kafka import KafkaException
 
-from onceloop.errors import Busy, PipelineError, Poison
+from onceloop.errors import Busy, Poison, ReportedError
 from onceloop.records import InputRecord, Partition
 
 CRASHES_MAX = 3
-SURROUNDINGS = (Busy, PipelineError, OSError, MemoryError, KafkaException, psycopg.Error, sa.exc.DBAPIError)
-"""OSError holds what sockets, TLS and smtplib raise; the rest are the broker's and the database's errors."""
+SURROUNDINGS: tuple[type[Exception], ...] = (Busy, ReportedError, OSError, MemoryError, KafkaException)
+"""OSError holds what sockets, TLS and smtplib raise. A service adds the errors of its database's driver."""
 
 Coordinate = tuple[Partition, int]
 

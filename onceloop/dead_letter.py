@@ -5,7 +5,7 @@ and sent again. A record that only its writer's compression made fit on its topi
 copy holds the headers that say why and whence alone, or it would stop its partition for good.
 """
 
-from common.topics import MESSAGE_BYTES_MAX
+from onceloop.config import MESSAGE_BYTES_MAX
 from onceloop.errors import Undecodable
 from onceloop.records import Headers, InputRecord, OutputRecord, Partition
 

@@ -5,7 +5,7 @@ A refusal that the domain expects is a value, never an exception. What stands he
 go on (`FatalError`).
 """
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 
 class ExitCode(IntEnum):
@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
     VIOLATION = 1
     """What was asked has the answer no: a rule of the books is broken, a schema does not fit."""
     USAGE = 2
-    """What was typed names nothing that there is (an option, a process, a SKU, an order), or nothing that can be."""
+    """What was typed names nothing that exists, or asks for what cannot be."""
     SOFTWARE = 70
     """A broken invariant, a fork, a schema that does not fit: a restart will not cure it by itself."""
     UNAVAILABLE = 75
@@ -24,39 +24,50 @@ class ExitCode(IntEnum):
     """A setting, an environment or a folder is wrong: a restart changes nothing."""
 
 
-class PipelineError(Exception):
-    """Anything that is told to a person: what is wrong, and the way out.
+class Situation(StrEnum):
+    """What a person has to look into before anything is changed; a service points to its own instructions for each."""
 
-    `cure` is one imperative sentence, or empty where there is none.
+    TOPIC_RECREATED = "a topic was recreated"
+    RECORDS_DELETED = "retention deleted records that the group has not read"
+    TOPIC_SHORTER = "a topic ends before the committed offset"
+    OFFSET_LOST = "the topic no longer has the committed offset"
+    NO_OFFSET = "the group has no committed offset"
+
+
+class ReportedError(Exception):
+    """Anything that is reported to a person: what is wrong, and the way out.
+
+    `cure` is one imperative sentence, or empty where there is none; `situation` names one that needs instructions.
     """
 
     exit_code = ExitCode.SOFTWARE
 
-    def __init__(self, message: str, *, cure: str = "") -> None:
+    def __init__(self, message: str, *, cure: str = "", situation: Situation | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.cure = cure
+        self.situation = situation
 
 
-class ConfigError(PipelineError):
+class ConfigError(ReportedError):
     """A setting is missing, malformed, or breaks the guarantee together with another one."""
 
     exit_code = ExitCode.CONFIG
 
 
-class UsageError(PipelineError):
+class UsageError(ReportedError):
     """What was typed names nothing that there is, or asks for what cannot be."""
 
     exit_code = ExitCode.USAGE
 
 
-class FatalError(PipelineError):
+class FatalError(ReportedError):
     """This process must not go on; what it holds is settled by whoever takes over its slot."""
 
     exit_code = ExitCode.UNAVAILABLE
 
 
-class ContractError(PipelineError):
+class ContractError(ReportedError):
     """Code that plugs into a loop broke what the loop needs of it: nothing is published, and no restart mends it."""
 
 

@@ -2,21 +2,19 @@
 
 Live: the loop moved lately. Ready: the worker is connected and takes records. The server is a daemon thread that
 never touches Kafka or the database; it only reads two fields that the loop writes. It also ends a process whose loop
-hangs for good, as whoever reads /livez would: some calls of the client forget their time-out.
+hangs for good, as a supervisor that reads /livez would: some calls of the client forget their time-out.
 """
 
 import os
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from prometheus_client import CONTENT_TYPE_LATEST
-
-from common import metrics
-from common.log import get_logger
-from onceloop import probe_server
+from onceloop import metrics, probe_server
 from onceloop.errors import ExitCode
 from onceloop.probe_server import Page
+from onceloop.telemetry import SILENT, Observer
 
 LIVE_WITHIN_SECONDS = 30.0
 """A loop that has not moved for so long hangs; longer than any bounded call in it."""
@@ -25,7 +23,10 @@ STUCK_SECONDS = 75.0
 AWAKE_SECONDS = 5.0
 """For so long it must have been seen hanging: a process that was frozen finds the clock advanced when it wakes."""
 
-log = get_logger()
+
+def _no_metrics() -> Page:
+    """Return a page that says there are none."""
+    return Page(404, b"no metrics: the observer keeps none\n")
 
 
 class Health:
@@ -55,19 +56,19 @@ class Health:
         """Return True if the loop moved lately."""
         return self.idle_seconds() < LIVE_WITHIN_SECONDS
 
-    def page(self, *shown: str) -> bytes:
-        """Return the metrics whose names begin so, what is known here among them."""
-        metrics.WORKER_READY.set(self.readiness()[0])
-        metrics.UNREAD.set(len(self.unread))
-        metrics.WORKER_IDLE_SECONDS.set(self.idle_seconds())
-        return metrics.page(*shown)
+    def report(self, observer: Observer) -> None:
+        """Set the gauges of what is known here."""
+        observer.set(metrics.READY, self.readiness()[0])
+        observer.set(metrics.UNREAD, len(self.unread))
+        observer.set(metrics.IDLE_SECONDS, self.idle_seconds())
 
 
 class Watchdog:
     """Ends the process whose loop hangs. As safe as SIGKILL, and its successor takes the slot."""
 
-    def __init__(self, health: Health) -> None:
+    def __init__(self, health: Health, observer: Observer) -> None:
         self._health = health
+        self._observer = observer
         self._seen_at: float | None = None
 
     def look(self) -> None:
@@ -78,15 +79,22 @@ class Watchdog:
             return
         self._seen_at = self._seen_at or time.monotonic()
         if time.monotonic() - self._seen_at >= AWAKE_SECONDS:
-            log.error("loop.stuck", seconds=round(idle_seconds, 1), exit_code=int(ExitCode.UNAVAILABLE))
+            seconds, code = round(idle_seconds, 1), ExitCode.UNAVAILABLE
+            self._observer.log("error", "loop.stuck", seconds=seconds, exit_code=int(code))
             os._exit(ExitCode.UNAVAILABLE)
 
 
 @contextmanager
-def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",)) -> Iterator[int]:
-    """Serve until the block ends; yield the port (port 0 takes a free one). `shown`: how its metrics' names begin.
+def serve(
+    health: Health,
+    listener: socket.socket,
+    *,
+    metrics_page: Callable[[], Page] = _no_metrics,
+    observer: Observer = SILENT,
+) -> Iterator[int]:
+    """Serve on what `probe_server.listen` returned until the block ends; yield the port.
 
-    Raises FatalError if the port is taken.
+    `metrics_page` makes /metrics.
     """
 
     def livez() -> Page:
@@ -97,10 +105,13 @@ def serve(health: Health, *, host: str, port: int, shown: tuple[str, ...] = ("",
         return Page(200 if ready else 503, f"{words}\n".encode())
 
     def page() -> Page:
-        return Page(200, health.page(*shown), CONTENT_TYPE_LATEST)
+        health.report(observer)
+        return metrics_page()
 
-    listener = probe_server.listen(host, port)
     with probe_server.serve(
-        listener, {"/livez": livez, "/readyz": readyz, "/metrics": page}, watch=Watchdog(health).look
+        listener,
+        {"/livez": livez, "/readyz": readyz, "/metrics": page},
+        watch=Watchdog(health, observer).look,
+        observer=observer,
     ):
         yield int(listener.getsockname()[1])

@@ -14,13 +14,11 @@ itself, until the culprit stands alone; rejected once more, it is the handler's 
 record for which the handler raises what nobody foresaw, once `crashes` says that the record is the reason.
 """
 
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
-from common import metrics
-from common.log import get_logger
-from onceloop import failpoints
+from onceloop import failpoints, metrics
 from onceloop.crashes import CRASHES_MAX, SURROUNDINGS, Crashes, coordinate, unforeseen
 from onceloop.errors import Busy, Poison
 from onceloop.health import Health
@@ -28,15 +26,14 @@ from onceloop.kafka.group_consumer import GroupConsumer
 from onceloop.kafka.topic_mark import mark, marked_id, of_other_topics
 from onceloop.kafka.topic_watch import recreated
 from onceloop.lifecycle import Stop
-from onceloop.loop_core import next_offsets
-from onceloop.records import CommitPoint, Handler, InputRecord, Partition
+from onceloop.records import CommitPoint, Handler, InputRecord, Partition, next_offsets
+from onceloop.runtime import REAL, Clock, Runtime
+from onceloop.telemetry import Observer
 
 BATCH_RECORDS_MAX = 500
 PAUSE_SECONDS_MIN = 0.5
 PAUSE_SECONDS_MAX = 5.0
 LOOKED_AHEAD_MAX = 5
-
-log = get_logger()
 
 
 def _watch_nothing() -> None:
@@ -83,7 +80,7 @@ class OffsetsInGroup:
         self._proven: dict[Partition, CommitPoint] = {}
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:  # noqa: ARG002 - the group knows
-        """Return the committed offsets. Raises PipelineError if they belong to another topic, or skip records."""
+        """Return the committed offsets. Raises ReportedError if they belong to another topic, or skip records."""
         points = self._consumer.committed()
         refuse_other_topics(points, self._topic_ids)
         doubtful = {
@@ -106,7 +103,7 @@ class OffsetsInGroup:
 
 
 def refuse_other_topics(points: Mapping[Partition, CommitPoint], topic_ids: Mapping[str, str]) -> None:
-    """Raise PipelineError if one of these offsets was stored for a topic that was recreated since."""
+    """Raise ReportedError if one of these offsets was stored for a topic that was recreated since."""
     for topic, remembered in of_other_topics(points, topic_ids).items():
         raise recreated(topic, remembered, topic_ids[topic])
 
@@ -128,7 +125,7 @@ class PositionStore(Protocol):
 class OffsetsWithData:
     """Keep them in the handler's store; a partition that it has never seen starts at the earliest record.
 
-    The handler stores `loop_core.next_offsets(batch)` in the transaction of its work: nothing is left to settle. The
+    The handler stores `next_offsets(batch)` in the transaction of its work: nothing is left to settle. The
     group has first offsets alone, written by provisioning; where one of them was set ahead by hand, nothing is skipped.
     """
 
@@ -148,7 +145,7 @@ class OffsetsWithData:
         self._earliest = earliest
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the stored positions, for the rest where the group began. Raises PipelineError as above."""
+        """Return the stored positions, for the rest where the group began. Raises ReportedError as above."""
         known = self._store.positions(owned)
         refuse_other_topics(known, self._topic_ids)
         starts = {partition: point.offset for partition, point in known.items()}
@@ -172,6 +169,8 @@ def run(
     health: Health,
     watch: Callable[[], None] = _watch_nothing,
     limit: int = BATCH_RECORDS_MAX,
+    surroundings: tuple[type[Exception], ...] = (),
+    runtime: Runtime = REAL,
 ) -> None:
     """Work until `stop`; the batch in hand is finished first.
 
@@ -179,11 +178,13 @@ def run(
     is Busy the partitions are paused and polling goes on, so that the membership stays; pauses grow from 0.5 to 5 s.
     A record that the handler rejects for good is put aside by it, and the offsets go on behind it.
 
-    `watch` is called in every turn, idle or not; it must not wait. Raises PipelineError if the group refuses this
-    member, if an offset is gone, or for what `watch` finds. What nobody foresaw comes out as it is, if it is not the
+    `watch` is called in every turn, idle or not; it must not wait. `surroundings`: exceptions that, beside those of
+    `crashes`, speak of the world around and never of a record. Raises ReportedError if the group refuses this member,
+    if an offset is gone, or for what `watch` finds. What nobody foresaw comes out as it is, if it is not the
     doing of one record.
     """
-    work = _Work(handler, offsets)
+    work = _Work(handler, offsets, surroundings, runtime)
+    observer = runtime.observer
     dropped = False
     due: dict[Partition, int] = {}
     pause_seconds = PAUSE_SECONDS_MIN
@@ -195,21 +196,22 @@ def run(
         try:
             if dropped or consumer.moved:
                 due = dict(offsets.starts(consumer.owned))
-                dropped = not _rewind(consumer, due)
-                consumer.tell_lag(due)
+                dropped = not _rewind(consumer, due, observer)
+                consumer.report_lag(due)
                 health.ready = consumer.joined and not dropped
             elif batch:
-                metrics.BATCH_RECORDS.observe(len(batch))
+                observer.measure(metrics.BATCH_RECORDS, len(batch))
                 work.on(batch)
                 pause_seconds = PAUSE_SECONDS_MIN
                 due.update({partition: point.offset for partition, point in next_offsets(batch).items()})
-                consumer.tell_lag(due)
+                consumer.report_lag(due)
         except Busy as busy:
             dropped, health.ready = True, False
             if work.progressed():
                 pause_seconds = PAUSE_SECONDS_MIN
-            log.warning("work.paused", reason=str(busy), records=len(batch), seconds=pause_seconds)
-            _sit_out(consumer, pause_seconds, stop=stop, health=health)
+            observer.log("warning", "work.paused", reason=str(busy), records=len(batch), seconds=pause_seconds)
+            observer.count(metrics.PAUSES)
+            _sit_out(consumer, pause_seconds, stop=stop, health=health, clock=runtime.clock)
             pause_seconds = min(2 * pause_seconds, PAUSE_SECONDS_MAX)
 
 
@@ -219,7 +221,12 @@ class _Work:
     No offset passes unfinished work. Trouble is poison, or an exception that nobody foresaw.
     """
 
-    def __init__(self, handler: Handler, offsets: Offsets) -> None:
+    def __init__(
+        self, handler: Handler, offsets: Offsets, surroundings: tuple[type[Exception], ...], runtime: Runtime
+    ) -> None:
+        self._surroundings = (*SURROUNDINGS, *surroundings)
+        self._observer = runtime.observer
+        self._clock = runtime.clock
         self._handler = handler
         self._offsets = offsets
         self._crashes = Crashes()
@@ -258,7 +265,7 @@ class _Work:
             self._settle([record])
             self._crashes.passed(1, at=coordinate(record))
             return
-        _reject(record, trouble if isinstance(trouble, Poison) else self._judged(record, trouble), self._handler)
+        self._reject(record, trouble if isinstance(trouble, Poison) else self._judged(record, trouble))
         self._settle([record])
         self._crashes.forget(coordinate(record))
 
@@ -288,49 +295,57 @@ class _Work:
     def _trouble_with(self, records: Sequence[InputRecord]) -> Exception | None:
         """Return None once they are worked on, or what the handler found in them."""
         try:
-            with metrics.BATCH_SECONDS.labels("handle").time():
+            with self._timed("handle"):
                 self._handler.handle(records)
         except Poison as poison:
-            log.warning("batch.poisoned", records=len(records), cause=str(poison))
+            self._observer.log("warning", "batch.poisoned", records=len(records), cause=str(poison))
             return poison
-        except SURROUNDINGS:
+        except self._surroundings:
             raise
-        except Exception as error:
-            log.exception("batch.crashed", records=len(records))
+        except Exception as error:  # noqa: BLE001 - judged by what becomes of the record alone
+            self._observer.log("error", "batch.crashed", records=len(records), exc_info=error)
             return error
         return None
 
     def _settle(self, records: Sequence[InputRecord]) -> None:
-        with metrics.BATCH_SECONDS.labels("settle").time():
+        with self._timed("settle"):
             self._offsets.settle(records)
         self._settled = True
 
+    def _reject(self, record: InputRecord, poison: Poison) -> None:
+        self._observer.log(
+            "error",
+            "record.rejected",
+            topic=record.partition.topic,
+            partition=record.partition.number,
+            offset=record.offset,
+            cause=str(poison),
+        )
+        self._handler.reject(record, poison)
 
-def _reject(record: InputRecord, poison: Poison, handler: Handler) -> None:
-    log.error(
-        "record.rejected",
-        topic=record.partition.topic,
-        partition=record.partition.number,
-        offset=record.offset,
-        cause=str(poison),
-    )
-    handler.reject(record, poison)
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = self._clock.perf_counter()
+        try:
+            yield
+        finally:
+            self._observer.measure(metrics.BATCH_SECONDS, self._clock.perf_counter() - started, stage)
 
 
-def _rewind(consumer: GroupConsumer, starts: Mapping[Partition, int]) -> bool:
+def _rewind(consumer: GroupConsumer, starts: Mapping[Partition, int], observer: Observer) -> bool:
     """Read on where the offsets stand; return False if the assignment changed meanwhile (then once more)."""
     if not consumer.seek(starts):
         return False
-    metrics.RECOVERIES.labels("consumer").inc()
-    log.info("partitions.rewound", starts={f"{topic}[{number}]": at for (topic, number), at in sorted(starts.items())})
+    observer.count(metrics.RECOVERIES, "consumer")
+    named = {f"{topic}[{number}]": at for (topic, number), at in sorted(starts.items())}
+    observer.log("info", "partitions.rewound", starts=named)
     return True
 
 
-def _sit_out(consumer: GroupConsumer, seconds: float, *, stop: Stop, health: Health) -> None:
+def _sit_out(consumer: GroupConsumer, seconds: float, *, stop: Stop, health: Health, clock: Clock) -> None:
     """Poll paused for so long. Records that slip through are dropped: a rewind follows."""
-    metrics.PAUSES.inc()
     consumer.pause()
-    deadline = time.monotonic() + seconds
-    while not stop() and time.monotonic() < deadline:
+    deadline = clock.monotonic() + seconds
+    while not stop() and clock.monotonic() < deadline:
         health.beat()
         consumer.take(1)

@@ -12,9 +12,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from common.config import with_port
-from common.log import get_logger
 from onceloop.errors import FatalError
+from onceloop.telemetry import SILENT, Observer
 
 READ_SECONDS_MAX = 2.0
 WRITE_SECONDS_MAX = 5.0
@@ -37,7 +36,10 @@ Pages = Mapping[str, Callable[[], Page]]
 """By path. `/livez` is made in the server's own thread and must not wait; each of the others has a thread."""
 LIVEZ = "/livez"
 
-log = get_logger()
+
+def with_port(host: str, port: int) -> str:
+    """Return host:port, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -47,16 +49,18 @@ def listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise FatalError(
-            f"PIPELINE_HEALTH_PORT: cannot listen on {with_port(host, port)}: {error.strerror}",
-            cure="end what listens there, or choose another port; 0 takes a free one",
+            f"cannot listen on {with_port(host, port)}: {error.strerror}",
+            cure="end what listens there, or choose another port for them; 0 takes a free one",
         ) from error
 
 
 @contextmanager
-def serve(listener: socket.socket, pages: Pages, *, watch: Callable[[], None] = lambda: None) -> Iterator[None]:
+def serve(
+    listener: socket.socket, pages: Pages, *, watch: Callable[[], None] = lambda: None, observer: Observer = SILENT
+) -> Iterator[None]:
     """Serve until the block ends. `watch` is called ten times a second, in the server's thread."""
     loop = asyncio.new_event_loop()
-    server = _Server(pages, watch)
+    server = _Server(pages, watch, observer)
     thread = threading.Thread(target=loop.run_until_complete, args=(server.run(listener),), name="health", daemon=True)
     with closing(loop):
         thread.start()
@@ -68,10 +72,11 @@ def serve(listener: socket.socket, pages: Pages, *, watch: Callable[[], None] = 
 
 
 class _Server:
-    def __init__(self, pages: Pages, watch: Callable[[], None]) -> None:
+    def __init__(self, pages: Pages, watch: Callable[[], None], observer: Observer) -> None:
         self.ended = asyncio.Event()
         self._pages = pages
         self._watch = watch
+        self._observer = observer
         self._threads = {path: ThreadPoolExecutor(1, thread_name_prefix=f"health{path}") for path in pages}
         self._making: dict[str, asyncio.Future[Page]] = {}
         self._open: dict[asyncio.Task[None], None] = {}
@@ -137,6 +142,6 @@ class _Server:
             self._making[path] = asyncio.get_running_loop().run_in_executor(self._threads[path], make)
         try:
             return await asyncio.shield(self._making[path])
-        except Exception:
-            log.exception("probe.failed", path=path)
+        except Exception as error:  # noqa: BLE001 - a page that fails is a page that says so
+            self._observer.log("error", "probe.failed", path=path, exc_info=error)
             return Page(HTTPStatus.INTERNAL_SERVER_ERROR, b"failed\n")

@@ -49,6 +49,15 @@ class OutputRecord(NamedTuple):
     is_dead_letter: bool = False
 
 
+def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, CommitPoint]:
+    """Return the offset to commit per partition: the next to read, so the highest + 1.
+
+    From the batch, never from the client's position, which runs ahead of it. An empty batch is a bug.
+    """
+    assert batch, "a batch without records commits nothing"  # noqa: S101 - a broken programmer
+    return {record.partition: CommitPoint(record.offset + 1) for record in batch}
+
+
 @dataclass(frozen=True, slots=True)
 class Publish:
     """Write these records and commit these offsets, in one transaction: all visible at once, or nothing.

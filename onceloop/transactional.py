@@ -11,26 +11,24 @@ from the committed offsets, which may lie far below.
     IDLE -> taken -> decided -> open -> ending -> IDLE        and from everywhere -> RECOVER -> IDLE | PAUSED
 """
 
-import gc
-import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
 from confluent_kafka import KafkaException
 
-from common import metrics
-from common.log import get_logger
-from onceloop import failpoints
+from onceloop import failpoints, metrics
 from onceloop.errors import Busy, ContractError, FatalError, Poison
 from onceloop.health import Health
 from onceloop.kafka.errors import ErrorKind, classify, is_fenced
-from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.group_consumer import GroupConsumer, generation
 from onceloop.kafka.transactional_producer import End, TransactionalProducer
 from onceloop.lifecycle import Stop
-from onceloop.loop_core import UnsureEnds, generation
 from onceloop.positions import Batch, Positions, Rewind
 from onceloop.records import InputRecord, Keep, Partition, Plan, Publish, Quarantine, Step
+from onceloop.runtime import REAL, Runtime
+from onceloop.telemetry import Level
+from onceloop.unsure_ends import UnsureEnds
 
 BACK_OFF_SECONDS = (0.1, 5.0)
 INITIALISE_SECONDS = 10.0
@@ -39,8 +37,6 @@ TWIN_SECONDS = 4.0
 """Polled for so long, a member learns of a twin in its slot: by its next heartbeat, 1.5 s, and some slack."""
 STABLE_OFFSETS_ALARM_SECONDS = 25.0
 """The default transaction time-out and 15 s: a pending transaction that old hangs."""
-
-log = get_logger()
 
 
 def _watch_nothing() -> None:
@@ -57,6 +53,7 @@ def run(
     service: str,
     watch: Callable[[], None] = _watch_nothing,
     sparse_topics: frozenset[str] = frozenset(),
+    runtime: Runtime = REAL,
 ) -> None:
     """Process until a stop is asked for; the batch in hand is finished, no other is taken.
 
@@ -65,8 +62,7 @@ def run(
     not go on: fenced by a twin, an offset gone, the same failure for ever, what `watch` finds. Raises ContractError
     for a plan that would lose or repeat records.
     """
-    loop = _Loop(step, consumer, build_producer, stop, health, service, sparse_topics)
-    _spare_the_collector()
+    loop = _Loop(step, consumer, build_producer, stop, health, service, sparse_topics, runtime)
     try:
         loop.recover("start", rebuild=True)
         while not stop():
@@ -77,16 +73,6 @@ def run(
         loop.drop_producer()
         consumer.close()
         failpoints.point(f"{service}:stop.closed")
-
-
-def _spare_the_collector() -> None:
-    """Let a batch come and go without a walk over all objects.
-
-    Records hold no cycles, so reference counts free them; Python's default of a walk per 700 new objects took a third
-    of the worker's time.
-    """
-    gc.freeze()
-    gc.set_threshold(200_000, 20, 100)
 
 
 class _Loop:
@@ -101,6 +87,7 @@ class _Loop:
         health: Health,
         service: str,
         sparse_topics: frozenset[str],
+        runtime: Runtime,
     ) -> None:
         self.producer: TransactionalProducer | None = None
         self._step = step
@@ -112,6 +99,8 @@ class _Loop:
         self._positions = Positions()
         self._sparse_topics = sparse_topics
         self._unsure_ends = UnsureEnds()
+        self._observer = runtime.observer
+        self._clock = runtime.clock
 
     def turn(self) -> None:
         """Take one batch through, or leave by `recover`."""
@@ -135,7 +124,9 @@ class _Loop:
                 self._positions = rewind.positions
                 if rewind.is_hole:
                     gap = rewind.gap
-                    log.warning("offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found)
+                    self._observer.log(
+                        "warning", "offsets.empty", partition=str(gap.partition), due=gap.due, found=gap.found
+                    )
                 self.recover("gap")
             case batch:
                 self._positions = batch.before
@@ -143,7 +134,7 @@ class _Loop:
                     self._process(batch, producer)
 
     def _process(self, batch: Batch, producer: TransactionalProducer) -> None:
-        started = time.perf_counter()
+        started = self._clock.perf_counter()
         # Metadata belongs to its batch: no poll lies between, so no rebalance either. Older metadata would fence
         # nobody, newer metadata would authorise partitions that moved away.
         group_metadata = self._consumer.group_metadata()
@@ -152,7 +143,7 @@ class _Loop:
             return
         self._point("metadata")
         plan = self._decide(batch.records)
-        decided = time.perf_counter()
+        decided = self._clock.perf_counter()
         match plan:
             case None:
                 return
@@ -173,17 +164,21 @@ class _Loop:
         try:
             return self._step.decide(batch)
         except Busy as busy:
-            log.warning("batch.postponed", records=len(batch), cause=str(busy))
+            self._observer.log("warning", "batch.postponed", records=len(batch), cause=str(busy))
             self.recover("busy", pause=True)
         except Quarantine as quarantine:
-            log.exception(
-                "partition.quarantined", partitions=[str(p) for p in quarantine.partitions], cause=str(quarantine)
+            self._observer.log(
+                "error",
+                "partition.quarantined",
+                partitions=[str(p) for p in quarantine.partitions],
+                cause=str(quarantine),
+                exc_info=quarantine,
             )
             self._consumer.hold(quarantine.partitions)
-            metrics.QUARANTINED.set(len(self._consumer.held))
+            self._observer.set(metrics.QUARANTINED, len(self._consumer.held))
             self.recover("quarantine")
         except Poison as poison:
-            log.warning("batch.poisoned", records=len(batch), cause=str(poison))
+            self._observer.log("warning", "batch.poisoned", records=len(batch), cause=str(poison))
             self._step.narrow()
             self.recover("poison")
         return None
@@ -195,7 +190,7 @@ class _Loop:
             return False
         self._point("before_begin")
         end = producer.publish(plan, group_metadata, stopping=self._stop)
-        metrics.TRANSACTIONS.labels(end.name.lower()).inc()
+        self._observer.count(metrics.TRANSACTIONS, end.name.lower())
         if end is not End.COMMITTED:
             self._unsure_ends.count(fenced=producer.fenced)
             if producer.fenced:
@@ -213,11 +208,11 @@ class _Loop:
     def _advance(self, positions: Positions) -> None:
         """Go on behind the batch: it is committed, or the step keeps it."""
         self._positions = positions
-        self._consumer.tell_lag(positions.due)
+        self._consumer.report_lag(positions.due)
         self._point("advanced")
 
     def _recover_tainted(self, taint: str) -> None:
-        metrics.TAINTS.labels(taint).inc()
+        self._observer.count(metrics.TAINTS, taint)
         self.recover(taint, rebuild=True)
 
     def recover(self, cause: str, *, rebuild: bool = False, pause: bool = False) -> None:
@@ -229,11 +224,11 @@ class _Loop:
         4. If the database is away: stay in the group, paused, until it answers; then the same again.
         """
         self._point("enter")
-        metrics.RECOVERIES.labels(cause).inc()
-        log.info("recovery.started", cause=cause, rebuild=rebuild, pause=pause)
+        self._observer.count(metrics.RECOVERIES, cause)
+        self._observer.log("info", "recovery.started", cause=cause, rebuild=rebuild, pause=pause)
         if rebuild:
             self.drop_producer()
-            metrics.PRODUCER_REBUILDS.labels(cause).inc()
+            self._observer.count(metrics.PRODUCER_REBUILDS, cause)
             self._point("dropped")
             self.producer = self._initialised_producer()
             self._point("inited")
@@ -247,8 +242,8 @@ class _Loop:
         """Return a producer that owns the slot; None if a stop came first. A broker that is away is waited for."""
         for attempt in count():
             producer = self._build_producer()
-            given_up_at = time.monotonic() + INITIALISE_SECONDS
-            while not self._stop() and time.monotonic() < given_up_at:
+            given_up_at = self._clock.monotonic() + INITIALISE_SECONDS
+            while not self._stop() and self._clock.monotonic() < given_up_at:
                 self._health.beat()
                 try:
                     producer.initialise()
@@ -271,7 +266,7 @@ class _Loop:
 
     def _judge_initialisation(self, error: KafkaException) -> None:
         cause = error.args[0]
-        log.warning("producer.refused", kind=classify(cause), error=cause.name(), text=cause.str())
+        self._observer.log("warning", "producer.refused", kind=classify(cause), error=cause.name(), text=cause.str())
         if is_fenced(cause):
             self._count_fence()
         if cause.code() in {
@@ -283,7 +278,7 @@ class _Loop:
 
     def _rewind(self) -> None:
         """Seek every owned partition to its committed offset; whatever is in hand or prefetched is forgotten."""
-        started = time.monotonic()
+        started = self._clock.monotonic()
         for attempt in count():
             if self._stop():
                 return
@@ -291,7 +286,7 @@ class _Loop:
             try:
                 stable = self._consumer.committed()
             except Busy as busy:
-                self._report_unstable(busy, time.monotonic() - started)
+                self._report_unstable(busy, self._clock.monotonic() - started)
                 self._back_off(attempt)
                 self._consumer.take(1)  # keeps the membership; what it returns is sought again
                 continue
@@ -301,15 +296,15 @@ class _Loop:
             self._consumer.take(1)
         self._positions = self._positions.rewound(stable, sparse_topics=self._sparse_topics)
         self._step.reset(stable)
-        self._consumer.tell_lag(self._positions.due)
+        self._consumer.report_lag(self._positions.due)
         self._point("seeked")
 
     def _report_unstable(self, busy: Busy, seconds: float) -> None:
-        report = log.error if seconds > STABLE_OFFSETS_ALARM_SECONDS else log.warning
-        report("offsets.unstable", cause=str(busy), seconds=round(seconds, 1))
+        level: Level = "error" if seconds > STABLE_OFFSETS_ALARM_SECONDS else "warning"
+        self._observer.log(level, "offsets.unstable", cause=str(busy), seconds=round(seconds, 1))
 
     def _wait_paused(self) -> None:
-        metrics.PAUSES.inc()
+        self._observer.count(metrics.PAUSES)
         self._health.ready = False
         self._consumer.pause()
         for attempt in count():
@@ -325,7 +320,7 @@ class _Loop:
         """
         if not partitions:
             return True
-        log.debug("offsets.doubted", partitions=[str(partition) for partition in partitions])
+        self._observer.log("debug", "offsets.doubted", partitions=[str(partition) for partition in partitions])
         if self._consumer.seek(partitions):
             return True
         self.recover("assignment")
@@ -337,13 +332,13 @@ class _Loop:
         A fence alone proves none: the broker's time-out, a packet that comes late and a program outside of the group
         look the same, and going on is safe. Of two members in one slot the group refuses the former.
         """
-        metrics.FENCES.inc()
-        now = time.monotonic()
+        self._observer.count(metrics.FENCES)
+        now = self._clock.monotonic()
         if fences := self._unsure_ends.fences_too_many(now):
-            log.error("slot.contested", fences=fences)
+            self._observer.log("error", "slot.contested", fences=fences)
             self._health.ready = False
             self._consumer.pause()
-            while not self._stop() and time.monotonic() < now + TWIN_SECONDS:
+            while not self._stop() and self._clock.monotonic() < now + TWIN_SECONDS:
                 self._health.beat()
                 self._consumer.take(1)  # raises FatalError if there is one; a rewind follows
 
@@ -353,15 +348,16 @@ class _Loop:
         return self._stop.wait(min(least * 2 ** min(attempt, 10), most))
 
     def _observe(self, batch: Sequence[InputRecord], plan: Plan, started: float, decided: float) -> None:
-        published = time.perf_counter()
+        published = self._clock.perf_counter()
         if batch:
-            metrics.BATCH_RECORDS.observe(len(batch))
-        metrics.BATCH_SECONDS.labels("decide").observe(decided - started)
+            self._observer.measure(metrics.BATCH_RECORDS, len(batch))
+        self._observer.measure(metrics.BATCH_SECONDS, decided - started, "decide")
         if isinstance(plan, Keep):
-            log.debug("batch.kept", records=len(batch))
+            self._observer.log("debug", "batch.kept", records=len(batch))
             return
-        metrics.BATCH_SECONDS.labels("publish").observe(published - decided)
-        log.info(
+        self._observer.measure(metrics.BATCH_SECONDS, published - decided, "publish")
+        self._observer.log(
+            "info",
             "batch.committed",
             records=len(batch),
             outputs=len(plan.records),

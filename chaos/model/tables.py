@@ -16,6 +16,7 @@ import psycopg
 from chaos.model.scheduler import Scheduler
 from inventory_service.io.decision_store import NewDecision, Snapshot
 from onceloop.records import CommitPoint, Partition
+from onceloop.runtime import Runtime
 
 REJECTED_SKU = "a sku that the database rejects"
 
@@ -81,7 +82,8 @@ class Tables:
 class ModelConnection:
     """Stands for `HotConnection` and for what it hands out. `late` takes a COMMIT that arrives some other time."""
 
-    def __init__(self, tables: Tables, scheduler: Scheduler, late: list[tuple[str, Any]]) -> None:
+    def __init__(self, tables: Tables, runtime: Runtime, scheduler: Scheduler, late: list[tuple[str, Any]]) -> None:
+        self.runtime = runtime
         self.warned = False
         self.opened = 0
         self.rough = 0.0
@@ -148,7 +150,7 @@ class ModelConnection:
         for at, point in committed.items():
             self._tables.progress[at] = max(point.offset, self._tables.progress.get(at, 0))
 
-    def answered(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+    def noted(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return what is known of these partitions."""
         self._scheduler.step("db asked for progress")
         return {at: self._tables.progress[at] for at in sorted(partitions) if at in self._tables.progress}

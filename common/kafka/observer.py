@@ -73,7 +73,7 @@ class Observer:
     """Looks at the topics of one namespace, again and again; remembers which offsets at their ends are records."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[Topic] = ALL_TOPICS) -> None:
-        self._options = {**admin_options(settings), "client.id": READS_AS, "log_level": 2}
+        self._options = {**admin_options(settings.kafka), "client.id": READS_AS, "log_level": 2}
         self._client = AdminClient(self._options)
         self._group_requests = GroupRequests(self._options)
         self._namespace = settings.namespace

@@ -12,6 +12,9 @@ import sqlalchemy as sa
 from onceloop.errors import Busy, Poison
 from onceloop.postgres.retry import Failure, classify
 
+DATABASE_ERRORS: tuple[type[Exception], ...] = (psycopg.Error, sa.exc.DBAPIError)
+"""Errors that speak of the database, never of a record that was worked on."""
+
 
 @contextmanager
 def outage_is_busy() -> Iterator[None]:

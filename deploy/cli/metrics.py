@@ -53,7 +53,7 @@ def metrics(
     settings = kafka_settings(home)
     codec = open_codec(settings, (MINUTE_VOLUMES,))
     seen = Minutes(minutes)
-    with following(admin_options(settings), MINUTE_VOLUMES.within(settings.namespace)) as reader:
+    with following(admin_options(settings.kafka), MINUTE_VOLUMES.within(settings.namespace)) as reader:
         reader.begin(back=OFFSETS_PER_MINUTE * minutes + OFFSETS_SPARE)
         seen.add(_totals(codec, reader.standing()))
         if follow:

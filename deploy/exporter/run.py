@@ -16,6 +16,7 @@ from common import metrics
 from common.kafka.observer import Observer
 from common.log import get_logger
 from common.postgres.engine import create_engine
+from common.telemetry import serving_probes
 from common.topics import ORDER_STATUS, Group
 from deploy.exporter.board import Board
 from deploy.exporter.config import ExporterSettings
@@ -113,9 +114,7 @@ def run(settings: ExporterSettings) -> None:
     REGISTRY.register(board)
     with (
         stop_signal() as stop,
-        health.serve(
-            state, host=settings.health_host, port=settings.health_port, shown=(*SHOWN, *metrics.OF_LIBRARY)
-        ) as port,
+        serving_probes(state, settings, (*SHOWN, *metrics.OF_LIBRARY)) as port,
         closing(Observer(settings)) as observer,
     ):
         log.info("exporter.listening", host=settings.health_host, port=port)

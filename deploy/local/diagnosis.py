@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deploy.local import logs
-from onceloop.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 CONFIG_LINES_MAX = 8
 _LINE_CHARACTERS_MAX = 300
 
 
-class StartError(PipelineError):
+class StartError(ReportedError):
     """A part of the stack did not come up."""
 
     exit_code = ExitCode.UNAVAILABLE

@@ -56,13 +56,13 @@ class EarliestOffsets:
     def __init__(self, settings: KafkaSettings, group: Group) -> None:
         self.group_id = group.within(settings.namespace)
         self._group = group
-        self._options = admin_options(settings)
+        self._options = admin_options(settings.kafka)
         self._cluster = Cluster(settings)
         topics = [topic for topic in ALL_TOPICS if group in topic.readers]
         self._topic_ids = Admin(settings).topic_ids(topics)
 
     def look(self, connection: sa.Connection) -> Sequence[Standing]:
-        """Return where it stands. Raises PipelineError if the group has members."""
+        """Return where it stands. Raises ReportedError if the group has members."""
         self._cluster.await_empty(self.group_id)
         partitions = self._cluster.partitions(self._topic_ids)
         points = self._points(connection, partitions)

@@ -76,7 +76,7 @@ class Rebuilt:
 def rebuild(settings: RebuildSettings, *, dry_run: bool, report: Report) -> Rebuilt:
     """Compare, and bring back what is missing; return what that was.
 
-    Raises PipelineError if the workers of inventory or notification are alive, or a store does not do as asked.
+    Raises ReportedError if the workers of inventory or notification are alive, or a store does not do as asked.
     """
     codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED, NOTIFICATION_SENT))
     topics = Topics(settings, report)

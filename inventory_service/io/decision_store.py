@@ -9,9 +9,9 @@ No ON CONFLICT here: with COMMIT queued it would skip the row but not the decrem
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import psycopg
 
@@ -38,6 +38,26 @@ class Snapshot:
 
     available: Mapping[str, int]
     known: Mapping[str, Decision]
+
+
+class Decisions(Protocol):
+    """What a step asks of this module, which is the one that does it; a model of the database does it too."""
+
+    def read(self, connection: psycopg.Connection, *, skus: Collection[str], order_ids: Collection[str]) -> Snapshot:
+        """See `read`."""
+
+    def decided(self, connection: psycopg.Connection, order_ids: Collection[str]) -> set[str]:
+        """See `decided`."""
+
+    def recording(
+        self,
+        connection: psycopg.Connection,
+        *,
+        new: Sequence[NewDecision],
+        replayed: Collection[str],
+        taken: Mapping[str, int],
+    ) -> AbstractContextManager[None]:
+        """See `recording`."""
 
 
 # Texts travel joined, one parameter per column, and the server splits them: a list would be encoded value by value in

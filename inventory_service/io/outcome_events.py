@@ -1,6 +1,7 @@
 """Decisions as events: bytes that are stored with the decision, and the record that carries them."""
 
-import uuid_utils
+from collections.abc import Callable
+from uuid import UUID
 
 from common.events import envelope
 from common.events.codec import Codec
@@ -13,16 +14,17 @@ from onceloop.records import OutputRecord
 
 
 class OutcomeEvents:
-    """Of one namespace."""
+    """Of one namespace. `new_id` returns the id of an event."""
 
-    def __init__(self, codec: Codec, *, namespace: str) -> None:
+    def __init__(self, codec: Codec, *, namespace: str, new_id: Callable[[], UUID]) -> None:
         self._codec = codec
+        self._new_id = new_id
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._failed_topic = INVENTORY_FAILED.within(namespace)
 
     def new(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
         """Return the decision of an order, with its event as it will be repeated by every replay."""
-        event_id = str(uuid_utils.uuid7())
+        event_id = str(self._new_id())
         return NewDecision(
             decision=Decision(
                 order_id=arrival.order.order_id,

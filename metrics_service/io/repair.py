@@ -32,12 +32,12 @@ log = get_logger()
 
 
 class Repair:
-    """Reads what is published and sets offsets. Raises PipelineError if a group has members, or a topic is another."""
+    """Reads what is published and sets offsets. Raises ReportedError if a group has members, or a topic is another."""
 
     def __init__(self, settings: MetricsSettings, codec: Codec) -> None:
         self._settings = settings
         self._codec = codec
-        self._options = admin_options(settings)
+        self._options = admin_options(settings.kafka)
         self._admin = Admin(settings)
 
     def windows(self) -> None:

@@ -24,7 +24,7 @@ class StartGuard:
         return self._topic_ids.get(partition.topic, "")
 
     def demand(self, stable: Mapping[Partition, CommitPoint]) -> None:
-        """Have these looked at before the next record. Raises PipelineError for those of another topic."""
+        """Have these looked at before the next record. Raises ReportedError for those of another topic."""
         for partition, point in stable.items():
             remembered, found = topic_id(point), self.id_of(partition)
             if remembered and remembered != found:

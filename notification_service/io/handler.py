@@ -27,6 +27,7 @@ from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.log import get_logger
+from common.telemetry import OBSERVER
 from common.topics import (
     INVENTORY_FAILED,
     INVENTORY_RESERVED,
@@ -46,6 +47,7 @@ from onceloop.dead_letter import dead_letter
 from onceloop.errors import Busy, Poison, Undecodable
 from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
 from onceloop.lifecycle import Stop
+from onceloop.metrics import DEAD_LETTERS
 from onceloop.records import InputRecord, OutputRecord
 
 PUBLISH_SECONDS = 6.0
@@ -211,7 +213,7 @@ class NotificationHandler:
         except Unacknowledged as error:
             raise Busy(f"broker: {error}") from error
         for letter in batch.dead_letters:
-            metrics.DEAD_LETTERS.labels(self._letters_of[letter.topic]).inc()
+            OBSERVER.count(DEAD_LETTERS, self._letters_of[letter.topic])
 
     def _events(self, batch: _Batch) -> Iterator[OutputRecord]:
         """Yield a `NotificationSent` for each row that is sent, in order of arrival, keyed as its record was."""

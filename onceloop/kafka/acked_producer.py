@@ -19,12 +19,13 @@ from contextlib import suppress
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from common.config import KafkaSettings
-from common.log import get_logger
+from onceloop.config import KafkaConfig
 from onceloop.errors import FatalError
 from onceloop.kafka.errors import Refusal, is_about_credentials, kafka_error, refusal_at_once, refusal_by_broker
+from onceloop.kafka.group_consumer import ClientLog
 from onceloop.kafka.options import Options, idempotent_producer_options
 from onceloop.records import OutputRecord
+from onceloop.telemetry import SILENT, Observer
 
 POLL_SECONDS = 0.2
 PURGE_SECONDS = 1.0
@@ -35,8 +36,6 @@ RETRY_BACKOFF_MAX_MS = 1000
 """librdkafka's default of retry.backoff.max.ms."""
 RETRY_JITTER = 0.2
 """How much less than its back-off librdkafka may wait (RD_KAFKA_RETRY_JITTER_PERCENT)."""
-
-log = get_logger()
 
 
 class Unacknowledged(Exception):  # noqa: N818 - the design's word; the records may well be on the topic
@@ -92,10 +91,11 @@ class Delivery:
 class AckedProducer:
     """One producer for the whole process."""
 
-    def __init__(self, settings: KafkaSettings, *, client_id: str = "acked") -> None:
+    def __init__(self, kafka: KafkaConfig, *, client_id: str = "acked", observer: Observer = SILENT) -> None:
+        self._observer = observer
         self._options: Options = {
             "queue.buffering.max.messages": QUEUED_RECORDS_MAX,
-            **idempotent_producer_options(settings, client_id=client_id),
+            **idempotent_producer_options(kafka, client_id=client_id),
         }
         self._first_attempt_seconds = first_attempt_seconds(self._options)
         self._pid = os.getpid()
@@ -169,7 +169,7 @@ class AckedProducer:
         with self._replacing:
             if self._producer is not refusing:
                 return
-            log.warning("producer.rebuilt", error=cause.name(), text=cause.str())
+            self._observer.log("warning", "producer.rebuilt", error=cause.name(), text=cause.str())
             self._producer = self._build()
         refusing.purge()
         deadline = time.monotonic() + PURGE_SECONDS
@@ -178,27 +178,19 @@ class AckedProducer:
                 refusing.poll(POLL_SECONDS)
 
     def _build(self) -> confluent_kafka.Producer:
-        return confluent_kafka.Producer({**self._options, "error_cb": _on_error}, logger=_ClientLog())
+        return confluent_kafka.Producer({**self._options, "error_cb": self._on_error}, logger=ClientLog(self._observer))
+
+    def _on_error(self, error: KafkaError) -> None:
+        """Take what the client says of its brokers. Called inside `poll`."""
+        if is_about_credentials(error):
+            self._observer.log("warning", "broker.distrusted", error=error.str())
 
     def _refuse_after_fork(self) -> None:
         if os.getpid() != self._pid:
             raise FatalError("a Kafka producer crossed a fork", cure="build it in the process that uses it")
 
 
-def _on_error(error: KafkaError) -> None:
-    """Take what the client says of its brokers. Called inside `poll`."""
-    if is_about_credentials(error):
-        log.warning("broker.distrusted", error=error.str())
-
-
 def first_attempt_seconds(options: Options) -> float:
     """Return how long after a record was handed over it cannot have been sent a second time yet."""
     least_ms = min(float(options["retry.backoff.ms"]), float(options.get("retry.backoff.max.ms", RETRY_BACKOFF_MAX_MS)))
     return (1 - RETRY_JITTER) * least_ms / 1000
-
-
-class _ClientLog:
-    """Take librdkafka's log lines; they arrive inside `poll`."""
-
-    def log(self, _level: int, _format: str, facility: str, _handle: str, text: str) -> None:
-        log.debug("client.logged", facility=facility, text=text)

@@ -15,8 +15,7 @@ from concurrent.futures import Future
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from common.config import KafkaSettings
-from common.topics import Group, Topic
+from onceloop.config import KafkaConfig
 from onceloop.kafka.options import admin_options
 from onceloop.records import Partition
 
@@ -28,21 +27,24 @@ LOOKS_TO_BELIEVE = 2
 
 
 class CoverageWatch:
-    """Looks at one group and the topics it reads. `unread`: partitions that no member reads, as last seen."""
+    """Looks at one group and the topics it reads, by their names on the cluster.
 
-    def __init__(self, settings: KafkaSettings, *, group: Group, topics: Iterable[Topic]) -> None:
+    `unread`: partitions that no member reads, as last seen.
+    """
+
+    def __init__(self, kafka: KafkaConfig, *, group_id: str, topics: Iterable[str]) -> None:
         self.unread: frozenset[Partition] = frozenset()
         # read_uncommitted: an offset in an open transaction is none to wait for here.
         self._consumer = Consumer(
             {
-                **admin_options(settings),
-                "group.id": group.within(settings.namespace),
+                **admin_options(kafka),
+                "group.id": group_id,
                 "enable.auto.commit": False,
                 "isolation.level": "read_uncommitted",
                 "log_level": 2,
             }
         )
-        self._topics = [topic.within(settings.namespace) for topic in topics]
+        self._topics = list(topics)
         self._asked = time.monotonic()
         self._looking: Future[frozenset[Partition] | None] | None = None
         self._agreed = 0

@@ -60,7 +60,7 @@ class Refusal(Enum):
     NO_TOPIC = "the broker has no such topic"
     TOO_LARGE = "it is larger than the broker accepts"
     INVALID = "it breaks a rule of the broker"
-    CROWDED = "too many orders wait for the broker already"
+    CROWDED = "too many records wait for the broker already"
     CLIENT = "the Kafka client refuses it"
 
     @property

@@ -16,7 +16,7 @@ from typing import Any
 
 from confluent_kafka import KafkaException, TopicPartition
 
-from onceloop.errors import Busy, FatalError
+from onceloop.errors import Busy, FatalError, Situation
 from onceloop.records import CommitPoint, Partition
 
 LOADED_SECONDS = 5.0
@@ -64,8 +64,9 @@ class FirstOffsets:
         if forgotten := [partition for partition in missing if partition.topic not in known]:
             return FatalError(
                 f"{_names(forgotten)}: no committed offset in this group",
-                cure="a new group gets its first ones from `pipeline provision`, which refuses where work was done:"
-                " see docs/runbook.md, the committed offset is gone",
+                cure="give a new group its first offsets before its first start; if it had some, find out what was done"
+                " before any are set",
+                situation=Situation.NO_OFFSET,
             )
         return None
 
@@ -75,7 +76,8 @@ class FirstOffsets:
             words = ", ".join(f"{low} records of {_names([partition])}" for partition, low in cut.items())
             return FatalError(
                 f"retention deleted {words} before this group had an offset there",
-                cure="see docs/runbook.md, the committed offset is gone",
+                cure="find out what was done with these records before an offset is set",
+                situation=Situation.NO_OFFSET,
             )
         return None
 
@@ -92,7 +94,8 @@ class FirstOffsets:
         if worked_on := frozenset(missing) - self._untouched(frozenset(missing)):
             return FatalError(
                 f"{_names(worked_on)}: no committed offset in this group, but work was done there",
-                cure="see docs/runbook.md, the committed offset is gone",
+                cure="find out what was done with these records before an offset is set",
+                situation=Situation.NO_OFFSET,
             )
         return None
 

@@ -33,7 +33,7 @@ class Follower:
         except KafkaException as error:
             raise FatalError(
                 f"topic {self._topic} cannot be read: {error.args[0].str()}",
-                cure="is the stack up? see `pipeline status`",
+                cure="is the broker up, and is the topic there?",
             ) from error
         self._consumer.assign([TopicPartition(self._topic, 0, max(first, end - back))])
 

@@ -5,7 +5,7 @@ consumer. `take` may return records of a partition that was revoked in the same 
 """
 
 import os
-import time
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, partial
 from operator import methodcaller
@@ -14,9 +14,8 @@ from typing import Any
 import confluent_kafka
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from common.log import get_logger
 from onceloop import failpoints
-from onceloop.errors import Busy, ExitCode, FatalError
+from onceloop.errors import Busy, ContractError, FatalError
 from onceloop.kafka.coordinator import CoordinatorWatch
 from onceloop.kafka.coverage import CoverageWatch
 from onceloop.kafka.errors import is_about_credentials
@@ -24,6 +23,8 @@ from onceloop.kafka.first_offsets import FirstOffsets, Untouched, store_knows_no
 from onceloop.kafka.lag import LagGauges
 from onceloop.kafka.lost_records import offset_gone
 from onceloop.records import CommitPoint, Headers, InputRecord, Partition
+from onceloop.runtime import REAL, Runtime
+from onceloop.telemetry import SILENT, Observer
 
 POLL_SECONDS = 0.2
 ENDS_SECONDS = 0.5
@@ -35,15 +36,15 @@ REFUSED = frozenset({KafkaError.TOPIC_AUTHORIZATION_FAILED, KafkaError.GROUP_AUT
 OFFSET_LOST = frozenset({KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE})  # noqa: SLF001 - librdkafka's local codes are spelt so
 
 _CALL_HEADERS = methodcaller("headers")
-log = get_logger()
 
 
 class GroupConsumer:
     """One consumer. `owned` follows the assignment, `moved` says that it changed since the last `seek`.
 
-    `joined`: the group has given this member its share, be it none. `service`: whose group it is. `held`: partitions
-    that are left alone. `coverage`: sees partitions that no member of the group reads; then the member rejoins.
-    `untouched`: decides whether a partition without an offset is a new one.
+    `joined`: the group has given this member its share, which may be empty. `service`: whose group it is, for crash
+    points and metrics; the latter name topics without `topic_prefix`. `held`: partitions that are left alone.
+    `coverage`: sees partitions that no member of the group reads; then the member rejoins. `untouched`: decides whether
+    a partition without an offset is a new one.
     """
 
     def __init__(
@@ -51,24 +52,29 @@ class GroupConsumer:
         options: Mapping[str, Any],
         topics: Sequence[str],
         *,
+        service: str,
+        topic_prefix: str = "",
         coverage: CoverageWatch | None = None,
         untouched: Untouched = store_knows_nothing,
+        runtime: Runtime = REAL,
     ) -> None:
         self.owned: frozenset[Partition] = frozenset()
         self.moved = False
         self.joined = False
         self.fatal: KafkaError | None = None
-        self.service = str(options["group.id"]).rpartition(".")[2]
+        self.service = service
         self.held: frozenset[Partition] = frozenset()
         self._pid = os.getpid()
         self._placed = True  # what is owned is the client's assignment, but for what is held
         self._fetching = True
         self._paused: set[Partition] = set()  # the client remembers that of a partition, through assignments too
-        self._lag = LagGauges(self.service, namespace=str(options["group.id"]).removesuffix(self.service))
+        self._observer = runtime.observer
+        self._clock = runtime.clock
+        self._lag = LagGauges(service, topic_prefix=topic_prefix, observer=runtime.observer)
         self._asked_for_ends = 0.0
         self._coordinator = CoordinatorWatch()
-        self._consumer = confluent_kafka.Consumer(
-            {**options, "error_cb": self._on_error, "stats_cb": self._learn}, logger=_ClientLog()
+        self._consumer = runtime.consumer(
+            {**options, "error_cb": self._on_error, "stats_cb": self._learn}, logger=ClientLog(runtime.observer)
         )
         self._topics = list(topics)
         self._coverage = coverage
@@ -84,10 +90,13 @@ class GroupConsumer:
         """Return up to `limit` records as soon as there is one, or none after 0.2 s.
 
         Raises FatalError if this member was fenced, if a partition's committed offset is gone, or if the client has
-        lost the group's coordinator.
+        lost the group's coordinator; ContractError in a process that was forked since the consumer was built.
         """
-        if os.getpid() != self._pid:  # an inherited handle hangs or corrupts; nothing can be said by it
-            os._exit(ExitCode.SOFTWARE)
+        if os.getpid() != self._pid:
+            raise ContractError(
+                "a Kafka consumer crossed a fork: an inherited one hangs or corrupts",
+                cure="build it in the process that uses it",
+            )
         if self._coverage and self._coverage.look(self.owned):
             self._rejoin()
         first = self._consumer.poll(POLL_SECONDS)
@@ -104,7 +113,7 @@ class GroupConsumer:
             return []
         # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
         rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
-        return [input_record(message) for message in (first, *rest) if self._readable(message)]
+        return [input_record(message, self._observer) for message in (first, *rest) if self._readable(message)]
 
     def committed(self) -> dict[Partition, CommitPoint]:
         """Return the stable committed offsets of what is owned; waits for pending foreign commits.
@@ -126,7 +135,9 @@ class GroupConsumer:
         if missing := {partition for partition, point in points.items() if point.offset < 0}:
             first = self._first_offsets.of(missing)
             self.commit(first)
-            log.warning("partitions.begun", partitions=[str(partition) for partition in sorted(first)])
+            self._observer.log(
+                "warning", "partitions.begun", partitions=[str(partition) for partition in sorted(first)]
+            )
             points.update(first)
         return points
 
@@ -174,9 +185,9 @@ class GroupConsumer:
         self.held |= partitions
         self._placed = False
 
-    def tell_lag(self, due: Mapping[Partition, int]) -> None:
+    def report_lag(self, due: Mapping[Partition, int]) -> None:
         """Set the gauges of what lies behind these offsets; the client's statistics go on against the same mapping."""
-        self._lag.tell(due)
+        self._lag.report(due)
 
     def pause(self) -> None:
         """Fetch nothing until the next `seek`; `take` still keeps the membership."""
@@ -188,6 +199,8 @@ class GroupConsumer:
 
     def close(self) -> None:
         """Stop. A static member stays in the group until its session ends, so that a restart moves nothing."""
+        if os.getpid() != self._pid:
+            return  # it belongs to the parent
         self._consumer.close()
         self._lag.rewound(())
 
@@ -198,7 +211,9 @@ class GroupConsumer:
 
     def _rejoin(self) -> None:
         """Leave the group and join it again: its leader then divides all partitions that there are."""
-        log.warning("partitions.unread", partitions=[str(partition) for partition in sorted(self.unread)])
+        self._observer.log(
+            "warning", "partitions.unread", partitions=[str(partition) for partition in sorted(self.unread)]
+        )
         self._consumer.unsubscribe()
         self._subscribe()
 
@@ -214,24 +229,24 @@ class GroupConsumer:
         error = message.error()
         if error is not None and error.code() in OFFSET_LOST:
             raise offset_gone(self._consumer, message)
-        return _readable(message)
+        return _readable(message, self._observer)
 
     def _seek_all(self, positions: Mapping[Partition, int]) -> bool:
-        deadline = time.monotonic() + SEEK_SECONDS
+        deadline = self._clock.monotonic() + SEEK_SECONDS
         for partition, offset in positions.items():
             while not self._seek(partition, offset):
                 # A partition becomes seekable a moment after its assignment; polling would run callbacks on records.
-                if self.moved or time.monotonic() > deadline:
+                if self.moved or self._clock.monotonic() > deadline:
                     self.moved = True
                     return False
-                time.sleep(0.005)
+                self._clock.sleep(0.005)
         return True
 
     def _seek(self, partition: Partition, offset: int) -> bool:
         try:
             self._consumer.seek(TopicPartition(partition.topic, partition.number, offset))
         except KafkaException as error:
-            log.debug("seek.refused", partition=str(partition), error=error.args[0].str())
+            self._observer.log("debug", "seek.refused", partition=str(partition), error=error.args[0].str())
             return False
         return True
 
@@ -240,7 +255,7 @@ class GroupConsumer:
 
         Now and then, and not for long: the broker may be away as well.
         """
-        now = time.monotonic()
+        now = self._clock.monotonic()
         if now - self._asked_for_ends < ENDS_EVERY_SECONDS:
             return
         self._asked_for_ends = now
@@ -250,7 +265,7 @@ class GroupConsumer:
                 asked = TopicPartition(partition.topic, partition.number)
                 ends[partition] = self._consumer.get_watermark_offsets(asked, timeout=ENDS_SECONDS, cached=False)[1]
             except KafkaException as error:
-                log.debug("ends.unknown", partition=str(partition), error=error.args[0].str())
+                self._observer.log("debug", "ends.unknown", partition=str(partition), error=error.args[0].str())
                 break
         self._lag.learn_ends(ends)
 
@@ -279,14 +294,27 @@ class GroupConsumer:
         if error.fatal():
             self.fatal = error
         elif is_about_credentials(error):
-            log.warning("broker.distrusted", error=error.str())
+            self._observer.log("warning", "broker.distrusted", error=error.str())
 
 
-class _ClientLog:
-    """Take librdkafka's log lines; they arrive inside `take`."""
+class ClientLog:
+    """Hands librdkafka's log lines on to an observer; they arrive inside a poll."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
 
     def log(self, _level: int, _format: str, facility: str, _handle: str, text: str) -> None:
-        log.debug("client.logged", facility=facility, text=text)
+        """Take one line, in the shape that confluent-kafka calls a logger with."""
+        self._observer.log("debug", "client.logged", facility=facility, text=text)
+
+
+def generation(group_metadata: bytes) -> int:
+    """Return the generation inside librdkafka's serialised group metadata; -1 before the first join.
+
+    Source: `rd_kafka_consumer_group_metadata_write`: the magic `CGMDv2:`, then the generation as a native int32.
+    Metadata from before a join fences nobody: a transaction that carries it would commit for any zombie.
+    """
+    return int.from_bytes(group_metadata[7:11], sys.byteorder, signed=True)
 
 
 def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partition]) -> list[TopicPartition]:
@@ -299,18 +327,18 @@ def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partitio
     ]
 
 
-def input_record(message: Any) -> InputRecord:
+def input_record(message: Any, observer: Observer = SILENT) -> InputRecord:
     """Return what crosses our border of a client's message that holds a record."""
     return InputRecord(
         _partition(message.topic(), message.partition()),
         message.offset(),
         message.key(),
         message.value(),
-        partial(_headers, message),
+        partial(_headers, message, observer),
     )
 
 
-def _headers(message: Any) -> Headers:
+def _headers(message: Any, observer: Observer) -> Headers:
     """Return the headers, or none if one has a name that is no text: the client cannot hand that over.
 
     It then returns a broken list with an exception pending. A plain call would let that surface in a later, innocent
@@ -319,7 +347,8 @@ def _headers(message: Any) -> Headers:
     try:
         headers = _CALL_HEADERS(message)
     except SystemError:
-        log.warning("headers.unreadable", topic=message.topic(), partition=message.partition(), offset=message.offset())
+        at = {"topic": message.topic(), "partition": message.partition(), "offset": message.offset()}
+        observer.log("warning", "headers.unreadable", **at)
         return ()
     return tuple(headers) if headers else ()
 
@@ -329,7 +358,7 @@ def _partition(topic: str, number: int) -> Partition:
     return Partition(topic, number)
 
 
-def _readable(message: Message) -> bool:
+def _readable(message: Message, observer: Observer) -> bool:
     """Return True for a record, False for an event that passes by itself; raise FatalError for one that does not."""
     error = message.error()
     if error is None:
@@ -338,7 +367,8 @@ def _readable(message: Message) -> bool:
         raise _fenced(error)
     if error.fatal() or error.code() in REFUSED:
         raise FatalError(f"the broker refuses this consumer: {error.str()}")
-    log.warning("consumer.warned", error=error.str(), topic=message.topic(), partition=message.partition())
+    at = {"topic": message.topic(), "partition": message.partition()}
+    observer.log("warning", "consumer.warned", error=error.str(), **at)
     return False
 
 

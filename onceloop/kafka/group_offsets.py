@@ -11,7 +11,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, KafkaException
 
-from onceloop.errors import FatalError, PipelineError
+from onceloop.errors import FatalError, ReportedError
 from onceloop.kafka.group_consumer import topic_partitions
 from onceloop.kafka.group_requests import GroupRequests
 from onceloop.records import CommitPoint, Partition
@@ -52,7 +52,7 @@ def group_offsets(
 
 
 def set_group_offsets(options: Mapping[str, Any], *, group_id: str, points: Mapping[Partition, CommitPoint]) -> None:
-    """Set these offsets with their metadata. Raises PipelineError if the group has live members."""
+    """Set these offsets with their metadata. Raises ReportedError if the group has live members."""
     request = [ConsumerGroupTopicPartitions(group_id, topic_partitions(points))]
     try:
         answer = GroupRequests(options).ask(
@@ -63,12 +63,15 @@ def set_group_offsets(options: Mapping[str, Any], *, group_id: str, points: Mapp
     except KafkaException as error:
         errors = [error.args[0]]
     if any(error.code() in _MEMBERS for error in errors):
-        raise PipelineError(
+        raise ReportedError(
             f"group {group_id} has live members",
             cure="stop its processes, wait until their sessions have ended (6 s), then run this again",
         )
     if errors:
-        raise FatalError(f"offsets of {group_id} cannot be set: {errors[0].str()}", cure="see: pipeline status")
+        raise FatalError(
+            f"offsets of {group_id} cannot be set: {errors[0].str()}",
+            cure="look at the group's state, and at the broker's log",
+        )
 
 
 def _points(found: Sequence[Any]) -> dict[Partition, CommitPoint]:

@@ -7,8 +7,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException
 
-from common.config import KafkaSettings
-from common.topics import Group, Topic, dead_letter_topic
+from onceloop.config import KafkaConfig
 from onceloop.dead_letter import source_of
 from onceloop.errors import Busy
 from onceloop.kafka.group_consumer import topic_partitions
@@ -35,11 +34,11 @@ class Reading:
 class InputLog:
     """Opens a client for each question: they are rare. Its methods raise Busy if the broker does not answer."""
 
-    def __init__(self, settings: KafkaSettings, *, topic: Topic, group: Group) -> None:
-        self._options = {**admin_options(settings), "log_level": 2}  # what fails is raised
-        self._topic = topic.within(settings.namespace)
-        self._group_id = group.within(settings.namespace)
-        self._letters = Partition(dead_letter_topic(topic, group).within(settings.namespace), 0)
+    def __init__(self, kafka: KafkaConfig, *, topic: str, group_id: str, dead_letters: str) -> None:
+        self._options = {**admin_options(kafka), "log_level": 2}  # what fails is raised
+        self._topic = topic
+        self._group_id = group_id
+        self._letters = Partition(dead_letters, 0)
 
     def committed(self) -> dict[Partition, int]:
         """Return the group's offset on each partition of the topic that it has one for.

@@ -10,13 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from prometheus_client import Gauge
-
-from common import metrics
-from common.log import get_logger
+from onceloop import metrics
 from onceloop.records import Partition
-
-log = get_logger()
+from onceloop.telemetry import Observer
 
 
 class Tail(NamedTuple):
@@ -50,24 +46,26 @@ def left_over(tail: Tail, due: int) -> int:
 
 
 class LagGauges:
-    """The lag of one group's member, partition by partition. `namespace`: what its topics' names begin with."""
+    """The lag of one group's member, partition by partition. `topic_prefix`: what topics are named without."""
 
-    def __init__(self, group: str, *, namespace: str) -> None:
+    def __init__(self, group: str, *, topic_prefix: str, observer: Observer) -> None:
         self._group = group
-        self._namespace = namespace
+        self._topic_prefix = topic_prefix
+        self._observer = observer
         self._tails: dict[Partition, Tail] = {}
         self._due: Mapping[Partition, int] = {}
-        self._gauges: dict[Partition, Gauge] = {}
+        self._reported: set[Partition] = set()
         self._fetching = True
         self._stale = False
 
-    def tell(self, due: Mapping[Partition, int]) -> None:
+    def report(self, due: Mapping[Partition, int]) -> None:
         """Set the lag against these offsets, the next ones due; what is learned later is set against them too."""
         self._due = due
         for partition, offset in due.items():
             tail = self._tails.get(partition)
             if tail is not None:
-                self._gauge(partition).set(left_over(tail, offset))
+                self._reported.add(partition)
+                self._observer.set(metrics.CONSUMER_LAG, left_over(tail, offset), *self._labels(partition))
 
     def learn(self, statistics: str) -> None:
         """Take the client's statistics. Called inside its poll, where nothing may raise: no gauge ends a worker."""
@@ -76,8 +74,8 @@ class LagGauges:
         elif self._fetching:
             try:
                 self._take(tails(statistics))
-            except (AttributeError, KeyError, TypeError, ValueError):
-                log.warning("statistics.unreadable", exc_info=True)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                self._observer.log("warning", "statistics.unreadable", exc_info=error)
 
     def learn_ends(self, ends: Mapping[Partition, int]) -> None:
         """Take stable offsets for which the broker was asked, since nothing is fetched."""
@@ -92,24 +90,19 @@ class LagGauges:
         """Forget what was read ahead, and partitions that are not owned any more."""
         self._fetching = self._stale = True
         self._doubt()
-        for partition in self._gauges.keys() - set(owned):
-            metrics.CONSUMER_LAG.remove(*self._labels(partition))
-            del self._gauges[partition]
+        for partition in self._reported.difference(owned):
+            self._observer.forget(metrics.CONSUMER_LAG, *self._labels(partition))
+            self._reported.discard(partition)
             self._tails.pop(partition, None)
 
     def _take(self, found: Mapping[Partition, Tail]) -> None:
         for partition, tail in found.items():  # a partition that is held repeats an old end, and ends never fall
             if tail.stable_end >= self._tails.get(partition, tail).stable_end:
                 self._tails[partition] = tail
-        self.tell(self._due)
+        self.report(self._due)
 
     def _doubt(self) -> None:
         self._tails = {partition: tail._replace(read_out=False) for partition, tail in self._tails.items()}
 
-    def _gauge(self, partition: Partition) -> Gauge:
-        if partition not in self._gauges:
-            self._gauges[partition] = metrics.CONSUMER_LAG.labels(*self._labels(partition))
-        return self._gauges[partition]
-
-    def _labels(self, partition: Partition) -> tuple[str, str, int]:
-        return self._group, partition.topic.removeprefix(self._namespace), partition.number
+    def _labels(self, partition: Partition) -> tuple[str, str, str]:
+        return self._group, partition.topic.removeprefix(self._topic_prefix), str(partition.number)

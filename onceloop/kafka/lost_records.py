@@ -4,7 +4,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from onceloop.errors import FatalError
+from onceloop.errors import FatalError, Situation
 
 ANSWER_SECONDS = 5.0
 
@@ -18,19 +18,19 @@ def offset_gone(consumer: Consumer, message: Any) -> FatalError:
             TopicPartition(message.topic(), message.partition()), ANSWER_SECONDS, cached=False
         )
     except KafkaException:
-        return FatalError(f"{at}: {message.error().str()}", cure=UNKNOWN_CURE)
+        return FatalError(f"{at}: {message.error().str()}", cure=CURE, situation=Situation.OFFSET_LOST)
     if offset < first:
-        return FatalError(f"{at}: {_lost(offset, first)}", cure=RETENTION_CURE)
-    return FatalError(f"{at}: {offset}, but it ends at {end}, so it is shorter than it was", cure=SHORTER_CURE)
+        return FatalError(f"{at}: {_lost(offset, first)}", cure=CURE, situation=Situation.RECORDS_DELETED)
+    return FatalError(
+        f"{at}: {offset}, but it ends at {end}, so it is shorter than it was",
+        cure=SHORTER_CURE,
+        situation=Situation.TOPIC_SHORTER,
+    )
 
 
-RETENTION_CURE = "change nothing before you know what is lost: docs/runbook.md, `Retention overtook a group`"
-UNKNOWN_CURE = (
-    "change nothing before you know what is lost: docs/runbook.md, `Retention overtook a group` if it was retention,"
-    " `A topic was recreated` if that"
-)
+CURE = "change nothing before you know what is lost"
 SHORTER_CURE = (
-    "it was recreated, the broker lost its end, or the offset was set by hand: docs/runbook.md, `A topic was recreated`"
+    "change nothing before you know why: it was recreated, the broker lost its end, or the offset was set by hand"
 )
 
 

@@ -1,7 +1,6 @@
 """librdkafka options, each with its reason, and the guard that refuses combinations which break the guarantee.
 
-Users may override what is not a guarantee (PIPELINE_KAFKA_OPTIONS, _CONSUMER_OPTIONS, _PRODUCER_OPTIONS). Time-outs
-are in milliseconds, as librdkafka names them.
+Users may override what is not a guarantee. Time-outs are in milliseconds, as librdkafka names them.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,14 +8,10 @@ from typing import Any
 
 import confluent_kafka
 
-from common.config import KafkaSettings
-from common.topics import DEAD_LETTER_TOPICS, Group
+from onceloop.config import DEAD_LETTER_BYTES_MAX, KafkaConfig
 from onceloop.errors import ConfigError
 
 Options = dict[str, Any]
-
-DEAD_LETTER_BYTES_MAX = max(topic.message_bytes_max for topic in DEAD_LETTER_TOPICS)
-"""A copy must fit whose original just fitted, or the record behind it is never reached."""
 
 REBOOTSTRAP_MS = 10_000
 """A client that reaches no broker at the addresses it has asks the first address again; the default is 5 minutes."""
@@ -25,14 +20,13 @@ SWEEP_SECONDS = 15
 """A broker ends a timed-out transaction at its next sweep: by default every 10 s, and some slack."""
 
 
-def consumer_options(settings: KafkaSettings, *, group: Group, slot: int) -> Options:
+def consumer_options(kafka: KafkaConfig, *, group_id: str, slot: int) -> Options:
     """Return the options of a read_committed consumer that is a static member of a classic group.
 
     Raises ConfigError if overrides break what the loops rely on.
     """
-    group_id = group.within(settings.namespace)
     options: Options = {
-        "bootstrap.servers": settings.kafka_bootstrap,
+        "bootstrap.servers": kafka.bootstrap,
         "client.id": f"{group_id}-{slot}",
         "group.id": group_id,
         "group.instance.id": f"{group_id}-{slot}",  # a restart within the session time-out moves no partition
@@ -44,7 +38,7 @@ def consumer_options(settings: KafkaSettings, *, group: Group, slot: int) -> Opt
         "enable.auto.commit": False,  # offsets travel in the transaction, or follow the work
         "enable.auto.offset.store": False,
         "isolation.level": "read_committed",  # filters the input, and waits for pending offsets (KIP-447)
-        "auto.offset.reset": "error",  # a silent jump loses or repeats orders
+        "auto.offset.reset": "error",  # a silent jump loses or repeats records
         "queued.min.messages": 2000,  # a rewind throws the prefetch away: keep it small
         "queued.max.messages.kbytes": 8192,
         "fetch.queue.backoff.ms": 20,
@@ -53,23 +47,22 @@ def consumer_options(settings: KafkaSettings, *, group: Group, slot: int) -> Opt
         "reconnect.backoff.max.ms": 1000,  # the default of 10 s spoils a broker's restart
         "metadata.recovery.rebootstrap.trigger.ms": REBOOTSTRAP_MS,
         "socket.keepalive.enable": True,
-        **settings.kafka_options,
-        **settings.kafka_consumer_options,
+        **kafka.options,
+        **kafka.consumer_options,
     }
-    options = _with_numbers(options)
-    _refuse(_consumer_complaints(options, group_id, slot))
-    _refuse(_client_complaints(confluent_kafka.Consumer, options))
+    options = _with_numbers(options, kafka)
+    _refuse(_consumer_complaints(options, group_id, slot), kafka)
+    _refuse(_client_complaints(confluent_kafka.Consumer, options), kafka)
     return options
 
 
-def transactional_producer_options(settings: KafkaSettings, *, service: str, slot: int) -> Options:
+def transactional_producer_options(kafka: KafkaConfig, *, transactional_id: str) -> Options:
     """Return the options of a slot's transactional producer; the id is stable, so that a restart fences its past.
 
     Raises ConfigError if overrides break what the loop relies on.
     """
-    transactional_id = f"{settings.namespace}.{service}-{slot}".removeprefix(".")
     options: Options = {
-        **_producer_options(settings, client_id=transactional_id),
+        **_producer_options(kafka, client_id=transactional_id),
         "transactional.id": transactional_id,
         "transaction.timeout.ms": 10_000,  # how long readers stall if nobody ever comes back to the slot
         "message.timeout.ms": 8000,  # a record outlives no transaction
@@ -78,12 +71,12 @@ def transactional_producer_options(settings: KafkaSettings, *, service: str, slo
         "retry.backoff.ms": 5,  # CONCURRENT_TRANSACTIONS is normal just after a commit; this is the wait
         "retry.backoff.max.ms": 50,
         "queue.buffering.max.messages": 100_000,  # at least ten batches: a full queue is a bug
-        **settings.kafka_options,
-        **settings.kafka_producer_options,
+        **kafka.options,
+        **kafka.producer_options,
     }
-    options = _with_numbers(options)
-    _refuse(_producer_complaints(options, transactional_id))
-    _refuse(_client_complaints(confluent_kafka.Producer, options))
+    options = _with_numbers(options, kafka)
+    _refuse(_producer_complaints(options, transactional_id), kafka)
+    _refuse(_client_complaints(confluent_kafka.Producer, options), kafka)
     return options
 
 
@@ -91,37 +84,37 @@ RETRY_BACKOFF_MS = 250
 """Before a Produce request is sent again, less or more 20 %: what is answered earlier was sent once."""
 
 
-def idempotent_producer_options(settings: KafkaSettings, *, client_id: str = "acked") -> Options:
+def idempotent_producer_options(kafka: KafkaConfig, *, client_id: str = "acked") -> Options:
     """Return the options of a producer that waits for every acknowledgement and is in no transaction."""
     options: Options = {
-        **_producer_options(settings, client_id=f"{settings.namespace}.{client_id}".removeprefix(".")),
+        **_producer_options(kafka, client_id=client_id),
         "message.timeout.ms": 5000,  # nothing is sent long after the caller was told "maybe"
         "socket.timeout.ms": 3000,
         "linger.ms": 1,
         "retry.backoff.ms": RETRY_BACKOFF_MS,
         "topic.metadata.propagation.max.ms": 5000,  # so long a topic that the broker does not know is waited for
-        **settings.kafka_options,
-        **{key: value for key, value in settings.kafka_producer_options.items() if not key.startswith("transaction")},
+        **kafka.options,
+        **{key: value for key, value in kafka.producer_options.items() if not key.startswith("transaction")},
     }
-    _refuse(_durability_complaints(options))
-    _refuse(_client_complaints(confluent_kafka.Producer, options))
+    _refuse(_durability_complaints(options), kafka)
+    _refuse(_client_complaints(confluent_kafka.Producer, options), kafka)
     return options
 
 
-def admin_options(settings: KafkaSettings) -> Options:
+def admin_options(kafka: KafkaConfig) -> Options:
     """Return the options of an admin client, or of a consumer that only looks."""
     return {
-        "bootstrap.servers": settings.kafka_bootstrap,
+        "bootstrap.servers": kafka.bootstrap,
         "client.id": "admin",
         "socket.timeout.ms": 5000,
         "reconnect.backoff.max.ms": 1000,
-        **settings.kafka_options,
+        **kafka.options,
     }
 
 
-def _producer_options(settings: KafkaSettings, *, client_id: str) -> Options:
+def _producer_options(kafka: KafkaConfig, *, client_id: str) -> Options:
     return {
-        "bootstrap.servers": settings.kafka_bootstrap,
+        "bootstrap.servers": kafka.bootstrap,
         "client.id": client_id,
         "acks": "all",
         "enable.idempotence": True,
@@ -135,12 +128,10 @@ def _producer_options(settings: KafkaSettings, *, client_id: str) -> Options:
     }
 
 
-def _refuse(complaints: Iterable[str]) -> None:
+def _refuse(complaints: Iterable[str], kafka: KafkaConfig) -> None:
     found = list(complaints)
     if found:
-        raise ConfigError(
-            "\n".join(found), cure="take the option out of PIPELINE_KAFKA_*OPTIONS, or choose the value named"
-        )
+        raise ConfigError("\n".join(found), cure=f"take the option out of {kafka.origin}, or choose the value named")
 
 
 _COMPARED = (
@@ -155,9 +146,10 @@ _COMPARED = (
 """Numbers that the guard sets against each other; librdkafka takes them as text too."""
 
 
-def _with_numbers(options: Options) -> Options:
+def _with_numbers(options: Options, kafka: KafkaConfig) -> Options:
     compared = {name: options[name] for name in _COMPARED if name in options}
-    _refuse(f"{name}={value} is no whole number" for name, value in compared.items() if not str(value).isdecimal())
+    unfit = (f"{name}={value} is no whole number" for name, value in compared.items() if not str(value).isdecimal())
+    _refuse(unfit, kafka)
     return {**options, **{name: int(value) for name, value in compared.items()}}
 
 
@@ -182,7 +174,7 @@ def _consumer_complaints(options: Options, group_id: str, slot: int) -> Iterator
     yield from _must(options, "isolation.level", "read_committed", "aborted records must not be seen as facts")
     yield from _must(options, "enable.auto.commit", "false", "offsets travel with the work, not with a timer")
     yield from _must(options, "enable.auto.offset.store", "false", "only offsets of finished batches may be stored")
-    yield from _must(options, "auto.offset.reset", "error", "a silent jump loses or repeats orders")
+    yield from _must(options, "auto.offset.reset", "error", "a silent jump loses or repeats records")
     yield from _must(options, "group.protocol", "classic", "a killed static member must be able to return at once")
     yield from _must(options, "group.id", group_id, "provisioning gave exactly this group its first offsets")
     yield from _must(options, "partition.assignment.strategy", "range", "the loop replaces its assignment whole")

@@ -12,8 +12,8 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
 
-from common.config import KafkaSettings
-from onceloop.errors import PipelineError
+from onceloop.config import KafkaConfig
+from onceloop.errors import ReportedError, Situation
 from onceloop.kafka.options import admin_options
 
 ASK_EVERY_SECONDS = 2.0
@@ -23,16 +23,16 @@ REQUEST_SECONDS = 5.0
 class TopicWatch:
     """Knows the topics of a process: their names on the cluster, and the ids that they must have."""
 
-    def __init__(self, settings: KafkaSettings, ids: Mapping[str, str]) -> None:
+    def __init__(self, kafka: KafkaConfig, ids: Mapping[str, str]) -> None:
         self._ids = ids
-        self._client = AdminClient({**admin_options(settings), "log_level": 2})
+        self._client = AdminClient({**admin_options(kafka), "log_level": 2})
         self._asked = time.monotonic()
         self._answers: dict[str, Future[Any]] = {}
 
     def __call__(self) -> None:
         """Read the answers that are there, ask again when it is time; neither waits.
 
-        Raises PipelineError once a topic has another id. One that is deleted, or a broker that is away, says nothing.
+        Raises ReportedError once a topic has another id. One that is deleted, or a broker that is away, says nothing.
         """
         for name in [name for name, answer in self._answers.items() if answer.done()]:
             found = _id_in(self._answers.pop(name))
@@ -45,11 +45,12 @@ class TopicWatch:
             )
 
 
-def recreated(topic: str, remembered: str, found: str) -> PipelineError:
+def recreated(topic: str, remembered: str, found: str) -> ReportedError:
     """Return what ends a process whose topic was deleted and created again; no restart cures it."""
-    return PipelineError(
+    return ReportedError(
         f"topic {topic} was recreated ({remembered}, now {found}): the stored offsets belong to the old one",
-        cure="keep topics and tables as they are, and go on by docs/runbook.md, `A topic was recreated`",
+        cure="keep topics and tables as they are until it is known which records are lost",
+        situation=Situation.TOPIC_RECREATED,
     )
 
 

@@ -6,30 +6,23 @@ after a clean, quick commit on connections that stayed up; after anything else i
 with the same id, which fences whatever is still on its way. Nothing here ever aborts: the new epoch does.
 """
 
-import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum, auto
 from typing import Any
 
-import confluent_kafka
 from confluent_kafka import KafkaException
 
-from common import metrics
-from common.log import get_logger
-from onceloop import failpoints
-from onceloop.kafka.bounded_call import Caller
+from onceloop import failpoints, metrics
 from onceloop.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
 from onceloop.kafka.group_consumer import topic_partitions
 from onceloop.records import OutputRecord, Publish
+from onceloop.runtime import REAL, Runtime
 
 SLICE_SECONDS = 2.0
 """One blocking call: a signal waits so long at most."""
 RETURN_SECONDS = 5.0
 """By then a call that takes a slice at most has forgotten it: half of a transaction's time."""
-
-log = get_logger()
 
 
 class End(Enum):
@@ -64,14 +57,15 @@ class Taint:
 class TransactionalProducer:
     """One librdkafka producer and its taint. Not initialised yet: see `initialise`."""
 
-    def __init__(self, options: Mapping[str, Any], *, service: str) -> None:
+    def __init__(self, options: Mapping[str, Any], *, service: str, runtime: Runtime = REAL) -> None:
         self.fenced = False
         self._service = service
+        self._runtime = runtime
         self._taint = Taint()
         self._slow_seconds = options["socket.timeout.ms"] / 2 / 1000
         self._commit_seconds = options["transaction.timeout.ms"] * 0.8 / 1000
-        self._caller = Caller()
-        self._producer = confluent_kafka.Producer({**options, "debug": "broker"}, logger=self._taint)
+        self._caller = runtime.caller()
+        self._producer = runtime.producer({**options, "debug": "broker"}, logger=self._taint)
 
     def initialise(self) -> None:
         """Take over the slot: fence every earlier producer of this id and settle what it left open.
@@ -93,7 +87,7 @@ class TransactionalProducer:
         held = [self._producer]
         del self._producer
         self._caller.close()
-        threading.Thread(target=held.clear, name="dropped-producer", daemon=True).start()
+        self._runtime.start_thread(held.clear, "dropped-producer")
 
     def tainted(self) -> str:
         """Return why this producer must not begin another transaction, or an empty text."""
@@ -148,8 +142,8 @@ class TransactionalProducer:
                 return
 
     def _commit(self, stopping: Callable[[], bool]) -> End:
-        started = time.monotonic()
-        while time.monotonic() - started < (SLICE_SECONDS if stopping() else self._commit_seconds):
+        started = self._runtime.clock.monotonic()
+        while self._runtime.clock.monotonic() - started < (SLICE_SECONDS if stopping() else self._commit_seconds):
             try:
                 with self._slow_means_taint("commit"):
                     self._producer.commit_transaction(SLICE_SECONDS)
@@ -165,13 +159,13 @@ class TransactionalProducer:
     @contextmanager
     def _slow_means_taint(self, call: str) -> Iterator[None]:
         """Taint if the call fails or takes so long that a hidden retry may have a first copy still under way."""
-        started = time.monotonic()
+        started = self._runtime.clock.monotonic()
         try:
             yield
         except BaseException:
             self._taint.because(call)
             raise
-        if time.monotonic() - started >= self._slow_seconds:
+        if self._runtime.clock.monotonic() - started >= self._slow_seconds:
             self._taint.because(f"{call} slow")
 
     def _note(self, call: str, error: Exception) -> None:
@@ -179,8 +173,8 @@ class TransactionalProducer:
         kind, name = (classify(cause), cause.name()) if cause else (ErrorKind.UNFLAGGED, type(error).__name__)
         self.fenced = self.fenced or (cause is not None and is_fenced(cause))
         self._taint.because(call)
-        metrics.TRANSACTION_ERRORS.labels(kind, name).inc()
-        log.warning("transaction.unsure", call=call, kind=kind, error=name, text=str(error))
+        self._runtime.observer.count(metrics.TRANSACTION_ERRORS, kind, name)
+        self._runtime.observer.log("warning", "transaction.unsure", call=call, kind=kind, error=name, text=str(error))
 
     def _point(self, name: str) -> None:
         failpoints.point(f"{self._service}:{name}")

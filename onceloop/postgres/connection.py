@@ -4,22 +4,33 @@ One per process, built lazily and after every loss anew; transactions are writte
 that a COMMIT can be queued with what it commits and a stopped client holds no lock.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import psycopg
 from psycopg.conninfo import make_conninfo
 
-from common.config import PostgresSettings
 from onceloop.postgres.bounded import BoundedConnection
 from onceloop.postgres.options import connect_options
+from onceloop.runtime import REAL, Runtime
+
+
+def _no_password() -> str:
+    """Return none: it stands in the URL, or the server asks for none."""
+    return ""
 
 
 class HotConnection:
-    """A connection that is there when it is asked for."""
+    """A connection that is there when it is asked for.
 
-    def __init__(self, settings: PostgresSettings, *, application: str) -> None:
-        self._settings = settings
+    `application`: its name in `pg_stat_activity`. `password` is asked before each connect, since it may be replaced.
+    """
+
+    def __init__(
+        self, url: str, *, application: str, password: Callable[[], str] = _no_password, runtime: Runtime = REAL
+    ) -> None:
+        self.runtime = runtime
+        self._url = url
+        self._password = password
         self._application = application
         self._connection: psycopg.Connection | None = None
         self.warned = False
@@ -32,8 +43,8 @@ class HotConnection:
         if self._connection is None or self._connection.closed:
             self._connection = BoundedConnection.connect(
                 make_conninfo(
-                    self._settings.postgres_url,
-                    password=self._settings.secret("postgres_password") or None,
+                    self._url,
+                    password=self._password() or None,
                     **connect_options(self._application),
                 ),
                 autocommit=True,
@@ -72,13 +83,3 @@ class HotConnection:
     def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
         if notice.severity_nonlocalized == "WARNING":
             self.warned = True
-
-
-@contextmanager
-def hot_connection(settings: PostgresSettings, *, application: str) -> Iterator[HotConnection]:
-    """Yield a connection and close it at the end."""
-    connection = HotConnection(settings, application=application)
-    try:
-        yield connection
-    finally:
-        connection.drop()

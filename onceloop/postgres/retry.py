@@ -8,15 +8,12 @@ bad, or that a statement is wrong. The caller names those that say "another work
 a bug, loud, and never a reason to give a record up.
 """
 
-import random
-import time
 from collections.abc import Callable
 from enum import Enum, auto
 from typing import TypeVar
 
 import psycopg
 
-from common.log import get_logger
 from onceloop.errors import Busy, ContractError, Poison
 from onceloop.postgres.connection import HotConnection
 
@@ -27,7 +24,6 @@ DIVISION_BY_ZERO = "22012"
 """What `SELECT 1 / (count(*) = n)::int` says if the rows it has locked are not n: a guard, for those who name it."""
 
 T = TypeVar("T")
-log = get_logger()
 
 
 class Failure(Enum):
@@ -84,7 +80,8 @@ def rerun(
     ContractError for a violated constraint that is none of the guards, and psycopg.Error as it came when only a person
     can help.
     """
-    deadline = time.monotonic() + BUDGET_SECONDS
+    clock, observer = connection.runtime.clock, connection.runtime.observer
+    deadline = clock.monotonic() + BUDGET_SECONDS
     refused = False
     for attempt in range(ATTEMPTS_MAX):
         try:
@@ -94,7 +91,7 @@ def rerun(
             connection.drop()  # a cancelled wait for the standby is no commit: the next attempt finds out
         except psycopg.Error as error:
             failure = classify(error, guards)
-            log.info("work.failed", attempt=attempt, failure=failure.name.lower(), sqlstate=error.sqlstate)
+            observer.log("info", "work.failed", attempt=attempt, failure=failure.name.lower(), sqlstate=error.sqlstate)
             refused = "authentication failed" in str(error)
             _clean_up(connection, failure)
             match failure:
@@ -108,10 +105,10 @@ def rerun(
                     if constraint := error.diag.constraint_name:
                         raise _unnamed(constraint) from error
                     raise
-            if time.monotonic() > deadline:
+            if clock.monotonic() > deadline:
                 break
             if failure is not Failure.GUARD or attempt > 0:
-                time.sleep(random.uniform(0.2, 1.0) * min(0.01 * 2**attempt, 0.5))  # noqa: S311 - jitter
+                clock.sleep(connection.runtime.jitter(0.2, 1.0) * min(0.01 * 2**attempt, 0.5))
     raise Busy("PostgreSQL refuses the password" if refused else "PostgreSQL does not let the batch through")
 
 

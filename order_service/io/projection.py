@@ -18,8 +18,7 @@ from common.events.orders import SKU_LENGTH_MAX, OrderCreated, OrderLine
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
 from onceloop.errors import Poison, Undecodable
-from onceloop.loop_core import next_offsets
-from onceloop.records import CommitPoint, InputRecord, Partition
+from onceloop.records import CommitPoint, InputRecord, Partition, next_offsets
 from order_service.core.status import OrderStatus, Told, fold, told_by
 from order_service.io.status_store import StatusStore
 

@@ -50,7 +50,7 @@ servers[-1].serve_forever()
 
 DRIVER = """
 import json, pathlib, sys
-from onceloop.errors import PipelineError
+from onceloop.errors import ReportedError
 from deploy.cli.main import tell
 from deploy.local import home, supervisor
 from deploy.local.services import Service
@@ -66,7 +66,7 @@ try:
     with open_view(place) as view:
         provision = (sys.executable, "-c", plan["provision"])
         supervisor.run(supervisor.Plan(place, services, provision, servers=()), view)
-except PipelineError as error:
+except ReportedError as error:
     sys.exit(tell(error))
 """
 

@@ -57,7 +57,7 @@ def statements(pipeline: Pipeline) -> Iterator[tuple[sa.Engine, list[str]]]:
 def open_handler(
     pipeline: Pipeline, statements: tuple[sa.Engine, list[str]]
 ) -> Iterator[Callable[[RecordingSender], NotificationHandler]]:
-    with closing(AckedProducer(pipeline.kafka)) as producer:
+    with closing(AckedProducer(pipeline.kafka.kafka)) as producer:
         yield lambda sender: NotificationHandler(
             engine=statements[0],
             codec=codec_of(pipeline),

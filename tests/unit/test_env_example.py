@@ -14,8 +14,9 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from common.config import PREFIX, KafkaSettings, Settings, load
+from common.kafka.members import member_options, writer_options
 from common.topics import INVENTORY
-from onceloop.kafka.options import consumer_options, idempotent_producer_options, transactional_producer_options
+from onceloop.kafka.options import idempotent_producer_options
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = (
@@ -133,6 +134,6 @@ def _takes(settings: type[Settings], environment: pytest.MonkeyPatch, name: str,
 @pytest.mark.usefixtures("environment")
 def test_client_options_shown_pass_the_guard() -> None:
     settings = load(KafkaSettings)
-    assert consumer_options(settings, group=INVENTORY, slot=0)["session.timeout.ms"] == 10_000
-    assert transactional_producer_options(settings, service="inventory", slot=0)["transaction.timeout.ms"] == 10_000
-    assert idempotent_producer_options(settings)["security.protocol"] == "SASL_SSL"
+    assert member_options(settings, INVENTORY, slot=0)["session.timeout.ms"] == 10_000
+    assert writer_options(settings, INVENTORY, slot=0)["transaction.timeout.ms"] == 10_000
+    assert idempotent_producer_options(settings.kafka)["security.protocol"] == "SASL_SSL"

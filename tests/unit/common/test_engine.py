@@ -67,7 +67,7 @@ def test_an_engine_connects_with_the_password_that_stands_in_its_file_now(
 
 
 def test_the_hot_connection_does_too(rotated: PostgresSettings, passwords: list[str]) -> None:
-    connection = HotConnection(rotated, application="test")
+    connection = HotConnection(rotated.postgres_url, application="test", password=rotated.password)
     with pytest.raises(Busy, match="refuses the password"):
         rerun(lambda given: given.execute("SELECT 1"), connection)
     assert set(passwords) == {"psst"}

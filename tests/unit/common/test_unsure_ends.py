@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onceloop.errors import FatalError
-from onceloop.loop_core import UNSURE_ENDS_MAX, UnsureEnds, generation, next_offsets
-from onceloop.records import CommitPoint, InputRecord, Partition
+from onceloop.kafka.group_consumer import generation
+from onceloop.records import CommitPoint, InputRecord, Partition, next_offsets
+from onceloop.unsure_ends import UNSURE_ENDS_MAX, UnsureEnds
 
 A, B, C = (Partition("orders.created", number) for number in range(3))
 

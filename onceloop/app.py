@@ -137,6 +137,13 @@ class Once:
 
         return decorate
 
+    def wrap(self, around: Callable[[Callable[..., object]], Callable[..., object]]) -> None:
+        """Have `around(handler)` called in the handler's place: for tests that count calls, or raise instead."""
+        assert isinstance(self._handling, partial)  # noqa: S101 - the app has a handler
+        assert self.handler is not None  # noqa: S101 - as above
+        self.handler = around(self.handler)
+        self._handling = partial(self._handling.func, self.handler)
+
     def run(self, stop: Stop | None = None) -> None:
         """Process until SIGTERM or SIGINT; the batch in hand is finished, no other is taken.
 

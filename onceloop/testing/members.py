@@ -52,6 +52,17 @@ class Member:
             raise MissedError(f"{self.name} ended with {self.code()} before it was killed\n{self.last_lines()}")
         self.expected = frozenset({-signal.SIGKILL})
 
+    def frozen(self, *, seconds: float) -> None:
+        """Wait until it stands still: SIGCONT before SIGSTOP would be lost, and the process never go on."""
+        wait_until(self._stands_still, seconds=seconds, what=f"{self.name} stops itself")
+
+    def _stands_still(self) -> bool:
+        pid, status = os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)
+        if pid and not os.WIFSTOPPED(status):
+            self._process.returncode = os.waitstatus_to_exitcode(status)  # it is reaped now: Popen cannot ask again
+            raise MissedError(f"{self.name} ended with {self.code()} instead of stopping\n{self.last_lines()}")
+        return pid != 0
+
     def thaw(self) -> None:
         """Let a stopped process go on."""
         self._send(signal.SIGCONT)
@@ -123,10 +134,11 @@ class Members:
             raise MissedError("did not happen: pytest ends")
         return any(member.code() is None for member in self.all)
 
-    def fired(self, arm: plan.Arm, member: Member, *, seconds: float) -> None:
-        """Wait until the process has reached the point; raise MissedError if it does not."""
+    def stopped_at(self, arm: plan.Arm, member: Member, *, seconds: float) -> None:
+        """Wait until the process has reached the point and stands still; raise MissedError if it does not."""
         what = f"{member.name} passes the point {arm.point}"
         wait_until(lambda: plan.fired(self.evidence, arm), seconds=seconds, what=what, member=member)
+        member.frozen(seconds=seconds)
 
     def close(self) -> None:
         """Kill what still runs."""

@@ -160,7 +160,7 @@ class TrialItem(pytest.Item):
 
 def _listed(findings: "Sequence[Finding]") -> list[str]:
     """Return the first findings of each rule in words, and how many more there are."""
-    texts = []
+    texts: list[str] = []
     for rule, found in groupby(findings, key=lambda finding: finding.rule):
         alike = list(found)
         texts += map(str, alike[:SHOWN_PER_RULE])

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import psycopg
 from confluent_kafka import ConsumerGroupTopicPartitions, KafkaException, Producer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # without __all__
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 

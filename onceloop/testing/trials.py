@@ -171,7 +171,7 @@ def _zombie(play: _Play) -> None:
     play.sandbox.feed(play.first)
     arm = play.arm(Action.STOP)
     zombie = play.sandbox.start()
-    play.sandbox.members.fired(arm, zombie, seconds=REACH_SECONDS)
+    play.sandbox.members.stopped_at(arm, zombie, seconds=REACH_SECONDS)
     zombie.expected |= {UNAVAILABLE}
     play.sandbox.start(slot=1)
     play.sandbox.settle()
@@ -187,7 +187,7 @@ def _outage(play: _Play) -> None:
     play.sandbox.feed(play.records)
     arm = play.arm(Action.STOP)
     member = play.sandbox.start()
-    play.sandbox.members.fired(arm, member, seconds=REACH_SECONDS)
+    play.sandbox.members.stopped_at(arm, member, seconds=REACH_SECONDS)
     gate.shut()
     member.thaw()
     if not gate.cut:

@@ -1,61 +1,46 @@
-"""The command line of an app, and of the package: `python -m my_app [run|init]`, `onceloop run|init MODULE:app`."""
+"""The command line of an app: `python -m my_app [run|init] [options]`."""
 
 import argparse
-import importlib
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn, Protocol
 
-from onceloop.errors import Busy, ExitCode, ReportedError, UsageError
+from onceloop.config import KafkaConfig
+from onceloop.errors import Busy, ExitCode, ReportedError
 from onceloop.lines import LinesObserver
-from onceloop.telemetry import SILENT, Silent
-
-if TYPE_CHECKING:
-    from onceloop.app import Once
+from onceloop.telemetry import SILENT, Observer
 
 
-def main(app: "Once", argv: Sequence[str] | None = None) -> NoReturn:
+class Program(Protocol):
+    """An app, as far as its command line goes; see `Once`."""
+
+    kafka: KafkaConfig
+    postgres: str
+    group: str
+    inputs: list[str]
+    slot: int
+    observer: Observer
+    health_port: int | None
+
+    def run(self) -> None:
+        """Process until a signal."""
+
+    def init(self, *, partitions: int | None) -> list[str]:
+        """Make what is missing; return what was made."""
+
+
+def main(app: Program, argv: Sequence[str] | None = None) -> NoReturn:
     """Do what the arguments say with the app, and end the process with the exit code that fits."""
     parser = argparse.ArgumentParser(description=f"The group {app.group}: {', '.join(app.inputs)} once each.")
     parser.add_argument("command", nargs="?", choices=("run", "init"), default="run", help="what to do (run)")
-    _add_options(parser)
-    _do(app, parser.parse_args(argv))
+    add_options(parser)
+    carry_out(app, parser.parse_args(argv))
 
 
-def package_main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Be the console script `onceloop`."""
-    parser = argparse.ArgumentParser(prog="onceloop", description="Run an app, or make what it needs first.")
-    parser.add_argument("command", choices=("run", "init"), help="what to do")
-    parser.add_argument("app", metavar="MODULE:APP", help="where the app is, such as shop.ledger:app")
-    _add_options(parser)
-    asked = parser.parse_args(argv)
-    sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
-    try:
-        app = find(asked.app)
-    except ReportedError as error:
-        parser.error(f"{error.message}; {error.cure}")
-    _do(app, asked)
-
-
-def find(path: str) -> "Once":
-    """Return the app at MODULE:NAME. Raises UsageError if there is none."""
-    from onceloop.app import Once
-
-    module, _, name = path.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), name or "app", None)
-    except ModuleNotFoundError as error:
-        if error.name is None or not (module + ".").startswith(error.name + "."):
-            raise
-        raise UsageError(f"there is no module {module}", cure="run it where the module is") from error
-    if not isinstance(found, Once):
-        raise UsageError(f"{path} is no Once", cure="name it as MODULE:APP")
-    return found
-
-
-def _add_options(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what `carry_out` reads."""
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="where Kafka is, instead of what the app says")
     parser.add_argument("--dsn", metavar="URL", help="where PostgreSQL is, instead of what the app says")
     parser.add_argument("--slot", type=int, help="this process's place in the group, from 0")
@@ -65,7 +50,8 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _do(app: "Once", asked: argparse.Namespace) -> NoReturn:
+def carry_out(app: Program, asked: argparse.Namespace) -> NoReturn:
+    """Run or prepare the app, and end the process."""
     if asked.bootstrap:
         app.kafka = replace(app.kafka, bootstrap=asked.bootstrap)
     if asked.dsn:
@@ -74,7 +60,7 @@ def _do(app: "Once", asked: argparse.Namespace) -> NoReturn:
         app.slot = asked.slot
     if asked.health_port is not None:
         app.health_port = asked.health_port
-    if type(app.observer) is Silent or app.observer is SILENT:
+    if app.observer is SILENT:
         app.observer = LinesObserver()
     code = _ended(app, asked)
     sys.stdout.flush()
@@ -83,7 +69,7 @@ def _do(app: "Once", asked: argparse.Namespace) -> NoReturn:
     os._exit(code)
 
 
-def _ended(app: "Once", asked: argparse.Namespace) -> int:
+def _ended(app: Program, asked: argparse.Namespace) -> int:
     try:
         if asked.command == "init":
             made = app.init(partitions=asked.topics)

@@ -18,6 +18,7 @@ import psycopg
 
 from onceloop.errors import Busy
 from onceloop.kafka.input_log import InputLog
+from onceloop.kafka.input_logs import InputLogs
 from onceloop.offset_proof import Doubt, old_offsets
 from onceloop.postgres.connection import HotConnection
 from onceloop.postgres.guards.tables import GuardTables
@@ -44,7 +45,7 @@ class ProgressGuard:
         connection: HotConnection,
         tables: GuardTables,
         *,
-        input_log: InputLog,
+        input_log: InputLog | InputLogs,
         undecided: Undecided,
         cures: Cures,
     ) -> None:

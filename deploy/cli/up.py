@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ExitCode, PipelineError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import home as homes
 from deploy.local.home import Home
@@ -14,6 +13,7 @@ from deploy.local.stack import background, supervisor
 from deploy.local.stack.doctor import before_start
 from deploy.local.stack.parts import Name, load
 from deploy.local.stack.view import open_view
+from onceloop.errors import ExitCode, ReportedError
 from services.table import with_slots
 
 SLOTS_MAX = 64
@@ -22,7 +22,7 @@ PASSING = {"memory", "disk"}
 app = typer.Typer(**TYPER_OPTIONS)
 
 
-class UnfitMachineError(PipelineError):
+class UnfitMachineError(ReportedError):
     """The stack cannot start on this machine as it is."""
 
     exit_code = ExitCode.CONFIG

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 from services import table
 
 OWNER = "migrator"

@@ -74,10 +74,10 @@ BUGS: Sequence[Bug] = (
             Edit(_STORE, "known={row[0]: _decision(*row) for row in decisions.fetchall()}", "known={}"),
             Edit(
                 _STORE,
-                """skus, qtys, decided_at_ms)
+                """skus, qtys, decided_at_ms, user_id, turn)
 \"\"\"
 """,
-                """skus, qtys, decided_at_ms)
+                """skus, qtys, decided_at_ms, user_id, turn)
 ON CONFLICT DO NOTHING
 \"\"\"
 """,
@@ -92,10 +92,10 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=taken):
             answers =""",
                 """
-        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": allocation.taken}
+        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": taken}
         if True:
             answers =""",
             ),
@@ -127,13 +127,13 @@ ON CONFLICT DO NOTHING
                 """
         decisions = {**snapshot.known, **{row""",
                 """
-        from inventory_service.core.allocation import Reserved
+        from inventory_service.core.rule import Reserved
 
         for arrival in arrivals:
             known = snapshot.known.get(arrival.order.order_id)
             if known is not None and known.reserved:
-                outcome = Reserved(known.order_id)
-                event = self._events.encode(arrival, outcome, known.event_id, now_ms)
+                outcome = Reserved(known.order_id, arrival.order.lines)
+                event = self._events.encode(arrival, outcome, known.event_id, time.time_ns() // 1_000_000)
                 snapshot.known[known.order_id] = known._replace(event=event)
         decisions = {**snapshot.known, **{row""",
             ),

@@ -22,6 +22,7 @@ from common.postgres.connection import HotConnection, hot_connection
 from common.postgres.retry import rerun
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.config import InventorySettings
+from inventory_service.core import allocation
 from inventory_service.io import start_store
 from inventory_service.io.doubtful_starts import StartGuard
 from inventory_service.io.step import InventoryStep
@@ -49,6 +50,7 @@ def main() -> None:
             namespace=settings.namespace,
             batch_records_max=settings.batch_records_max,
             input_log=InputLog(settings, topic=ORDERS_CREATED, group=INVENTORY),
+            rule=allocation,
         )
         with counting_orderly_ends(step.starts):
             run(

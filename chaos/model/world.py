@@ -28,6 +28,7 @@ from common.kafka.transactional_loop import run
 from common.lifecycle import Stop
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
 from inventory_service.__main__ import counting_orderly_ends
+from inventory_service.core import allocation
 from inventory_service.io.doubtful_starts import STARTS_TO_QUARANTINE
 from inventory_service.io.step import InventoryStep
 
@@ -150,6 +151,7 @@ class World:
             namespace="",
             batch_records_max=self.scenario.batch_records_max,
             input_log=ModelLog(self.cluster, DEAD_LETTERS),  # type: ignore[arg-type]  # the same
+            rule=allocation,
         )
         try:
             with counting_orderly_ends(step.starts):

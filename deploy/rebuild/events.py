@@ -17,7 +17,10 @@ from common.kafka.records import InputRecord, Partition
 
 
 class DecisionRow(NamedTuple):
-    """A row of `inventory.decision`. `reason` is None for a reservation; `owner`: the record that it answers."""
+    """A row of `inventory.decision`. `reason` is None for a reservation; `owner`: the record that it answers.
+
+    It names its customer whether the rule of allocation asked for that or not: the event does not say.
+    """
 
     order_id: str
     reason: str | None
@@ -27,6 +30,7 @@ class DecisionRow(NamedTuple):
     offset: int
     lines: tuple[OrderLine, ...]
     decided_at_ms: int
+    user_id: str
 
     @property
     def reserved(self) -> bool:
@@ -66,6 +70,7 @@ def decision_row(codec: Codec, expected: type[InventoryReserved | InventoryFaile
         offset=int(offset),
         lines=event.lines,
         decided_at_ms=event.decided_at_ms,
+        user_id=event.user_id,
     )
 
 

@@ -7,6 +7,7 @@ what was recorded is found and its stored bytes go out; what was not is decided 
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 
 import psycopg
 
@@ -23,9 +24,11 @@ from common.postgres.connection import HotConnection
 from common.postgres.halving import halve
 from common.postgres.retry import rerun
 from common.topics import INVENTORY, ORDERS_CREATED, dead_letter_topic
-from inventory_service.core.allocation import Demand, allocate
 from inventory_service.core.replay import Arrival, Coordinate, owners, undecided
+from inventory_service.core.rule import Context, Demand, Need, Rule, check
+from inventory_service.core.turns import next_turns
 from inventory_service.io import decision_store, progress_store
+from inventory_service.io.decision_store import NewDecision, Snapshot
 from inventory_service.io.doubtful_starts import StartGuard
 from inventory_service.io.outcome_events import OutcomeEvents
 from inventory_service.io.proof import ProgressProof
@@ -38,7 +41,10 @@ log = get_logger()
 
 
 class InventoryStep:
-    """Reserve stock for orders, once each. `batch_records_max`: the largest batch, narrowed after doubtful starts."""
+    """Reserve stock for orders, once each, as the rule says.
+
+    `batch_records_max`: the largest batch, narrowed after doubtful starts.
+    """
 
     def __init__(
         self,
@@ -48,8 +54,11 @@ class InventoryStep:
         namespace: str,
         batch_records_max: int,
         input_log: InputLog,
+        rule: Rule,
     ) -> None:
         self._connection = connection
+        self._rule = rule
+        self._asks_held = Need.HELD in rule.NEEDS
         self._codec = codec
         self._limit = self._limit_max = batch_records_max
         self._events = OutcomeEvents(codec, namespace=namespace)
@@ -147,20 +156,36 @@ class InventoryStep:
             connection,
             skus={line.sku for arrival in arrivals for line in arrival.order.lines},
             order_ids={arrival.order.order_id for arrival in arrivals},
+            user_ids={arrival.order.user_id for arrival in arrivals} if self._asks_held else (),
         )
         self._point("db.read")
-        fresh = undecided(arrivals, snapshot.known)
-        allocation = allocate((Demand(a.order.order_id, a.order.lines) for a in fresh), snapshot.available)
-        now_ms = time.time_ns() // 1_000_000
-        new = [self._events.new(a, outcome, now_ms) for a, outcome in zip(fresh, allocation.outcomes, strict=True)]
+        new, taken = self._decide_new(undecided(arrivals, snapshot.known), snapshot)
         self._point("db.decided")
         decisions = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
-        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=taken):
             answers = [
                 (self._events.record(arrival, each), each.reason) for arrival, each in owners(arrivals, decisions)
             ]
         metrics.INVENTORY_REPLAYS.inc(len(snapshot.known))
         return answers
+
+    def _decide_new(self, fresh: Sequence[Arrival], snapshot: Snapshot) -> tuple[list[NewDecision], Mapping[str, int]]:
+        """Return what the rule decides over orders that have no decision yet, and the units that it takes."""
+        if not fresh:
+            return [], {}
+        demands = [
+            Demand(order.order_id, order.user_id, order.lines, order.placed_at_ms)
+            for order in [arrival.order for arrival in fresh]
+        ]
+        allocation = self._rule.allocate(demands, snapshot.available, Context(snapshot.held))
+        check(demands, allocation)
+        turns = next_turns(fresh, snapshot.turns) if self._asks_held else repeat(None)
+        now_ms = time.time_ns() // 1_000_000
+        new = [
+            self._events.new(arrival, outcome, now_ms, turn)
+            for arrival, outcome, turn in zip(fresh, allocation.outcomes, turns, strict=False)
+        ]
+        return new, allocation.taken
 
     def _letters(self, batch: Sequence[InputRecord], rejected: Sequence[tuple[Arrival, Poison]]) -> list[OutputRecord]:
         """Return dead letters of what the database rejects; no decision stands for it, so it holds no stock."""

@@ -12,6 +12,7 @@ from common.kafka.input_log import InputLog
 from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from common.postgres.connection import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
+from inventory_service.core import allocation
 from inventory_service.core.replay import Arrival
 from inventory_service.io.step import Answer, InventoryStep
 from tests.factories import make_codec, make_order
@@ -30,7 +31,12 @@ def step() -> Iterator[InventoryStep]:
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
     with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
         yield InventoryStep(
-            connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
+            connection=connection,
+            codec=make_codec(),
+            namespace="blue",
+            batch_records_max=500,
+            input_log=NO_LOG,
+            rule=allocation,
         )
 
 
@@ -85,7 +91,12 @@ def rejecting() -> Iterator[Rejecting]:
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
     with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
         step = Rejecting(
-            connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
+            connection=connection,
+            codec=make_codec(),
+            namespace="blue",
+            batch_records_max=500,
+            input_log=NO_LOG,
+            rule=allocation,
         )
         step.starts.begun.add(INPUT)
         yield step

@@ -25,12 +25,6 @@ def reserved_lines(batch: Sequence[Demand], stock: Mapping[str, int]) -> list[Or
 
 
 @given(BATCHES, STOCKS)
-def test_available_stock_never_falls_below_zero(batch: list[list[tuple[str, int]]], stock: dict[str, int]) -> None:
-    taken = allocate(demands(batch), stock).taken
-    assert all(stock[sku] - units >= 0 for sku, units in taken.items())
-
-
-@given(BATCHES, STOCKS)
 def test_units_taken_are_the_lines_of_the_reserved_orders_and_nothing_else(
     batch: list[list[tuple[str, int]]], stock: dict[str, int]
 ) -> None:

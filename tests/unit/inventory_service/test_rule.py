@@ -24,7 +24,14 @@ def test_rule_in_force_keeps_the_contract(
 ) -> None:
     decided = allocation.allocate(demands(batch), stock, Context(held))
     check(demands(batch), decided)
-    assert all(stock[sku] >= units for sku, units in decided.taken.items())
+
+
+@given(BATCHES, STOCKS, HELD)
+def test_available_stock_never_falls_below_zero(
+    batch: list[list[tuple[str, int]]], stock: dict[str, int], held: dict[Holding, int]
+) -> None:
+    taken = allocation.allocate(demands(batch), stock, Context(held)).taken
+    assert all(stock[sku] >= units for sku, units in taken.items())
 
 
 @given(BATCHES, STOCKS, HELD)

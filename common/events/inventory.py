@@ -63,7 +63,6 @@ class InventoryFailed:
 def _outcome_violation(event: InventoryReserved | InventoryFailed) -> str:
     return (
         id_violation("event_id", event.event_id)
-        or order_violation(event.order_id, event.user_id, event.lines)
-        or time_violation("placed_at", event.placed_at_ms)
+        or order_violation(event.order_id, event.user_id, event.lines, event.placed_at_ms)
         or time_violation("decided_at", event.decided_at_ms)
     )

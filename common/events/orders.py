@@ -34,9 +34,7 @@ class OrderCreated:
 
         The database must be able to hold whatever passes here: an order with a decision is never dead-lettered.
         """
-        return order_violation(self.order_id, self.user_id, self.lines) or time_violation(
-            "placed_at", self.placed_at_ms
-        )
+        return order_violation(self.order_id, self.user_id, self.lines, self.placed_at_ms)
 
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -44,9 +42,15 @@ _JOINERS = str.maketrans(dict.fromkeys((ZWNJ, ZWJ)))
 _YEAR_9999_MS = 253_402_300_800_000
 
 
-def order_violation(order_id: str, user_id: str, lines: tuple[OrderLine, ...]) -> str:
+def order_violation(order_id: str, user_id: str, lines: tuple[OrderLine, ...], placed_at_ms: int) -> str:
     """Return what makes the order in an event impossible, naming the field, or an empty text."""
-    return id_violation("order_id", order_id) or user_violation(user_id) or _lines_violation(lines)
+    if not _UUID.fullmatch(order_id):
+        return id_violation("order_id", order_id)
+    if found := text_complaint(user_id, length_max=USER_ID_LENGTH_MAX):
+        return f"user_id {found}"
+    if not 0 < placed_at_ms < _YEAR_9999_MS:
+        return time_violation("placed_at", placed_at_ms)
+    return _lines_violation(lines)
 
 
 def id_violation(name: str, value: str) -> str:

@@ -194,6 +194,7 @@ def gather(
         decisions=rows.decisions,
         stock=rows.stock,
         tallies=rows.tallies,
+        turns=rows.turns,
         statuses=rows.statuses,
         ledger=rows.ledger,
         notes=_notes(scene, rows),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
-from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Sums, Tally
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Sums, Tally, Turns
 from chaos.checker.testimony import Testimony
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
 
@@ -22,7 +22,7 @@ class Verdict(Enum):
 
 
 class Created(NamedTuple):
-    """A record of `orders.created` that holds a possible order. `lines`: a fingerprint of SKUs and quantities.
+    """A record of `orders.created` that holds a possible order. `lines`: a fingerprint of `asked`.
 
     `request`: what stands for user and lines in the row of an Idempotency-Key; empty for an order of a newer version.
     Times here and below: milliseconds since the epoch.
@@ -36,6 +36,7 @@ class Created(NamedTuple):
     user: str = ""
     placed_at: int = 0
     request: bytes = b""
+    asked: Lines = ()
 
     @property
     def at(self) -> Coordinate:
@@ -173,9 +174,9 @@ class Misfit(NamedTuple):
 
 
 class Decision(NamedTuple):
-    """A row of `inventory.decision`. `wanted` is kept for failed orders alone, `lines` is its fingerprint.
+    """A row of `inventory.decision`. `lines` is the fingerprint of `row_lines`, `units` the sum over them.
 
-    `units` is the sum over its lines.
+    `user`: the customer whose holdings it counts in; None where the rule of allocation did not ask for any.
     """
 
     verdict: Verdict
@@ -183,11 +184,12 @@ class Decision(NamedTuple):
     digest: bytes
     owner: Coordinate
     lines: int
-    wanted: Lines
+    row_lines: Lines
     replays: int
     reason: str | None = None
     decided_at: int = 0
     units: int = 0
+    user: str | None = None
 
 
 class Status(NamedTuple):
@@ -305,6 +307,7 @@ class Books:
     decisions: Mapping[str, Decision] = field(default_factory=dict)
     stock: tuple[Stock, ...] = ()
     tallies: tuple[Tally, ...] = ()
+    turns: tuple[Turns, ...] = ()
     statuses: Mapping[str, Status] = field(default_factory=dict)
     ledger: Mapping[str, tuple[LedgerRow, ...]] = field(default_factory=dict)
     notes: "Notes | None" = None

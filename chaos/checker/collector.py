@@ -25,7 +25,7 @@ from chaos.checker.books import (
     Undecodable,
     Verdict,
 )
-from chaos.checker.terms import Coordinate, Spot
+from chaos.checker.terms import Coordinate, Lines, Spot
 from common.topics import (
     DEAD_LETTER_TOPICS,
     INVENTORY_FAILED,
@@ -124,6 +124,7 @@ class Collector:
             placed_at=order["placed_at"],
             # What a newer version asks besides belongs to its request, and how is not known here.
             request=request_digest(order["user_id"], lines) if order.keys() == ORDER_FIELDS else b"",
+            asked=shared(lines),
         )
         self.created[order_id] = (*self.created.get(order_id, ()), created)
         self.fresh.append(created)
@@ -263,6 +264,16 @@ def _fingerprint(lines: tuple[tuple[str, int], ...]) -> int:
 def fingerprint(lines: Sequence[tuple[str, int]]) -> int:
     """Return a number of 56 bits that stands for these lines, in any order, in every process."""
     return _fingerprint(tuple(sorted(lines)))
+
+
+@lru_cache(maxsize=65_536)
+def _shared(lines: Lines) -> Lines:
+    return tuple([(sys.intern(sku), quantity) for sku, quantity in lines])
+
+
+def shared(lines: Sequence[tuple[str, int]]) -> Lines:
+    """Return these lines as one shared value: most orders want what others want."""
+    return _shared(tuple(lines))
 
 
 @lru_cache(maxsize=65_536)

@@ -18,19 +18,25 @@ from chaos.checker.books import (
     Undecodable,
     Verdict,
 )
+from chaos.checker.collector import shared
 from chaos.checker.terms import Coordinate, Spot
 from common.topics import NOTIFICATION_SENT, ORDERS_CREATED
 
 Fact = Created | Outcome | Sent
 
 KEPT: dict[type[Any], tuple[str, ...]] = {
-    Created: ("digest", "lines", "user", "placed_at", "request"),
+    Created: ("digest", "lines", "user", "placed_at", "request", "asked"),
     Outcome: ("event_id", "header_id", "digest", "user", "lines", "placed_at", "decided_at", "lacking"),
     Sent: ("event_id", "kind", "channel", "user", "sent_at"),
 }
 """The fields of a record that stand in its body; all others have columns of their own."""
 _BYTES = {"digest", "request", "value", "headers"}
-_PLACES: dict[str, Callable[..., Any]] = {"at": Coordinate, "lacking": Lacking, "missing": lambda *names: names}
+_PLACES: dict[str, Callable[..., Any]] = {
+    "at": Coordinate,
+    "lacking": Lacking,
+    "missing": lambda *names: names,
+    "asked": lambda *lines: shared([(sku, quantity) for sku, quantity in lines]),
+}
 
 
 def body_of(fact: Any) -> str:

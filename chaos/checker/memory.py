@@ -21,7 +21,7 @@ from chaos.checker.table_digests import Digests, bucket_of
 from chaos.checker.terms import Coordinate, Spot, Sums
 from onceloop.errors import ExitCode, ReportedError
 
-VERSION = 1
+VERSION = 2
 CURE = "judge everything, and begin a new memory: pipeline verify --since start"
 SCHEMA = """
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;

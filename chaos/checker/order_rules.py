@@ -65,7 +65,8 @@ def _event_is_out_of_sight(order_id: str, books: Books) -> bool:
 def event_is_decision(books: Books) -> Iterator[Violation]:
     """S7: an event is its order's decision: verdict, id, bytes, and the owner coordinate in its header.
 
-    What the row derives of the event, and the event of the order, is equal; key and headers repeat its value.
+    What the row derives of the event, and the event of the order, is equal; key and headers repeat its value. The lines
+    of a reservation are those of the order or a part of them, and row and event name the same.
     """
     for order_id, events in books.outcomes.items():
         decision = books.decisions.get(order_id)
@@ -78,8 +79,21 @@ def event_is_decision(books: Books) -> Iterator[Violation]:
     yield from misfits(books, INVENTORY_RESERVED.name, INVENTORY_FAILED.name)
     for order_id, decision in books.decisions.items():
         copies = books.created.get(order_id)
-        if copies and copies[0].lines != decision.lines:
-            yield Violation("decided over other lines than were ordered", order_id)
+        if copies and copies[0].lines != decision.lines and (what := _beyond(copies[0], decision)):
+            yield Violation(f"decided over other lines than were ordered: {what}", order_id)
+    for user, counted, highest in books.turns:
+        yield Violation(f"{counted} decisions count as {user}'s, the highest has turn {highest}")
+
+
+def _beyond(order: Created, decision: Decision) -> str:
+    """Return what makes these lines impossible for the order, or an empty text: a reservation may hold part of it."""
+    if decision.verdict is Verdict.FAILED:
+        return "a failed order keeps its lines"
+    held, asked = dict(decision.row_lines), dict(order.asked)
+    if not held or len(held) != len(decision.row_lines):
+        return "no line is held, or one twice"
+    beyond = (sku for sku, quantity in held.items() if not 1 <= quantity <= asked.get(sku, 0))
+    return next((f"{held[sku]} of {sku} held, {asked.get(sku, 0)} ordered" for sku in beyond), "")
 
 
 def misfits(books: Books, *topics: str) -> Iterator[Violation]:
@@ -243,6 +257,8 @@ def _differences(event: Outcome, decision: Decision | None) -> Iterator[str]:
         yield f"decided at {event.decided_at}, but the decision says {decision.decided_at}"
     if event.lines != decision.lines:
         yield "other lines than were decided over"
+    if decision.user is not None and decision.user != event.user:
+        yield f"an order of {event.user}, but the decision counts as {decision.user}'s"
 
 
 def _other_order(event: Outcome, order: Created) -> str:

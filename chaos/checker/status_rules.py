@@ -44,7 +44,7 @@ def _status_faults(order_id: str, status: Status, books: Books) -> Iterator[Viol
     copies, events = books.created.get(order_id, ()), books.outcomes.get(order_id, ())
     sources: tuple[tuple[Created | Outcome, ...], ...] = (copies, events)
     for source in (group[0] for group in sources if group and below(group[0].at, position)):
-        due = (source.user, source.lines, source.placed_at)
+        due = (source.user, _lines_due(order_id, status, books) or source.lines, source.placed_at)
         for name, there, said in zip(("user", "lines", "placed_at"), _of_order(status), due, strict=True):
             if there != said:
                 yield Violation(f"status: {name} is {there!r}, but {said!r} on {source.at}", order_id)
@@ -52,6 +52,14 @@ def _status_faults(order_id: str, status: Status, books: Books) -> Iterator[Viol
             break  # the event repeats the order: one fault is reported once
     yield from _outcome_faults(order_id, status, books)
     yield from _notified_otherwise(order_id, status, books)
+
+
+def _lines_due(order_id: str, status: Status, books: Books) -> int | None:
+    """Return the lines of the event once the order is decided, None before: it may hold less than was asked for."""
+    events, decision = books.outcomes.get(order_id), books.decisions.get(order_id)
+    if status.status == "pending" or decision is None:
+        return None
+    return events[0].lines if events else decision.lines
 
 
 def _of_order(status: Status) -> tuple[str, int | None, int | None]:

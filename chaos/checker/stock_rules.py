@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 
-from chaos.checker.books import Books, Verdict
+from chaos.checker.books import Books
 from chaos.checker.rule import Harm, Violation
 from chaos.checker.terms import Stock
+
+ABOUT_STOCK = frozenset({"insufficient_stock", "unknown_sku"})
 
 
 def stock_balance(books: Books) -> Iterator[Violation]:
@@ -25,15 +27,16 @@ def stock_balance(books: Books) -> Iterator[Violation]:
 
 
 def no_false_refusal(books: Books) -> Iterator[Violation]:
-    """S14: an order that failed wants more of some SKU than is left. True only where nothing was restocked.
+    """S14: an order that failed for lack of stock wants more of some SKU than is left, where nothing was restocked.
 
-    A failed order that wants a SKU which a run restocked says nothing: there may have been less of it before.
+    A failed order that wants a SKU which a run restocked says nothing: there may have been less of it before. So does
+    one that failed for a reason of the rule's own, such as a limit per customer: it makes no claim about stock.
     """
     restocked = books.testimony.restocked if books.testimony else frozenset()
     available = {row.sku: row.available or 0 for row in books.stock if row.sku not in restocked}
     for order_id, decision in books.decisions.items():
-        if decision.verdict is Verdict.FAILED and all(
-            available.get(sku, 0) >= wanted for sku, wanted in decision.wanted
+        if decision.reason in ABOUT_STOCK and all(
+            available.get(sku, 0) >= wanted for sku, wanted in decision.row_lines
         ):
             yield Violation("failed although every line is in stock", order_id)
 

@@ -12,11 +12,11 @@ import psycopg
 from psycopg import sql
 
 from chaos.checker.books import Decision, Key, LedgerRow, Status, Verdict
-from chaos.checker.collector import fingerprint, lacking
+from chaos.checker.collector import fingerprint, lacking, shared
 from chaos.checker.config import CheckerSettings
 from chaos.checker.errors import StoreDownError
 from chaos.checker.table_digests import KEY_DIGESTS, ORDER_DIGESTS, ORDERS_SPAN, Digests, digits_for
-from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Tally
+from chaos.checker.terms import Coordinate, KeyHolder, Lines, Offsets, Spot, Stock, Tally, Turns
 
 ROWS_PER_TRIP = 20_000
 _NOTHING_LACKING = (None, None, None, None)
@@ -29,8 +29,12 @@ KEYS = """
 # Milliseconds by way of float8: exact for times of this age, and a fifth of the price of numeric.
 DECISIONS = """
     SELECT order_id::text, verdict, event_id::text, substring(sha256(event) FOR 16), topic, partition, "offset",
-        skus, qtys, replays, reason, round(date_part('epoch', decided_at) * 1000)::bigint
+        skus, qtys, replays, reason, round(date_part('epoch', decided_at) * 1000)::bigint, user_id
     FROM inventory.decision
+"""
+TURNS = """
+    SELECT user_id, count(turn), coalesce(max(turn), 0) FROM inventory.decision
+    WHERE user_id IS NOT NULL GROUP BY user_id HAVING count(turn) <> coalesce(max(turn), 0) ORDER BY user_id
 """
 STOCK = """
     SELECT sku, on_hand, available, coalesce(reserved, 0)
@@ -161,6 +165,7 @@ class Tables:
     decisions: dict[str, Decision]
     stock: tuple[Stock, ...]
     tallies: tuple[Tally, ...]
+    turns: tuple[Turns, ...]
     statuses: dict[str, Status]
     ledger: dict[str, tuple[LedgerRow, ...]]
     projection: Offsets
@@ -247,6 +252,7 @@ class TableReader:
             decisions={intern(row[0]): self._decision(*row[1:]) for row in _rows(connection, DECISIONS, buckets)},
             stock=tuple(Stock(*row) for row in _rows(connection, STOCK)),
             tallies=tuple(Tally(*row) for row in _rows(connection, TALLIES)),
+            turns=tuple(Turns(*row) for row in _rows(connection, TURNS)),
             statuses={intern(row[0]): _status(*row[1:]) for row in _rows(connection, STATUSES, buckets)},
             ledger=ledger,
             projection=self._offsets(connection, PROJECTION),
@@ -297,20 +303,8 @@ class TableReader:
             decided_at=decided_at,
         )
 
-    def _decision(
-        self,
-        verdict: int,
-        event_id: str,
-        digest: bytes,
-        topic: str,
-        partition: int,
-        offset: int,
-        skus: list[str],
-        quantities: list[int],
-        replays: int,
-        reason: str | None,
-        decided_at: int,
-    ) -> Decision:
+    def _decision(self, *row: Any) -> Decision:
+        verdict, event_id, digest, topic, partition, offset, skus, quantities, replays, reason, decided_at, user = row
         lines = tuple(zip(skus, quantities, strict=True))
         return Decision(
             verdict=Verdict.RESERVED if verdict else Verdict.FAILED,
@@ -318,11 +312,12 @@ class TableReader:
             digest=digest,
             owner=Coordinate(self._short_name(topic), partition, offset),
             lines=fingerprint(lines),
-            wanted=() if verdict else lines,
+            row_lines=shared(lines),
             replays=replays,
             reason=reason and intern(reason),
             decided_at=decided_at,
             units=sum(quantities),
+            user=user and intern(user),
         )
 
     def _offsets(self, connection: psycopg.Connection, statement: LiteralString) -> Offsets:

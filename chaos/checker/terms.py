@@ -53,6 +53,14 @@ class Stock(NamedTuple):
     reserved: int
 
 
+class Turns(NamedTuple):
+    """A customer whose decisions are not numbered 1, 2, 3: how many have a number, and the highest."""
+
+    user: str
+    counted: int
+    highest: int
+
+
 class Tally(NamedTuple):
     """How many orders `inventory.decision_total` counts with a verdict and a reason, and how many rows there are."""
 

@@ -369,7 +369,7 @@ def test_an_accepted_order_without_decision_is_lost_also_if_retention_took_it() 
 def test_a_refusal_of_a_restocked_sku_is_not_judged_and_every_other_is() -> None:
     books = make_books()
     refused = {
-        order_id: decision._replace(verdict=Verdict.FAILED, wanted=((sku, 1),))
+        order_id: decision._replace(verdict=Verdict.FAILED, reason="insufficient_stock", row_lines=((sku, 1),))
         for (order_id, decision), sku in zip(books.decisions.items(), ("tea", "mug", "tea", "tea"), strict=True)
     }
     stock = (Stock("tea", 10, 10, 0), Stock("mug", 5, 5, 0))

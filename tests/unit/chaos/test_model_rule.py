@@ -77,7 +77,7 @@ def test_limit_is_passed_where_no_turn_is_ever_taken() -> None:
     def unguarded(arrivals: list[object], _highest: object) -> list[Turn]:
         return [Turn(arrival.order.user_id, next(numbers)) for arrival in arrivals]  # type: ignore[attr-defined]
 
-    with limit_in_force(), patch("inventory_service.io.step.next_turns", unguarded):
+    with limit_in_force(), patch("inventory_service.io.ruling.next_turns", unguarded):
         found = explore(1, INTERLEAVINGS, narrow=one_customer)
     assert found.failed is not None
     assert {violation.rule for violation in found.failed.violations} == {"S6"}

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.collector import Collector, Record
+from audit.readers.collector import Collector, Record
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent

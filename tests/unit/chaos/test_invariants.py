@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.books import (
+from audit.books import (
     Books,
     Created,
     DeadLetter,
@@ -24,9 +24,9 @@ from chaos.checker.books import (
     Unfinished,
     Verdict,
 )
-from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm
-from chaos.checker.judge import judge
-from chaos.checker.terms import Coordinate, Spot, Stock, Tally, Turns
+from audit.rules.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm
+from audit.rules.judge import judge
+from audit.terms import Coordinate, Spot, Stock, Tally, Turns
 
 CREATED, RESERVED, FAILED, SENT = "orders.created", "inventory.reserved", "inventory.failed", "notification.sent"
 DLQ = "orders.created.inventory.dlq"

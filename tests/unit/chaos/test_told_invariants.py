@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.books import (
+from audit.books import (
     Books,
     Created,
     DeadLetter,
@@ -19,14 +19,14 @@ from chaos.checker.books import (
     Sent,
     Verdict,
 )
-from chaos.checker.collector import fingerprint
-from chaos.checker.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
-from chaos.checker.judge import judge
-from chaos.checker.request_rules import topic_order_is_acceptance_order
-from chaos.checker.stock_rules import no_false_refusal
-from chaos.checker.terms import Coordinate, KeyHolder, Spot, Stock
-from chaos.checker.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
-from chaos.checker.testimony import Testimony as AllTold  # a name in Test... is collected
+from audit.readers.collector import fingerprint
+from audit.rules.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
+from audit.rules.judge import judge
+from audit.rules.request_rules import topic_order_is_acceptance_order
+from audit.rules.stock_rules import no_false_refusal
+from audit.terms import Coordinate, KeyHolder, Spot, Stock
+from audit.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
+from audit.testimony import Testimony as AllTold  # a name in Test... is collected
 
 CREATED, RESERVED, SENT = "orders.created", "inventory.reserved", "notification.sent"
 DLQ = "orders.created.inventory.dlq"

@@ -15,7 +15,13 @@ from common import topics
 ROOT = Path(__file__).parents[2]
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-READS_ENVIRONMENT = {"common/config.py", "chaos/launch.py"}
+READS_ENVIRONMENT = {
+    "common/config.py",
+    "chaos/launch.py",
+    "onceloop/examples/ledger.py",
+    "onceloop/testing/servers.py",
+    "onceloop/testing/members.py",
+}
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "manager", "data", "info"}
 IMPURE_CALLS = {
     "now",
@@ -78,7 +84,7 @@ def test_there_is_something_to_look_at() -> None:
 
 
 def test_every_folder_with_modules_is_a_package_that_is_looked_at_and_shipped() -> None:
-    folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests"}
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests", "examples"}
     assert folders == set(PACKAGES)
     assert folders - FOR_MAKERS - OWN_DISTRIBUTION == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
 

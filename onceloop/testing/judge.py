@@ -176,8 +176,8 @@ def _offsets(facts: Facts) -> Iterator[Finding]:
             f" after {facts.waited_seconds:.0f} s: {len(waiting)} records are unread",
             topic=f"next: {shown(waiting[0].value)}" if waiting else NOTHING,
             database="see `decided`",
-            cause="the handler does not come back from this record (a wait, a loop that tries again for ever), or ends"
-            " its process; let errors leave the handler, and the loop will try again",
+            cause="the handler does not come back from this record or one soon behind it (a wait, a loop that tries"
+            " again for ever), or ends its process; let errors leave the handler, and the loop will try again",
         )
 
 

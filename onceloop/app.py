@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import psycopg
 
@@ -109,8 +109,8 @@ class Once:
         self.metrics_page = metrics_page
         self.health_host, self.health_port = health_host, health_port
         self.key: Key | None = None
-        self.handler: Callable[..., object] | None = None
-        self._handling: Callable[[OutputCheck], Handling] | None = None
+        self.handler: Callable[..., Any] | None = None
+        self._kind: Callable[..., Handling] = Each
 
     def each(self, *, key: Key) -> Callable[[E], E]:
         """Have the decorated function handle each new record: `handler(record, db) -> OutputRecords`.
@@ -120,7 +120,7 @@ class Once:
         """
 
         def decorate(handler: E) -> E:
-            self._take(key, handler, partial(Each, handler))
+            self._take(key, handler, Each)
             return handler
 
         return decorate
@@ -132,17 +132,16 @@ class Once:
         """
 
         def decorate(handler: B) -> B:
-            self._take(key, handler, partial(AllAtOnce, handler))
+            self._take(key, handler, AllAtOnce)
             return handler
 
         return decorate
 
-    def wrap(self, around: Callable[[Callable[..., object]], Callable[..., object]]) -> None:
-        """Have `around(handler)` called in the handler's place: for tests that count calls, or raise instead."""
-        assert isinstance(self._handling, partial)  # noqa: S101 - the app has a handler
-        assert self.handler is not None  # noqa: S101 - as above
-        self.handler = around(self.handler)
-        self._handling = partial(self._handling.func, self.handler)
+    def wrap(self, wrapper: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
+        """Have what `wrapper` makes of the handler called in its place: to time it, or to try it out."""
+        if self.handler is None:
+            raise ContractError("the app has no handler", cure="decorate a function first: @app.each(key=...)")
+        self.handler = wrapper(self.handler)
 
     def run(self, stop: Stop | None = None) -> None:
         """Process until SIGTERM or SIGINT; the batch in hand is finished, no other is taken.
@@ -226,16 +225,16 @@ class Once:
         """Return where this group's dead letters of an input go; both are names on the cluster."""
         return f"{topic}.{self.group}.dlq"
 
-    def _take(self, key: Key, handler: Callable[..., object], handling: Callable[[OutputCheck], Handling]) -> None:
+    def _take(self, key: Key, handler: Callable[..., object], kind: Callable[..., Handling]) -> None:
         if self.handler is not None:
             raise ContractError("the app has a handler", cure="make an app per handler: each is a group of its own")
         refuse_async(handler)
         refuse_async(key)
-        self.key, self.handler, self._handling = key, handler, handling
+        self.key, self.handler, self._kind = key, handler, kind
 
     def _options(self) -> tuple[Options, Options]:
         """Return the options of consumer and producer. Raises ConfigError for anything that breaks the guarantee."""
-        if self._handling is None:
+        if self.handler is None:
             raise ContractError("the app has no handler", cure="decorate a function: @app.each(key=...)")
         if complaints := list(self._complaints()):
             raise ConfigError("\n".join(complaints), cure="correct what Once(...) is given")
@@ -266,21 +265,20 @@ class Once:
         return GuardTables(self.schema)
 
     def _step(self, connection: HotConnection, tables: GuardTables, starts: StartGuard) -> DecidedStep:
-        assert self._handling is not None  # noqa: S101 - asked for by `_options`
-        assert self.key is not None  # noqa: S101 - as above
+        assert self.key is not None  # noqa: S101 - `_options` refuses an app without a handler
+        letters = {topic: self.dead_letter_topic(topic) for topic in self.input_topics}
         step = DecidedStep(
-            self._handling(OutputCheck(self.outputs, prefix=self.topic_prefix)),
+            self._kind(self.handler, OutputCheck(self.outputs, prefix=self.topic_prefix)),
             self.key,
             connection=connection,
             table=DecidedTable(self.schema, service=self.group),
             starts=starts,
             service=self.group,
-            dead_letter_topic=self.dead_letter_topic,
+            dead_letters=letters,
             own=self._own_record if self.topic_prefix else _as_it_is,
             records_max=self.batch_records_max,
             surroundings=self.surroundings,
         )
-        letters = {topic: self.dead_letter_topic(topic) for topic in self.input_topics}
         step.progress = ProgressGuard(
             connection,
             tables,

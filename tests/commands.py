@@ -8,8 +8,8 @@ import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 
-from deploy.local import jars
-from deploy.local.java import SHORT_LIVED, java
+from deploy.local.fetch import jars
+from deploy.local.servers.java import SHORT_LIVED, java
 from tests.pipeline import Pipeline
 
 ROOT = Path(__file__).parents[1]

@@ -21,7 +21,7 @@ import confluent_kafka
 import pytest
 from hypothesis import HealthCheck, settings
 
-from deploy.local.artifacts import locked
+from deploy.local.fetch.artifacts import locked
 from tests.compose import image
 from tests.pipeline import Pipeline, open_pipeline, prepare
 from tests.stack import Stack, external_stack, joined, local_stack, shared

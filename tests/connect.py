@@ -13,15 +13,15 @@ import pytest
 
 from chaos.checker.config import CheckerSettings
 from deploy.local import home as homes
-from deploy.local import jars
-from deploy.local.connect import MONGO, Connect
-from deploy.local.connect_plugins import SETS
-from deploy.local.connect_status import PATH, Connector, parse
-from deploy.local.guardian import Guardian
-from deploy.local.loopback import LOOPBACK
-from deploy.local.ports import Claims
-from deploy.local.process import Child, stop_all
-from deploy.local.runner import Runner, tick_until_settled
+from deploy.local.fetch import jars
+from deploy.local.fetch.connect_plugins import SETS
+from deploy.local.servers.connect import MONGO, Connect
+from deploy.local.servers.connect_status import PATH, Connector, parse
+from deploy.local.stack.ports import Claims
+from deploy.local.supervise.guardian import Guardian
+from deploy.local.supervise.loopback import LOOPBACK
+from deploy.local.supervise.process import Child, stop_all
+from deploy.local.supervise.runner import Runner, tick_until_settled
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import connect
 from tests.pipeline import Pipeline

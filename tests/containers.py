@@ -19,11 +19,11 @@ from testcontainers.core.config import testcontainers_config
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.labels import LABEL_SESSION_ID, SESSION_ID
 
-from deploy.local.kafka import serves
-from deploy.local.loopback import LOOPBACK, get
-from deploy.local.ports import Claims
-from deploy.local.postgres import SUPERUSER
-from deploy.local.registry import API
+from deploy.local.servers.kafka import serves
+from deploy.local.servers.postgres import SUPERUSER
+from deploy.local.servers.registry import API
+from deploy.local.stack.ports import Claims
+from deploy.local.supervise.loopback import LOOPBACK, get
 from deploy.provision.config import ProvisionSettings
 from tests.compose import environment, image, services
 from tests.ports import free_port

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from deploy.local.ports import Claims
+from deploy.local.stack.ports import Claims
 from tests.ports import free_port
 
 CHUNK_BYTES = 64 * 1024

@@ -12,7 +12,8 @@ import pytest
 from prometheus_client.metrics import MetricWrapperBase
 
 from common import metrics
-from common.metrics import Measure
+from deploy.exporter import measures
+from deploy.exporter.measures import Measure
 from onceloop import metrics as of_loops
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
@@ -63,7 +64,7 @@ def known_metrics() -> set[str]:
     """Return every name that our processes and the agent may show."""
     jmx = "".join(rules.read_text(encoding="utf-8") for rules in JMX_RULES)
     known = set(re.findall(r"^    name: (\w+)$", jmx, flags=re.MULTILINE))
-    for each in vars(metrics).values():
+    for each in (*vars(metrics).values(), *vars(measures).values()):
         if isinstance(each, Measure):
             known.add(each.name)
         elif isinstance(each, MetricWrapperBase):

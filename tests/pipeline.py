@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 from common.config import KafkaSettings, PostgresSettings
 from common.kafka.admin import Admin
-from common.kafka.schema_registry import register_all
 from common.postgres.engine import create_engine
 from common.topics import ALL_TOPICS, Topic
 from deploy.provision import database, roles
 from deploy.provision.config import ProvisionSettings
+from deploy.schemas.subjects import register_all
 from onceloop.errors import ReportedError
 from onceloop.postgres.options import Target
 from tests.processes import Process, Processes

@@ -2,7 +2,7 @@
 
 import random
 
-from deploy.local.ports import Claims
+from deploy.local.stack.ports import Claims
 
 # Below the range that outgoing connections take theirs from: no client steals a port between claim and listen.
 PORTS = range(20_000, 32_000)

@@ -12,10 +12,10 @@ from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
-from deploy.local.guardian import Guardian
-from deploy.local.launch import Launch
-from deploy.local.ports import Claims
-from deploy.local.process import Child
+from deploy.local.stack.ports import Claims
+from deploy.local.supervise.guardian import Guardian
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.process import Child
 from tests.ports import free_port
 
 READY_SECONDS = 20.0

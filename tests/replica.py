@@ -9,13 +9,13 @@ from pydantic import SecretStr
 
 from common.config import PostgresSettings
 from deploy.local import home as homes
-from deploy.local.guardian import Guardian
 from deploy.local.home import Home, read_secret
-from deploy.local.launch import Launch
-from deploy.local.ports import Claims
-from deploy.local.postgres import SUPERUSER, Postgres
-from deploy.local.process import Child, stop_all
-from deploy.local.runner import Runner, tick_until_settled
+from deploy.local.servers.postgres import SUPERUSER, Postgres
+from deploy.local.stack.ports import Claims
+from deploy.local.supervise.guardian import Guardian
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.process import Child, stop_all
+from deploy.local.supervise.runner import Runner, tick_until_settled
 from deploy.provision import database, roles
 from deploy.provision.config import ProvisionSettings
 from tests.forwarder import Forwarder

@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from common.events.compatibility import Rule
+from deploy.schemas.compatibility import Rule
 
 Avro = dict[str, Any]
 

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from common.config import load
-from deploy.local import servers
 from deploy.local.home import read_secret
+from deploy.local.stack import servers
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.roles import ROLES
 

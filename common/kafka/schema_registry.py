@@ -9,7 +9,7 @@ import os
 import signal
 import ssl
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -19,20 +19,19 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, Schema
 
 from common.config import RegistrySettings, asking_directly, proxy_of, unusable_proxy
 from common.events.codec import Codec
-from common.events.schema_versions import SchemaVersion, fingerprint, newest, versions
+from common.events.schema_versions import fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
 from common.log import get_logger
-from common.topics import EVENT_TOPICS, Topic
+from common.topics import Topic
 from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 
-COMPATIBILITY = "FULL_TRANSITIVE"
-"""A new schema reads what every older one wrote, and the other way round."""
 CONFIRM_SECONDS = 5.0
 """Between two looks for a registry that was away at the start."""
 
 _TIMEOUT_SECONDS = 3
 _SCHEMA_NOT_FOUND = 40403
-_NOTHING_OF_THAT_NAME = {40401, 40402, _SCHEMA_NOT_FOUND}
+NOTHING_OF_THAT_NAME = {40401, 40402, _SCHEMA_NOT_FOUND}
+"""How the registry says that it has no such subject, version or schema."""
 
 log = get_logger()
 
@@ -72,97 +71,14 @@ def open_codec(settings: RegistrySettings, topics: Sequence[Topic]) -> Codec:
     return Codec(known.ids, writer_schema)
 
 
-@dataclass(frozen=True, slots=True)
-class Subjects:
-    """Subject -> id of its newest schema, and the subjects for which this very call registered one."""
-
-    ids: Mapping[str, int]
-    new: tuple[str, ...]
-
-
-def register_all(settings: RegistrySettings) -> Subjects:
-    """Register every packaged version of every event topic, oldest first; repeating it changes nothing.
-
-    Raises ReportedError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
-    """
-    ids, new = {}, []
-    with registry(settings) as client:
-        for topic in EVENT_TOPICS:
-            for version in versions(str(topic.value)):
-                found = look_up(client, topic.subject, version.text)
-                if found is None:
-                    new.append(topic.subject)
-                ids[topic.subject] = register(client, topic.subject, version.text)
-    return Subjects(ids, tuple(dict.fromkeys(new)))
-
-
-def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
-    """Bind the subject to the compatibility rule, then register the schema under it; return its id."""
-    _bind(client, subject)
-    try:
-        return client.register_schema(subject, Schema(text, "AVRO"))
-    except SchemaRegistryError as error:
-        if error.http_status_code != HTTPStatus.CONFLICT:
-            raise
-        raise ReportedError(
-            f"the schema of {subject} breaks {COMPATIBILITY}: {error.error_message.rpartition('Exception: ')[2]}",
-            cure="give new fields a default, remove only fields that have one, and change no type",
-        ) from error
-
-
-def _bind(client: SchemaRegistryClient, subject: str) -> None:
-    try:
-        client.set_compatibility(subject, COMPATIBILITY)
-    except SchemaRegistryError as error:
-        if error.http_status_code != HTTPStatus.CONFLICT:
-            raise
-        client.set_compatibility(subject, COMPATIBILITY)  # somebody made the same rule in this moment; now there is one
-
-
 def look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None:
     """Return the id under which the subject has exactly this schema, or None."""
     try:
         return client.lookup_schema(subject, Schema(text, "AVRO")).schema_id
     except SchemaRegistryError as error:
-        if error.error_code in _NOTHING_OF_THAT_NAME:
+        if error.error_code in NOTHING_OF_THAT_NAME:
             return None
         raise
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What the registry holds for one subject. `compatibility`: its own rule; empty where the subject has none."""
-
-    ids: Mapping[int, int | None]
-    """Of each packaged version, by number; None: not registered."""
-    texts: tuple[str, ...]
-    """All its schemas, as the registry writes them, oldest first."""
-    compatibility: str
-    accepts: bool
-    """The registry's own verdict on our newest version; a subject that it does not know takes anything."""
-
-
-def held(client: SchemaRegistryClient, subject: str, packaged: Sequence[SchemaVersion]) -> Held:
-    """Ask the registry about a subject and the versions that we have of its schema; nothing changes."""
-    ids = {version.number: look_up(client, subject, version.text) for version in packaged}
-    try:
-        numbers = client.get_versions(subject)
-    except SchemaRegistryError as error:
-        if error.error_code not in _NOTHING_OF_THAT_NAME:
-            raise
-        return Held(ids, (), "", accepts=True)
-    texts = tuple(str(client.get_version(subject, number).schema.schema_str) for number in numbers)
-    accepts = client.test_compatibility_all_versions(subject, Schema(packaged[-1].text, "AVRO"))
-    return Held(ids, texts, _compatibility(client, subject), accepts)
-
-
-def _compatibility(client: SchemaRegistryClient, subject: str) -> str:
-    try:
-        return str(client.get_compatibility(subject))
-    except SchemaRegistryError as error:
-        if error.http_status_code != HTTPStatus.NOT_FOUND:
-            raise
-        return ""
 
 
 @contextmanager

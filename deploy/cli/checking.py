@@ -8,8 +8,8 @@ from chaos.checker.config import CheckerSettings, StorySettings
 from deploy.cli.stacks import running_or_named
 from deploy.local import home as homes
 from deploy.local.home import read_secret
-from deploy.local.loopback import LOOPBACK
-from deploy.local.ports import recall
+from deploy.local.stack.ports import recall
+from deploy.local.supervise.loopback import LOOPBACK
 
 ROLE = "checker"
 API_PORT = "api"

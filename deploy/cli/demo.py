@@ -16,14 +16,16 @@ from deploy.cli import kill, verify
 from deploy.cli.demo_orders import INSUFFICIENT, ORDERS, Api, DemoError, Wanted, body, complaints, decided
 from deploy.cli.options import TYPER_OPTIONS, example
 from deploy.cli.throwaway import Throwaway, throwaway
-from deploy.local import hints, jars, logs, ports, state
 from deploy.local import home as homes
+from deploy.local.fetch import jars
 from deploy.local.home import DEFAULT_HOME, Home
-from deploy.local.launch import Launch
-from deploy.local.process import Child
-from deploy.local.runner import State
-from deploy.local.state import Phase, StackState
-from deploy.local.view import PlainView
+from deploy.local.stack import hints, ports, state
+from deploy.local.stack.state import Phase, StackState
+from deploy.local.stack.view import PlainView
+from deploy.local.supervise import logs
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.process import Child
+from deploy.local.supervise.runner import State
 
 STOP_SECONDS_MAX = 15.0
 BACK_SECONDS_MAX = 30.0

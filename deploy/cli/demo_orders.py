@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from deploy.local.loopback import LOOPBACK
+from deploy.local.supervise.loopback import LOOPBACK
 from onceloop.errors import ExitCode, ReportedError
 
 ANSWER_SECONDS = 10.0

@@ -7,7 +7,7 @@ import typer
 
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local.doctor import Check, examine
+from deploy.local.stack.doctor import Check, examine
 from onceloop.errors import ExitCode
 
 app = typer.Typer(**TYPER_OPTIONS)

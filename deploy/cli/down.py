@@ -6,7 +6,7 @@ import typer
 
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import home as homes
-from deploy.local import take_down
+from deploy.local.stack import take_down
 
 app = typer.Typer(**TYPER_OPTIONS)
 

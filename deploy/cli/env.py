@@ -11,10 +11,10 @@ import typer
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local.home import ROLES
-from deploy.local.loopback import LOOPBACK
-from deploy.local.ports import recall
-from deploy.local.servers import addresses_of
-from deploy.local.services import service_environment
+from deploy.local.stack.ports import recall
+from deploy.local.stack.servers import addresses_of
+from deploy.local.stack.services import service_environment
+from deploy.local.supervise.loopback import LOOPBACK
 from onceloop.errors import ConfigError, UsageError
 
 API = "api"

@@ -9,10 +9,10 @@ import typer
 
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local import state
 from deploy.local.home import Home, NoStackError, NotRunningError
-from deploy.local.process import signal_tree
-from deploy.local.state import ProcessState
+from deploy.local.stack import state
+from deploy.local.stack.state import ProcessState
+from deploy.local.supervise.process import signal_tree
 from onceloop.errors import UsageError
 
 app = typer.Typer(**TYPER_OPTIONS)

@@ -12,8 +12,8 @@ import typer
 
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local import logs as files
 from deploy.local.home import Home, NoStackError
+from deploy.local.supervise import logs as files
 from onceloop.errors import UsageError
 
 app = typer.Typer(**TYPER_OPTIONS)

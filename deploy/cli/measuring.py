@@ -21,14 +21,16 @@ from common.topics import INVENTORY
 from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
 from deploy.cli.verify import show
-from deploy.local import jars, logs, servers
-from deploy.local.addresses import Addresses
+from deploy.local.fetch import jars
 from deploy.local.home import read_secret
-from deploy.local.launch import Launch
-from deploy.local.ports import HEALTH, Claims, assign
-from deploy.local.process import Child
-from deploy.local.services import service_environment
-from deploy.local.view import PlainView
+from deploy.local.servers.addresses import Addresses
+from deploy.local.stack import servers
+from deploy.local.stack.ports import HEALTH, Claims, assign
+from deploy.local.stack.services import service_environment
+from deploy.local.stack.view import PlainView
+from deploy.local.supervise import logs
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.process import Child
 from deploy.provision import database, demo
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import provision

@@ -24,21 +24,22 @@ from chaos.scene import Administrator, Broker, Server, Site
 from chaos.scene import Child as ChildLike
 from common.config import PostgresSettings
 from common.kafka.admin import Admin
-from common.kafka.schema_registry import register_all
 from common.topics import ALL_TOPICS, Topic
 from deploy.cli.access import opened
 from deploy.cli.checking import ROLE as CHECKER
 from deploy.cli.throwaway import Throwaway, throwaway
-from deploy.local import jars, servers
+from deploy.local.fetch import jars
 from deploy.local.home import ROLES, read_secret
-from deploy.local.launch import Launch
-from deploy.local.ports import Claims
-from deploy.local.process import Child, child_environment
-from deploy.local.runner import Runner, tick_until_settled
-from deploy.local.services import provision_environment, service_environment
-from deploy.local.view import PlainView
+from deploy.local.stack import servers
+from deploy.local.stack.ports import Claims
+from deploy.local.stack.services import provision_environment, service_environment
+from deploy.local.stack.view import PlainView
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.process import Child, child_environment
+from deploy.local.supervise.runner import Runner, tick_until_settled
 from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
+from deploy.schemas.subjects import register_all
 from onceloop.errors import ReportedError
 
 TEMPLATE = "chaos_template"

@@ -12,10 +12,10 @@ from common.config import PREFIX, load
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.cli.stacks import running
 from deploy.local import home as homes
-from deploy.local import state
-from deploy.local.addresses import DATABASE
 from deploy.local.home import Home, read_secret
-from deploy.local.parts import load as load_part
+from deploy.local.servers.addresses import DATABASE
+from deploy.local.stack import state
+from deploy.local.stack.parts import load as load_part
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done
 from deploy.provision.run import provision as provision_all

@@ -13,7 +13,7 @@ from psycopg.conninfo import conninfo_to_dict
 from common.config import PostgresSettings
 from deploy.cli.access import postgres_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
-from deploy.local.postgres import programs
+from deploy.local.servers.postgres import programs
 from onceloop.errors import ConfigError
 
 ROLE = "reader"

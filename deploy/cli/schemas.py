@@ -8,17 +8,17 @@ import typer
 
 from common.config import RegistrySettings, load
 from common.events import asyncapi as description
-from common.events.compatibility import breaks
-from common.events.schema_fields import changes, fields
 from common.events.schema_versions import PACKAGED, SchemaVersion, events, versions
-from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import EVENT_TOPICS
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.cli.stacks import running
 from deploy.local.home import NotRunningError
+from deploy.schemas.compatibility import breaks
 from deploy.schemas.offline import Checked, Finding, check_all
 from deploy.schemas.publish import freeze as publish
 from deploy.schemas.registered import Registered, compare
+from deploy.schemas.schema_fields import changes, fields
+from deploy.schemas.subjects import COMPATIBILITY, register_all
 from onceloop.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 
 EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="An event's name, for example OrderCreated.")]

@@ -5,11 +5,11 @@ from typing import TypeVar
 
 from common.config import Settings, load
 from deploy.local import home as homes
-from deploy.local import state
-from deploy.local.addresses import Addresses
-from deploy.local.hints import home_option
 from deploy.local.home import NotRunningError
-from deploy.local.servers import addresses_of
+from deploy.local.servers.addresses import Addresses
+from deploy.local.stack import state
+from deploy.local.stack.hints import home_option
+from deploy.local.stack.servers import addresses_of
 from onceloop.errors import ConfigError
 
 S = TypeVar("S", bound=Settings)

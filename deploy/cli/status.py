@@ -8,12 +8,12 @@ from rich.console import Console
 
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
-from deploy.local import readings, state
 from deploy.local.home import NoStackError
-from deploy.local.parts import load
-from deploy.local.readings import Readings
-from deploy.local.state import Phase, StackState
-from deploy.local.view import error_lines, figures_line, process_table, state_word
+from deploy.local.stack import readings, state
+from deploy.local.stack.parts import load
+from deploy.local.stack.readings import Readings
+from deploy.local.stack.state import Phase, StackState
+from deploy.local.stack.view import error_lines, figures_line, process_table, state_word
 from onceloop.errors import ExitCode
 
 app = typer.Typer(**TYPER_OPTIONS)

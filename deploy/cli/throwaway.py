@@ -10,8 +10,8 @@ from pathlib import Path
 from types import FrameType
 
 from deploy.local import home as homes
-from deploy.local.guardian import Guardian
 from deploy.local.home import Home
+from deploy.local.supervise.guardian import Guardian
 
 ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 

@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
-from deploy.local import background, services, supervisor
 from deploy.local import home as homes
-from deploy.local.doctor import before_start
 from deploy.local.home import Home
-from deploy.local.parts import Name, load
-from deploy.local.view import open_view
+from deploy.local.stack import background, services, supervisor
+from deploy.local.stack.doctor import before_start
+from deploy.local.stack.parts import Name, load
+from deploy.local.stack.view import open_view
 from onceloop.errors import ExitCode, ReportedError
 
 SLOTS_MAX = 64

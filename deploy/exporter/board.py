@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from common import metrics
-from common.kafka.observer import Cluster, Look
+from deploy.exporter import measures
+from deploy.exporter.observer import Cluster, Look
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
 from onceloop.records import Partition
@@ -34,7 +34,7 @@ class Board(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the page."""
         look, books = self._look, self._books
-        yield metrics.CLUSTER_UP.family({(): float(look is not None)})
+        yield measures.CLUSTER_UP.family({(): float(look is not None)})
         if look is not None:
             yield from _of_cluster(look.cluster)
             yield from _of_partitions(look, self._stalls)
@@ -44,34 +44,34 @@ class Board(Collector):
 
 
 def _of_cluster(cluster: Cluster) -> Iterator[Metric]:
-    yield metrics.CLUSTER_BROKERS.family({(): cluster.brokers})
-    yield metrics.CLUSTER_ANSWER_SECONDS.family({(): cluster.answer_seconds})
-    yield metrics.CLUSTER_LEADERLESS.family({(): cluster.leaderless})
-    yield metrics.CLUSTER_UNDER_REPLICATED.family({(): cluster.under_replicated})
+    yield measures.CLUSTER_BROKERS.family({(): cluster.brokers})
+    yield measures.CLUSTER_ANSWER_SECONDS.family({(): cluster.answer_seconds})
+    yield measures.CLUSTER_LEADERLESS.family({(): cluster.leaderless})
+    yield measures.CLUSTER_UNDER_REPLICATED.family({(): cluster.under_replicated})
 
 
 def _of_partitions(look: Look, standing: Mapping[Partition, Stall]) -> Iterator[Metric]:
     now = time.monotonic()
     seconds = {_labels(at): now - standing[at].since_seconds if at in standing else 0.0 for at in look.ends}
-    yield metrics.STABLE_OFFSET.family({_labels(at): ends.stable for at, ends in look.ends.items()})
-    yield metrics.UNSTABLE_OFFSETS.family({_labels(at): ends.high - ends.stable for at, ends in look.ends.items()})
-    yield metrics.UNSTABLE_SECONDS.family(seconds)
+    yield measures.STABLE_OFFSET.family({_labels(at): ends.stable for at, ends in look.ends.items()})
+    yield measures.UNSTABLE_OFFSETS.family({_labels(at): ends.high - ends.stable for at, ends in look.ends.items()})
+    yield measures.UNSTABLE_SECONDS.family(seconds)
 
 
 def _of_groups(look: Look) -> Iterator[Metric]:
-    yield metrics.GROUP_COMMITTED.family(_per_partition({name: each.committed for name, each in look.groups.items()}))
-    yield metrics.GROUP_LAG.family(_per_partition({name: each.lag for name, each in look.groups.items()}))
-    yield metrics.GROUP_MEMBERS.family({(name,): group.members for name, group in look.groups.items()})
-    yield metrics.GROUP_UNSET.family({(name,): group.unset for name, group in look.groups.items()})
+    yield measures.GROUP_COMMITTED.family(_per_partition({name: each.committed for name, each in look.groups.items()}))
+    yield measures.GROUP_LAG.family(_per_partition({name: each.lag for name, each in look.groups.items()}))
+    yield measures.GROUP_MEMBERS.family({(name,): group.members for name, group in look.groups.items()})
+    yield measures.GROUP_UNSET.family({(name,): group.unset for name, group in look.groups.items()})
 
 
 def _of_books(books: Books) -> Iterator[Metric]:
-    yield metrics.DECIDED_ORDERS.family(books.decided)
+    yield measures.DECIDED_ORDERS.family(books.decided)
     units = {"on_hand": books.on_hand, "available": books.available, "reserved": books.reserved}
-    yield metrics.STOCK_UNITS.family({(state,): count for state, count in units.items()})
-    yield metrics.STOCK_IMBALANCE.family({(): books.imbalance})
-    yield metrics.LEDGER_ENTRIES.family({("claimed",): books.claimed, ("sent",): books.sent})
-    yield metrics.LEDGER_OLDEST_SECONDS.family({(): books.oldest_claim_seconds})
+    yield measures.STOCK_UNITS.family({(state,): count for state, count in units.items()})
+    yield measures.STOCK_IMBALANCE.family({(): books.imbalance})
+    yield measures.LEDGER_ENTRIES.family({("claimed",): books.claimed, ("sent",): books.sent})
+    yield measures.LEDGER_OLDEST_SECONDS.family({(): books.oldest_claim_seconds})
 
 
 def _per_partition(groups: Mapping[str, Mapping[Partition, int]]) -> dict[tuple[str, ...], float]:

@@ -13,13 +13,14 @@ import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
 from common import metrics
-from common.kafka.observer import Observer
 from common.log import get_logger
 from common.postgres.engine import create_engine
 from common.telemetry import serving_probes
 from common.topics import ORDER_STATUS, Group
+from deploy.exporter import measures
 from deploy.exporter.board import Board
 from deploy.exporter.config import ExporterSettings
+from deploy.exporter.observer import Observer
 from deploy.exporter.tables import read_books, read_positions
 from onceloop import health
 from onceloop.errors import Busy, Poison
@@ -77,8 +78,8 @@ class Looking(Generic[T]):
         began = time.monotonic()
         complaint = self._look()
         took_seconds = time.monotonic() - began
-        metrics.EXPORTER_LOOK_SECONDS.labels(self._part).set(took_seconds)
-        metrics.EXPORTER_LOOKS.labels(self._part, "failed" if complaint else "done").inc()
+        measures.EXPORTER_LOOK_SECONDS.labels(self._part).set(took_seconds)
+        measures.EXPORTER_LOOKS.labels(self._part, "failed" if complaint else "done").inc()
         if complaint and not self._complaint:
             log.warning("look.failed", part=self._part, reason=complaint)
         elif self._complaint and not complaint:
@@ -102,7 +103,7 @@ class Looking(Generic[T]):
         except (Busy, Poison, sa.exc.SQLAlchemyError) as error:
             self._show(None)
             return str(error)
-        metrics.EXPORTER_DONE_SECONDS.labels(self._part).set_to_current_time()
+        measures.EXPORTER_DONE_SECONDS.labels(self._part).set_to_current_time()
         return ""
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from common.kafka.observer import Ends
+from deploy.exporter.observer import Ends
 from onceloop.records import Partition
 
 

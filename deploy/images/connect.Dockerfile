@@ -14,7 +14,7 @@ RUN /opt/venv/bin/python -m deploy.images.connect_plugins /opt/plugins
 
 FROM ${KAFKA_IMAGE}
 COPY --from=plugins /opt/plugins /opt/order-pipeline/plugins
-COPY deploy/images/connect.properties deploy/local/log4j2.properties /etc/order-pipeline/
+COPY deploy/images/connect.properties deploy/local/servers/log4j2.properties /etc/order-pipeline/
 EXPOSE 8083
 # By class instead of by script: the scripts write logs beside themselves.
 CMD ["java", "-XX:+ExitOnOutOfMemoryError", "-Dlog4j2.configurationFile=/etc/order-pipeline/log4j2.properties", \

@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 from shutil import move
 
-from deploy.local import connect_plugins, jars
+from deploy.local.fetch import connect_plugins, jars
 
 
 def lay_out(folder: Path) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from common.kafka.admin import Admin
-from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import (
     ALL_TOPICS,
     INVENTORY,
@@ -25,6 +24,7 @@ from common.topics import (
 )
 from deploy.provision import connectors, database, demo, growth, roles
 from deploy.provision.config import ProvisionSettings
+from deploy.schemas.subjects import COMPATIBILITY, register_all
 from migrations.upgrade import newest, unknown
 from onceloop.errors import Busy, FatalError, ReportedError
 from onceloop.records import Partition

@@ -7,9 +7,9 @@ from functools import partial
 from importlib.resources.abc import Traversable
 
 from common.events.codec import EVENT_TYPES, Codec
-from common.events.compatibility import breaks
 from common.events.schema_versions import PACKAGED, SchemaVersion, events, make_golden, parse, reread, versions
 from common.topics import EVENT_TOPICS
+from deploy.schemas.compatibility import breaks
 from onceloop.errors import Undecodable
 
 _FRAME = struct.Struct(">bI")

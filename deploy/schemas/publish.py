@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.events.compatibility import breaks
 from common.events.schema_versions import SchemaVersion, golden_name, golden_text, make_golden, versions
+from deploy.schemas.compatibility import breaks
 from onceloop.errors import ReportedError
 
 

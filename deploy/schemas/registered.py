@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 
 from common.config import RegistrySettings
-from common.events.compatibility import breaks
 from common.events.schema_versions import PACKAGED, SchemaVersion, fingerprint, versions
-from common.kafka.schema_registry import COMPATIBILITY, Held, held, registry
+from common.kafka.schema_registry import registry
 from common.topics import EVENT_TOPICS, Topic
+from deploy.schemas.compatibility import breaks
 from deploy.schemas.offline import Finding
+from deploy.schemas.subjects import COMPATIBILITY, Held, held
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,6 @@ python -m onceloop.examples.ledger                    # then write to the topic 
 """
 
 import json
-import os
 
 import psycopg
 
@@ -16,8 +15,8 @@ CREATE = "CREATE TABLE IF NOT EXISTS account (name text PRIMARY KEY, cents bigin
 MOVE = "INSERT INTO account AS a VALUES (%s, %s) ON CONFLICT (name) DO UPDATE SET cents = a.cents + excluded.cents"
 
 app = Once(
-    kafka=os.environ.get("LEDGER_KAFKA", "127.0.0.1:9092"),
-    postgres=os.environ.get("LEDGER_POSTGRES", "postgresql://127.0.0.1/ledger"),
+    kafka="127.0.0.1:9092",
+    postgres="postgresql://127.0.0.1/ledger",
     group="ledger",
     inputs=["payments"],
     outputs=["payments.booked"],

@@ -21,42 +21,28 @@ from itertools import count
 from typing import NamedTuple
 
 import psycopg
-from confluent_kafka import KafkaException
 
-from onceloop import failpoints, metrics
-from onceloop.crashes import CRASHES_MAX, Crashes, coordinate, unforeseen
+from onceloop import failpoints, metrics, ownership
+from onceloop.crashes import CRASHES_MAX, Crashes, unforeseen
 from onceloop.dead_letter import dead_letter
 from onceloop.errors import Busy, ContractError, Poison, ReportedError, Undecodable
 from onceloop.handlers import HandlerRaised, Handling, Key, Refused
+from onceloop.ownership import Found, Item, Row
 from onceloop.pace import BATCH_SECONDS, TRANSACTION_SECONDS, Pace
 from onceloop.postgres.connection import HotConnection
-from onceloop.postgres.decided_table import GUARDS, DecidedTable, Row
+from onceloop.postgres.decided_table import GUARDS, DecidedTable
 from onceloop.postgres.guards.progress import ProgressGuard
 from onceloop.postgres.guards.starts import StartGuard
+from onceloop.postgres.handler_errors import SlowHandlerError, meaning, slow_or
 from onceloop.postgres.lending import lent
-from onceloop.postgres.retry import Failure, classify, rerun
+from onceloop.postgres.retry import rerun
 from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish, next_offsets
-from onceloop.stored_records import pack, unpack
+from onceloop.stored_records import pack
 
 KEY_BYTES_MAX = 1024
 """An index of PostgreSQL takes 2704 bytes of a value."""
-KILLED_SECONDS = 9.0
-"""A connection that is lost after so long was ended by PostgreSQL: transactions, and pauses in one, may take 10 s."""
 PAUSE_SECONDS = (0.5, 5.0)
 LOOKED_AHEAD_MAX = 5
-_CANCELED = "57014"
-
-Coordinate = tuple[Partition, int]
-Found = dict[Coordinate, tuple[OutputRecord, ...]]
-"""What the records publish, by where they stand."""
-
-
-class Item(NamedTuple):
-    """One record and its key. `trouble`: what the key function raised, where there is no key."""
-
-    record: InputRecord
-    key: bytes
-    trouble: Exception | None = None
 
 
 class Attempt(NamedTuple):
@@ -67,12 +53,12 @@ class Attempt(NamedTuple):
     handled: int
 
 
-class SlowHandlerError(Exception):
-    """PostgreSQL ended the transaction, or a statement of it, because it took too long."""
-
-
 class DecidedStep:
-    """One handler and its table. `records_max`: the largest batch. `own`: turns records into what the handler sees."""
+    """One handler and its table.
+
+    `dead_letters`: input -> topic for its dead letters. `own`: turns records into what the handler sees. `records_max`:
+    the largest batch. `surroundings`: exceptions of the handler that are never held against a record.
+    """
 
     def __init__(
         self,
@@ -83,7 +69,7 @@ class DecidedStep:
         table: DecidedTable,
         starts: StartGuard,
         service: str,
-        dead_letter_topic: Callable[[str], str],
+        dead_letters: Mapping[str, str],
         own: Callable[[InputRecord], InputRecord],
         records_max: int,
         surroundings: tuple[type[Exception], ...] = (),
@@ -95,9 +81,10 @@ class DecidedStep:
         self._table = table
         self._starts = starts
         self._service = service
-        self._dead_letter_topic = dead_letter_topic
+        self._dead_letters = dead_letters
+        self._input_of = {letters: topic for topic, letters in dead_letters.items()}
         self._own = own
-        self._surroundings = (OSError, KafkaException, Busy, *surroundings)
+        self._surroundings = surroundings
         self._observer, self._clock = connection.runtime.observer, connection.runtime.clock
         self._pace = Pace(records_max)
         self._crashes = Crashes()
@@ -134,7 +121,7 @@ class DecidedStep:
         self.progress.note(published.offsets)
         for record in published.records:
             if record.is_dead_letter:
-                self._observer.count(metrics.DEAD_LETTERS, record.topic)
+                self._observer.count(metrics.DEAD_LETTERS, self._input_of[record.topic])
         self._pause_seconds = PAUSE_SECONDS[0]
         self._pace.grow()
 
@@ -183,7 +170,7 @@ class DecidedStep:
             except HandlerRaised as raised:
                 if len(part) > 1:
                     self._report(part, raised.error)
-                    parts.extendleft(reversed(_split(part, raised.index)))
+                    parts.extendleft(reversed(ownership.split(part, raised.index)))
                     continue
                 try:
                     found |= self._judge(part[0], raised.error, behind=items)
@@ -193,7 +180,7 @@ class DecidedStep:
                     parts = deque(left for each in parts if (left := [i for i in each if i.record.partition != held]))
                 continue
             found |= attempt.found
-            self._crashes.passed(attempt.handled, at=coordinate(part[0].record) if len(part) == 1 else None)
+            self._crashes.passed(attempt.handled, at=part[0].coordinate if len(part) == 1 else None)
             if attempt.done < len(part):
                 parts.appendleft(part[attempt.done :])
         if waiting:
@@ -205,7 +192,7 @@ class DecidedStep:
         parts: list[list[Item]] = [[]]
         known = self._crashes.known
         for item in items:
-            if item.trouble is not None or (known and coordinate(item.record) in known):
+            if item.trouble is not None or (known and item.coordinate in known):
                 parts += [[item], []]
             else:
                 parts[-1].append(item)
@@ -230,26 +217,28 @@ class DecidedStep:
         assert self.progress is not None  # noqa: S101 - wired before the loop runs
         self.progress.insist()
         name = f"{os.getpid()}.{next(self._names)}"
+        started = self._clock.monotonic()
         try:
             known = self._table.begin(connection, {item.key for item in part}, name=name)
             self._point("db.read")
-            fresh = _undecided(part, known)
+            fresh = ownership.undecided(part, known)
             outputs = self._handled(connection, fresh) if fresh else []
-            done = len(part) if len(outputs) == len(fresh) else part.index(fresh[len(outputs)])
-            found: Found = {}
-            rows = []
-            for item, records in zip(fresh, outputs, strict=False):
-                at = coordinate(item.record)
-                rows.append(Row(item.key, at, _packed(records), refused=False))
-                found[at] = records
+            rows = [
+                Row(item.key, item.coordinate, _packed(records), refused=False)
+                for item, records in zip(fresh, outputs, strict=False)
+            ]
             if keep:
-                self._table.commit(connection, rows, instead=_replaced(rows, known), name=name)
-            else:
-                self._connection.recover()
-        except BaseException:
-            self._connection.recover()
-            raise
-        return Attempt(done, found | _replayed(part[:done], known), len(outputs))
+                self._table.commit(connection, rows, instead=ownership.replaced(rows, known), name=name)
+        except HandlerRaised as raised:
+            index = None if raised.index is None else part.index(fresh[raised.index])
+            raise HandlerRaised(raised.error, index) from raised
+        except psycopg.Error as error:
+            raise slow_or(error, self._clock.monotonic() - started) from error
+        finally:
+            self._connection.recover()  # nothing to leave after a COMMIT
+        done = len(part) if len(outputs) == len(fresh) else part.index(fresh[len(outputs)])
+        new = {row.owner: records for row, records in zip(rows, outputs, strict=True)}
+        return Attempt(done, new | ownership.replayed(part[:done], known), len(outputs))
 
     def _handled(self, connection: psycopg.Connection, fresh: Sequence[Item]) -> list[tuple[OutputRecord, ...]]:
         started = self._clock.monotonic()
@@ -261,32 +250,11 @@ class DecidedStep:
                     enough=lambda: self._clock.monotonic() - started >= TRANSACTION_SECONDS,
                 )
         except HandlerRaised as raised:
-            self._translate(raised, self._clock.monotonic() - started)
-            raise
+            meant = meaning(raised, self._clock.monotonic() - started, self._surroundings)
+            raise self._later(str(meant)) if isinstance(meant, Busy) else meant from raised.error
         self._point("handled")
         self._pace.measured(len(outputs), self._clock.monotonic() - started)
         return outputs
-
-    def _translate(self, raised: HandlerRaised, seconds: float) -> None:
-        """Raise what a handler's exception means where it is not about a record."""
-        error = raised.error
-        if isinstance(error, psycopg.Error):
-            failure = classify(error, GUARDS)
-            if error.sqlstate == _CANCELED or (failure is Failure.CONNECTION and seconds >= KILLED_SECONDS):
-                raise SlowHandlerError(str(error)) from error
-            if failure is Failure.DATA:
-                raise HandlerRaised(Poison(f"PostgreSQL rejects a value: {_said(error)}"), raised.index) from error
-            if failure is not Failure.BUG:
-                raise error
-            if not isinstance(error, psycopg.IntegrityError):
-                raise ContractError(
-                    f"PostgreSQL refuses a statement of the handler: {_said(error)}",
-                    cure="mend the statement, the tables or the rights; the records stay where they are",
-                ) from error
-        elif isinstance(error, ReportedError | MemoryError):
-            raise error
-        elif isinstance(error, self._surroundings):
-            raise self._later(f"the handler raised {type(error).__name__}: {error}") from error
 
     def _judge(self, item: Item, error: Exception, *, behind: Sequence[Item]) -> Found:
         """Return the dead letter of a record that raised alone, or what it publishes after all.
@@ -297,7 +265,7 @@ class DecidedStep:
             return self._refuse(item, Undecodable("refused", str(error)))
         if isinstance(error, Poison):
             return self._twice(item, error)
-        at = coordinate(item.record)
+        at = item.coordinate
         if (crashes := self._crashes.met(at)) < CRASHES_MAX:
             self._observer.log("error", "record.raised", **_place(item.record), times=crashes, exc_info=error)
             raise self._later(f"{item.record.partition} at {item.record.offset} raised {type(error).__name__}")
@@ -336,22 +304,22 @@ class DecidedStep:
     def _refuse(self, item: Item, cause: Undecodable) -> Found:
         """Return the record's dead letter, or what was decided for its key meanwhile."""
         record = item.record
-        letter = dead_letter(record, cause, topic=self._dead_letter_topic(record.partition.topic))
+        letter = dead_letter(record, cause, topic=self._dead_letters[record.partition.topic])
         self._observer.log(
             "warning", "record.dead_lettered", **_place(record), error_class=cause.error_class, reason=cause.reason
         )
         self._point("dlq.isolated")
         if not item.key:
-            return {coordinate(record): (letter,)}
+            return {item.coordinate: (letter,)}
         return rerun(lambda connection: self._keep_refusal(connection, item, letter), self._connection, guards=GUARDS)
 
     def _keep_refusal(self, connection: psycopg.Connection, item: Item, letter: OutputRecord) -> Found:
         name = f"{os.getpid()}.{next(self._names)}"
         known = self._table.begin(connection, [item.key], name=name)
-        fresh = _undecided([item], known)
-        rows = [Row(item.key, coordinate(item.record), pack([letter]), refused=True)] if fresh else []
-        self._table.commit(connection, rows, instead=_replaced(rows, known), name=name)
-        return {coordinate(item.record): (letter,)} if fresh else _replayed([item], known)
+        fresh = ownership.undecided([item], known)
+        rows = [Row(item.key, item.coordinate, pack([letter]), refused=True)] if fresh else []
+        self._table.commit(connection, rows, instead=ownership.replaced(rows, known), name=name)
+        return {item.coordinate: (letter,)} if fresh else ownership.replayed([item], known)
 
     def _item(self, record: InputRecord) -> Item:
         try:
@@ -396,38 +364,6 @@ class DecidedStep:
         failpoints.point(f"{self._service}:{name}")
 
 
-def _undecided(part: Iterable[Item], known: Mapping[bytes, Row]) -> list[Item]:
-    """Return the first item of each key that is to be decided, in order. A refused record leaves its key to others."""
-    first: dict[bytes, Item] = {}
-    for item in part:
-        row = known.get(item.key)
-        if row is None or (row.refused and row.owner != coordinate(item.record)):
-            first.setdefault(item.key, item)
-    return list(first.values())
-
-
-def _replaced(rows: Iterable[Row], known: Mapping[bytes, Row]) -> list[bytes]:
-    """Return the keys of new rows in whose place a refusal stands."""
-    return [row.key for row in rows if row.key in known]
-
-
-def _replayed(part: Iterable[Item], known: Mapping[bytes, Row]) -> Found:
-    """Return what is published of what was decided before: the owner rule."""
-    return {
-        at: unpack(row.records)
-        for item in part
-        if (row := known.get(item.key)) and row.owner == (at := coordinate(item.record))
-    }
-
-
-def _split(part: list[Item], index: int | None) -> list[list[Item]]:
-    """Return the part around the record that raised, or its halves if none is known."""
-    if index is None:
-        middle = len(part) // 2
-        return [part[:middle], part[middle:]]
-    return [each for each in (part[:index], part[index : index + 1], part[index + 1 :]) if each]
-
-
 def _packed(records: Iterable[OutputRecord]) -> bytes:
     try:
         return pack(records)
@@ -436,11 +372,6 @@ def _packed(records: Iterable[OutputRecord]) -> bytes:
             f"the handler returned a record that cannot be stored: {error}",
             cure="key and value are bytes or None; headers are pairs of a text and bytes or None",
         ) from error
-
-
-def _said(error: psycopg.Error) -> str:
-    """Return what the server says, or the client where the server was not asked."""
-    return f"{error.sqlstate} {error.diag.message_primary}" if error.sqlstate else str(error)
 
 
 def _place(record: InputRecord) -> dict[str, object]:

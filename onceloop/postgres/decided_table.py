@@ -9,13 +9,14 @@ are the dead letter of that record; another record of the key may yet be decided
 """
 
 from collections.abc import Collection, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from onceloop import failpoints
 from onceloop.errors import ContractError
+from onceloop.ownership import Row
 from onceloop.records import Partition
 
 GUARDS = frozenset({"decided_pkey"})
@@ -48,15 +49,6 @@ FROM unnest(%b::bytea[], string_to_array(%b, ','), string_to_array(%b, ',')::int
 """
 # A transaction that writes nothing does not wait for the standby, and what it read could be lost with the server.
 _WAIT_FOR_STANDBY = "SELECT pg_logical_emit_message(true, 'onceloop', '')"
-
-
-class Row(NamedTuple):
-    """One decision. `owner`: partition and offset of the record that alone has it published."""
-
-    key: bytes
-    owner: tuple[Partition, int]
-    records: bytes
-    refused: bool
 
 
 class DecidedTable:

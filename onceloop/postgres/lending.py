@@ -20,7 +20,8 @@ _CURE = (
 def lent(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """Yield the connection with commit, rollback and close refused.
 
-    Raises ContractError if the block has ended the transaction, or left it failed.
+    Raises ContractError if the block has ended the transaction, or left it failed; psycopg.OperationalError if it
+    went on without the connection.
     """
     for name in _KEPT:
         setattr(connection, name, _refusal(name))
@@ -29,6 +30,8 @@ def lent(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     finally:
         for name in _KEPT:
             delattr(connection, name)
+    if connection.closed:
+        raise psycopg.OperationalError("the connection was lost while the handler worked")
     status = connection.info.transaction_status
     if status is TransactionStatus.INERROR:
         raise ContractError(

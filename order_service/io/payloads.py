@@ -5,6 +5,7 @@ Python's terms: numbers with a fraction or an exponent as Decimal, parameters an
 """
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
@@ -149,7 +150,8 @@ class PlaceOrderBody(_Strict):
 
     def as_sent(self) -> PlaceOrder:
         """Return the same with names as they came: as a release before this rule kept them."""
-        return PlaceOrder(self.user_id, tuple(OrderLine(line.sku, line.quantity) for line in self.lines))
+        lines = tuple(OrderLine(line.sku, line.quantity) for line in self.lines)
+        return replace(self.command(), user_id=self.user_id, lines=lines)
 
 
 def _key(text: str) -> str:

@@ -17,6 +17,7 @@ from confluent_kafka import KafkaError, KafkaException
 
 from common.config import KafkaSettings
 from common.kafka.members import writer_options
+from common.telemetry import RUNTIME
 from common.topics import Group
 from onceloop import failpoints
 from onceloop.kafka import transactional_producer as producer_module
@@ -60,6 +61,7 @@ def new_producer(cluster: MockCluster, **overrides: Any) -> TransactionalProduce
     producer = TransactionalProducer(
         writer_options(settings, Group("examined"), slot=next(SLOTS)),
         service="examined",
+        runtime=RUNTIME,
     )
     producer.initialise()
     return producer

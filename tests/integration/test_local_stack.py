@@ -14,11 +14,11 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]  # re-exported without __all__
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from deploy.local import servers
-from deploy.local.addresses import Addresses
-from deploy.local.diagnosis import StartError
-from deploy.local.guardian import lives
-from deploy.local.servers import Servers
+from deploy.local.servers.addresses import Addresses
+from deploy.local.stack import servers
+from deploy.local.stack.servers import Servers
+from deploy.local.supervise.diagnosis import StartError
+from deploy.local.supervise.guardian import lives
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
 
@@ -139,7 +139,7 @@ def test_killed_owner_leaves_no_server_behind(tmp_path: Path) -> None:
     """Aim: no orphan, whatever happens to a test run. Fault: SIGKILL of the process that holds the stack."""
     holder = (
         "import sys, time, pathlib\n"
-        "from deploy.local import servers\n"
+        "from deploy.local.stack import servers\n"
         "with servers.start(pathlib.Path(sys.argv[1]), only={'postgres'}) as stack:\n"
         "    print(stack.postgres.pid, flush=True)\n"
         "    time.sleep(60)\n"

@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import state
-from deploy.local.guardian import lives
+from deploy.local.fetch.jars import ensure
 from deploy.local.home import Home
-from deploy.local.jars import ensure
-from deploy.local.runner import State
-from deploy.local.state import Phase, ProcessState, StackState
+from deploy.local.stack import state
+from deploy.local.stack.state import Phase, ProcessState, StackState
+from deploy.local.supervise.guardian import lives
+from deploy.local.supervise.runner import State
 from onceloop.errors import ExitCode
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
@@ -52,9 +52,10 @@ DRIVER = """
 import json, pathlib, sys
 from onceloop.errors import ReportedError
 from deploy.cli.main import tell
-from deploy.local import home, supervisor
-from deploy.local.services import Service
-from deploy.local.view import open_view
+from deploy.local import home
+from deploy.local.stack import supervisor
+from deploy.local.stack.services import Service
+from deploy.local.stack.view import open_view
 plan = json.loads(sys.argv[2])
 argv = (sys.executable, "-c", plan["stand_in"])
 services = (
@@ -122,7 +123,7 @@ class Supervised:
     def guardian(self) -> psutil.Process | None:
         """Return the guardian that lives now."""
         self._note_children()
-        return next((each for each in self.left() if "deploy.local.guardian" in cmdline(each)), None)
+        return next((each for each in self.left() if "deploy.local.supervise.guardian" in cmdline(each)), None)
 
     def _note_children(self) -> None:
         try:

@@ -15,6 +15,7 @@ from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 from common.kafka import schema_registry
 from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, ORDERS_CREATED
+from deploy.schemas import subjects
 from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 from tests.pipeline import Pipeline
 
@@ -36,7 +37,7 @@ def client(pipeline: Pipeline) -> Iterator[SchemaRegistryClient]:
 def subject(client: SchemaRegistryClient) -> Iterator[str]:
     """A subject that nobody else has, holding the schema of OrderCreated."""
     name = f"test-{secrets.token_hex(5)}-value"
-    schema_registry.register(client, name, schema_text("OrderCreated"))
+    subjects.register(client, name, schema_text("OrderCreated"))
     yield name
     client.delete_subject(name)
     client.delete_subject(name, permanent=True)
@@ -50,19 +51,19 @@ def with_field(field: dict[str, object]) -> str:
 
 def test_an_incompatible_schema_is_refused_naming_subject_and_rule(client: SchemaRegistryClient, subject: str) -> None:
     with pytest.raises(ReportedError, match=rf"{subject} breaks FULL_TRANSITIVE") as refusal:
-        schema_registry.register(client, subject, with_field({"name": "channel", "type": "string"}))
+        subjects.register(client, subject, with_field({"name": "channel", "type": "string"}))
     assert "default" in refusal.value.cure
     assert client.get_versions(subject) == [1]
 
 
 def test_a_field_with_a_default_is_a_new_version(client: SchemaRegistryClient, subject: str) -> None:
-    schema_registry.register(client, subject, with_field({"name": "channel", "type": "string", "default": ""}))
+    subjects.register(client, subject, with_field({"name": "channel", "type": "string", "default": ""}))
     assert client.get_versions(subject) == [1, 2]
 
 
 def test_registering_again_changes_nothing(pipeline: Pipeline) -> None:
-    first = schema_registry.register_all(pipeline.kafka)
-    second = schema_registry.register_all(pipeline.kafka)
+    first = subjects.register_all(pipeline.kafka)
+    second = subjects.register_all(pipeline.kafka)
     assert second == replace(first, new=())
     assert list(first.ids) == [topic.subject for topic in EVENT_TOPICS]
 
@@ -70,7 +71,7 @@ def test_registering_again_changes_nothing(pipeline: Pipeline) -> None:
 def test_two_that_provision_at_once_disturb_nobody(client: SchemaRegistryClient) -> None:
     """Four at once, ten times: who finds the rule made in this moment sets the same one."""
     names = [f"test-{secrets.token_hex(5)}-value" for _ in range(10)]
-    register = partial(schema_registry.register, text=schema_text("OrderCreated"))
+    register = partial(subjects.register, text=schema_text("OrderCreated"))
     with ThreadPoolExecutor(4) as pool:
         for name in names:
             ids = set(pool.map(partial(register, client), [name] * 4))
@@ -90,9 +91,7 @@ def test_a_codec_reads_what_another_process_wrote(pipeline: Pipeline) -> None:
 def test_a_codec_fetches_the_schema_of_a_newer_writer(
     pipeline: Pipeline, client: SchemaRegistryClient, subject: str
 ) -> None:
-    newer = schema_registry.register(
-        client, subject, with_field({"name": "channel", "type": "string", "default": "shop"})
-    )
+    newer = subjects.register(client, subject, with_field({"name": "channel", "type": "string", "default": "shop"}))
     codec = schema_registry.open_codec(pipeline.kafka, [ORDERS_CREATED])
     written = b"\x00" + newer.to_bytes(4, "big") + codec.encode(ORDER)[5:] + b"\x08shop"
     assert codec.decode(OrderCreated, written) == ORDER
@@ -121,5 +120,5 @@ def test_a_registry_outage_after_start_stops_only_unknown_schemas(pipeline: Pipe
     with pytest.raises(FatalError, match=r"registry does not answer at http://127\.0\.0\.1:9"):
         schema_registry.open_codec(away, [NOTIFICATION_SENT])
     with pytest.raises(Busy, match="schema registry"):
-        schema_registry.register_all(away)
+        subjects.register_all(away)
     assert reachable.decode(NotificationSent, reachable.encode(sent)) == sent

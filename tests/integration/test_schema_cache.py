@@ -19,6 +19,7 @@ from common.events.schema_versions import newest, versions
 from common.kafka import schema_registry
 from common.kafka.schema_registry import open_codec
 from common.topics import NOTIFICATION_SENT, ORDERS_CREATED
+from deploy.schemas import subjects
 from onceloop.errors import Busy, FatalError
 from tests.factories import make_order
 from tests.forwarder import Forwarder, forward
@@ -130,7 +131,7 @@ def test_old_versions_of_our_own_are_known_from_the_start(
     monkeypatch.setattr(schema_registry, "versions", lambda event: versions(event, tmp_path / "schemas"))
     topic = replace(ORDERS_CREATED, name=f"test-{secrets.token_hex(5)}")
     with SchemaRegistryClient({"url": settings.registry_url}) as client:
-        ids = [schema_registry.register(client, topic.subject, text) for text in (older, json.dumps(newer))]
+        ids = [subjects.register(client, topic.subject, text) for text in (older, json.dumps(newer))]
     codec = open_codec(settings, [topic])
     registry.cut()
     order = make_order()
@@ -146,7 +147,7 @@ def test_schema_of_another_release_is_remembered_once_it_was_met(
     newer["fields"].append({"name": "met", "type": "string", "default": ""})
     subject = f"test-{secrets.token_hex(5)}-value"
     with SchemaRegistryClient({"url": servers.settings.registry_url}) as client:
-        schema_id = schema_registry.register(client, subject, json.dumps(newer))
+        schema_id = subjects.register(client, subject, json.dumps(newer))
     order = make_order()
     before = open_codec(settings, [ORDERS_CREATED])
     value = b"\0" + schema_id.to_bytes(4, "big") + before.encode(order)[5:] + b"\x02x"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 
-from common.kafka import schema_registry
+from deploy.schemas import subjects
 from tests.schema_changes import BAD, GOOD, Change
 from tests.stack import Stack
 
@@ -17,7 +17,7 @@ class Judge:
 
     def accepts(self, change: Change) -> bool:
         subject = f"test-{secrets.token_hex(5)}-value"
-        schema_registry.register(self.client, subject, change.older)
+        subjects.register(self.client, subject, change.older)
         return self.client.test_compatibility_all_versions(subject, Schema(change.newer, "AVRO"))
 
 

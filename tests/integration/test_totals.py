@@ -11,7 +11,7 @@ from chaos.plan import Action, Arm
 from common.postgres.engine import create_engine
 from common.postgres.hot import hot_connection
 from deploy.exporter.tables import read_books
-from deploy.local.totals import Totals, read_totals
+from deploy.local.stack.totals import Totals, read_totals
 from tests.books import new_decision, record
 from tests.factories import make_order
 from tests.pipeline import Pipeline

@@ -27,7 +27,7 @@ from common.topics import (
     SINKS,
     Sink,
 )
-from deploy.local import connect_status
+from deploy.local.servers import connect_status
 from deploy.provision import connectors
 from tests import mongo as mongodb
 from tests.connect import NO_MONGO, Worker, checker_settings, put_sinks, running_connect

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import state
+from deploy.local.stack import state
 from tests.api import Api
 from tests.records import wait_for
 

@@ -27,9 +27,10 @@ import pytest
 from psycopg import sql
 
 from deploy.local import home as homes
-from deploy.local import ports, prometheus, servers, state
-from deploy.local.guardian import lives
 from deploy.local.home import Home
+from deploy.local.servers import prometheus
+from deploy.local.stack import ports, servers, state
+from deploy.local.supervise.guardian import lives
 from tests.monitoring import ALERTS, BOARDS, needs, queries
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time

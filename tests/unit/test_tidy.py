@@ -18,6 +18,7 @@ FUNCTION_LINES_MAX = 60
 READS_ENVIRONMENT = {
     "common/config.py",
     "chaos/launch.py",
+    "onceloop/examples/ledger.py",
     "onceloop/testing/servers.py",
     "onceloop/testing/members.py",
 }
@@ -59,6 +60,8 @@ def project() -> dict[str, Any]:
 
 # What is looked at follows from the tree, so that a new service or package is never forgotten.
 PACKAGES = tuple(project()["importlinter"]["root_packages"])
+FOR_MAKERS = {"tools"}
+OWN_DISTRIBUTION = {"onceloop"}
 SERVICES = tuple(package for package in PACKAGES if (ROOT / package / "__main__.py").exists())
 PRODUCT = (*SERVICES, "common", "onceloop")
 COMMAND_LINE = tuple(package for package in PACKAGES if package not in PRODUCT)
@@ -83,7 +86,14 @@ def test_there_is_something_to_look_at() -> None:
 def test_every_folder_with_modules_is_a_package_that_is_looked_at_and_shipped() -> None:
     folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests", "examples"}
     assert folders == set(PACKAGES)
-    assert folders == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
+    assert folders - FOR_MAKERS - OWN_DISTRIBUTION == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
+
+
+def test_what_only_makers_need_is_not_in_the_image() -> None:
+    """Its list names what goes in, so a folder stays out that nothing lets in."""
+    let_in = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    assert "!deploy" in let_in
+    assert not FOR_MAKERS & {line.removeprefix("!") for line in let_in}
 
 
 def test_every_service_keeps_to_the_inner_layers() -> None:

@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from deploy.local.account import first_barrier
+from deploy.local.servers.account import first_barrier
 
 
 def test_outermost_closed_folder_is_the_barrier(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import prometheus
+from deploy.local.servers import prometheus
 from tests.monitoring import ALERT_TESTS, ALERTS, alert_names, known_metrics, metrics_in, needs
 
 ROOT = Path(__file__).parents[3]

@@ -1,6 +1,6 @@
 import pytest
 
-from deploy.local.artifacts import LOCK_NAME, STACK, Artifact, locked, parse, render, sets
+from deploy.local.fetch.artifacts import LOCK_NAME, STACK, Artifact, locked, parse, render, sets
 
 JAR = Artifact("org.apache.kafka", "kafka-clients", "4.3.1", "", "jar", "ab" * 32, 10)
 ARCHIVE = Artifact("io.apicurio", "apicurio-registry-app", "3.3.3", "all", "tar.gz", "cd" * 32, 20)

@@ -17,10 +17,10 @@ from deploy import VERSION
 from deploy.cli import kill, log_lines, logs, main
 from deploy.cli.main import COMMANDS, app
 from deploy.local import home as homes
-from deploy.local import state
-from deploy.local.runner import State
-from deploy.local.servers import PORTS
-from deploy.local.state import Phase, ProcessState, StackState
+from deploy.local.stack import state
+from deploy.local.stack.servers import PORTS
+from deploy.local.stack.state import Phase, ProcessState, StackState
+from deploy.local.supervise.runner import State
 from onceloop.errors import ExitCode, ReportedError
 
 ORDER = "0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11"

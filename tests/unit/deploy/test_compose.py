@@ -7,10 +7,10 @@ import pytest
 
 from common.config import PREFIX
 from deploy.images.make_secrets import FOLDER, HOLDERS, make
-from deploy.images.standin.__main__ import SERVERS
-from deploy.local import connect, kafka, kafka_controller, kafka_node
+from deploy.local.servers import connect, kafka, kafka_controller, kafka_node
 from tests.compose import FILE, compose, environment, services
 from tests.unit.test_env_example import FIELDS
+from tools.standin.__main__ import SERVERS
 
 LIMIT_MIB = 2048
 OURS = {name for name, service in services().items() if service["image"] == "order-pipeline:local"}

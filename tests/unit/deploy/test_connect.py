@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import connect_plugins
 from deploy.local import home as homes
-from deploy.local.artifacts import STACK, Artifact
-from deploy.local.connect import Connect, ConnectPart
-from deploy.local.connect_plugins import SETS
-from deploy.local.connect_status import lines, parse
-from deploy.local.jars import Jars
+from deploy.local.fetch import connect_plugins
+from deploy.local.fetch.artifacts import STACK, Artifact
+from deploy.local.fetch.connect_plugins import SETS
+from deploy.local.fetch.jars import Jars
+from deploy.local.servers.connect import Connect, ConnectPart
+from deploy.local.servers.connect_status import lines, parse
 
 TRACE = """org.apache.kafka.connect.errors.ConnectException: Exiting WorkerSinkTask due to unrecoverable exception.
 \tat org.apache.kafka.connect.runtime.WorkerSinkTask.deliverMessages(WorkerSinkTask.java:628)

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import take_down
-from deploy.local.data_format import FORMAT, STEPS, bring_up_to_date
 from deploy.local.home import Home
+from deploy.local.stack import take_down
+from deploy.local.stack.data_format import FORMAT, STEPS, bring_up_to_date
 from onceloop.errors import ConfigError
 
 

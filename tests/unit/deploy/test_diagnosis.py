@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.diagnosis import PortTakenError, explain, telling_line
+from deploy.local.supervise.diagnosis import PortTakenError, explain, telling_line
 
 LINES = {
     "another program took the port": [

@@ -3,13 +3,13 @@ from pathlib import Path
 import pytest
 
 from deploy.local import home as homes
-from deploy.local.addresses import Addresses
-from deploy.local.artifacts import locked
-from deploy.local.jars import Jars
-from deploy.local.launch import label
-from deploy.local.process import child_environment
-from deploy.local.servers import PORTS, addresses_on
-from deploy.local.services import HTTP, Provision, port_name, processes, programs, provision_environment, table
+from deploy.local.fetch.artifacts import locked
+from deploy.local.fetch.jars import Jars
+from deploy.local.servers.addresses import Addresses
+from deploy.local.stack.servers import PORTS, addresses_on
+from deploy.local.stack.services import HTTP, Provision, port_name, processes, programs, provision_environment, table
+from deploy.local.supervise.launch import label
+from deploy.local.supervise.process import child_environment
 
 
 @pytest.fixture

@@ -5,10 +5,10 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from common import metrics
-from common.kafka.observer import Cluster, Ends, Look, Standing
 from common.topics import ORDER_STATUS
+from deploy.exporter import measures
 from deploy.exporter.board import Board
+from deploy.exporter.observer import Cluster, Ends, Look, Standing
 from deploy.exporter.run import Looking, Positions
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
@@ -48,19 +48,19 @@ def test_page_tells_how_long_a_stall_lasts(monkeypatch: pytest.MonkeyPatch) -> N
     board.show_look(None)  # a look that failed in between
     now += 12
     board.show_look(make_look())
-    assert told(board)[metrics.UNSTABLE_SECONDS.name] == 42
+    assert told(board)[measures.UNSTABLE_SECONDS.name] == 42
     board.show_look(make_look(stable=7))
-    assert told(board)[metrics.UNSTABLE_SECONDS.name] == 0
+    assert told(board)[measures.UNSTABLE_SECONDS.name] == 0
 
 
 def test_page_tells_of_a_broker_that_is_away_and_nothing_old() -> None:
     board = Board()
     board.show_look(make_look())
     board.show_books(Books(10, 8, 2, 0, claimed=1, sent=2, oldest_claim_seconds=3.5))
-    assert {metrics.GROUP_LAG.name, metrics.STOCK_IMBALANCE.name} <= told(board).keys()
+    assert {measures.GROUP_LAG.name, measures.STOCK_IMBALANCE.name} <= told(board).keys()
     board.show_look(None)
     board.show_books(None)
-    assert told(board) == {metrics.CLUSTER_UP.name: 0}
+    assert told(board) == {measures.CLUSTER_UP.name: 0}
 
 
 def test_positions_that_are_too_old_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import doctor
 from deploy.local import home as homes
-from deploy.local.java import java
-from deploy.local.process import child_environment
-from deploy.local.servers import PORTS
-from deploy.local.totals import Totals, totals_of
+from deploy.local.servers.java import java
+from deploy.local.stack import doctor
+from deploy.local.stack.servers import PORTS
+from deploy.local.stack.totals import Totals, totals_of
+from deploy.local.supervise.process import child_environment
 
 JAVA = {
     "JAVA_TOOL_OPTIONS": "-Dx=y -Xmx333m -XX:MaxHeapFreeRatio=99",

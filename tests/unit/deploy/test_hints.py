@@ -1,7 +1,7 @@
 from pathlib import Path
 
 from deploy.local import home as homes
-from deploy.local.hints import home_option, page_lines, paste_lines, pipeline_command
+from deploy.local.stack.hints import home_option, page_lines, paste_lines, pipeline_command
 
 FOLDER = Path("/srv/shop")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.install import Progress, install, packages_in
+from deploy.local.fetch.install import Progress, install, packages_in
 
 ROOT = Path(__file__).parents[3]
 PIP = """\
@@ -74,7 +74,7 @@ def test_installation_that_fails_says_why(tmp_path: Path) -> None:
     lock = tmp_path / "some.lock"
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "-m", "deploy.local.install", str(lock)],
+        [sys.executable, "-m", "deploy.local.fetch.install", str(lock)],
         env={**os.environ, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -101,7 +101,7 @@ def test_installation_runs_where_the_output_lacks_a_character_of_the_path(tmp_pa
     lock = tmp_path / "jürgen.lock"
     lock.write_text(f"no-such-package==1.0 --hash=sha256:{'0' * 64}\n", encoding="utf-8")
     ran = subprocess.run(
-        [sys.executable, "-m", "deploy.local.install", str(lock)],
+        [sys.executable, "-m", "deploy.local.fetch.install", str(lock)],
         env={**os.environ, "PYTHONIOENCODING": "ascii", "PIP_NO_INDEX": "1"},
         capture_output=True,
         text=True,

@@ -9,9 +9,9 @@ from threading import Event
 import pytest
 import requests
 
-from deploy.local import download, jars
-from deploy.local.artifacts import STACK, Artifact
-from deploy.local.jars import Advance, CorruptError
+from deploy.local.fetch import download, jars
+from deploy.local.fetch.artifacts import STACK, Artifact
+from deploy.local.fetch.jars import Advance, CorruptError
 from onceloop.errors import ConfigError
 
 CONTENT = b"a jar"

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from deploy.local import home as homes
-from deploy.local.diagnosis import StartError
 from deploy.local.home import Home
-from deploy.local.kafka import Kafka
-from deploy.local.kafka_controller import KafkaController
-from deploy.local.kafka_node import SESSION_SECONDS
-from deploy.local.properties import escaped
+from deploy.local.servers.kafka import Kafka
+from deploy.local.servers.kafka_controller import KafkaController
+from deploy.local.servers.kafka_node import SESSION_SECONDS
+from deploy.local.servers.properties import escaped
+from deploy.local.supervise.diagnosis import StartError
 
 
 @pytest.fixture

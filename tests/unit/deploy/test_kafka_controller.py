@@ -1,4 +1,4 @@
-from deploy.local.kafka_controller import new_cluster_id
+from deploy.local.servers.kafka_controller import new_cluster_id
 
 
 def test_cluster_id_never_looks_like_an_option() -> None:

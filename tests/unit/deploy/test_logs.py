@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import logs
+from deploy.local.supervise import logs
 
 
 def test_large_log_is_moved_aside_and_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from deploy.local import kafka, kafka_controller, registry
+from deploy.local.servers import kafka, kafka_controller, registry
 
 README = Path(__file__).parents[3] / "README.md"
 HEAPS = (kafka.HEAP, kafka_controller.HEAP, registry.HEAP)

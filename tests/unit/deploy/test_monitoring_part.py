@@ -1,8 +1,9 @@
 from pathlib import Path
 
-from deploy.local import jars, jmx
-from deploy.local.monitoring import MonitoringPart, targets
-from deploy.local.prometheus import Target
+from deploy.local.fetch import jars
+from deploy.local.servers import jmx
+from deploy.local.servers.prometheus import Target
+from deploy.local.stack.monitoring import MonitoringPart, targets
 
 PORTS = {
     "kafka": 9092,

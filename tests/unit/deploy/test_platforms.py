@@ -9,10 +9,10 @@ from packaging.markers import Marker
 from packaging.tags import Tag
 from packaging.utils import parse_wheel_filename
 
-from deploy.local.artifacts import locked
-from deploy.local.lock_platforms import EVERY, LOCK, MACHINES, NAME, PYTHONS, ROOT, Machine, natives, served_by_all
+from deploy.local.fetch.artifacts import locked
+from tools.lock_platforms import EVERY, LOCK, MACHINES, NAME, PYTHONS, ROOT, Machine, natives, served_by_all
 
-TABLE = (ROOT / "deploy" / "local" / NAME).read_text(encoding="utf-8")
+TABLE = (ROOT / "deploy/local/fetch" / NAME).read_text(encoding="utf-8")
 WHEELS, JARS = (
     [line.split() for line in section.splitlines() if line]
     for section in re.split(r"^\[\w+\]$", TABLE, flags=re.MULTILINE)[1:]
@@ -76,4 +76,4 @@ def test_machines_of_a_jar_are_told_by_its_native_libraries() -> None:
 
 def test_readme_names_the_machines_that_are_looked_at() -> None:
     text = (Path(ROOT) / "README.md").read_text(encoding="utf-8")
-    assert "`deploy/local/platforms.lock`" in text
+    assert "`deploy/local/fetch/platforms.lock`" in text

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import ports
 from deploy.local.home import Home
-from deploy.local.ports import Claims, Moved, assign, is_free
+from deploy.local.stack import ports
+from deploy.local.stack.ports import Claims, Moved, assign, is_free
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_claim_holds_against_another_user_of_the_machine(
     """The lock files lay in each user's own cache: two users, or two caches, began with the same ports."""
     port = defaults["kafka"]
     assert claims.claim(port)
-    asked = f"from deploy.local.ports import Claims; print(Claims().claim({port}))"
+    asked = f"from deploy.local.stack.ports import Claims; print(Claims().claim({port}))"
     other = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "HOME": str(tmp_path)}
     said = subprocess.run([sys.executable, "-c", asked], env=other, capture_output=True, text=True, check=True)
     assert said.stdout == "False\n"

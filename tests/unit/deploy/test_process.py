@@ -2,9 +2,9 @@ import stat
 import sys
 from pathlib import Path
 
-from deploy.local.guardian import Guardian
-from deploy.local.launch import Launch
-from deploy.local.process import Child
+from deploy.local.supervise.guardian import Guardian
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.process import Child
 
 
 def test_process_of_the_stack_writes_for_its_user_alone(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deploy.local.progress import SECONDS_MAX, SILENT_SECONDS_MAX, Look, Progress
+from deploy.local.supervise.progress import SECONDS_MAX, SILENT_SECONDS_MAX, Look, Progress
 
 
 def watched(seconds: int, *, cpu_share: float = 0.0, log_every: int = 0, began: float = 1000.0) -> Progress:

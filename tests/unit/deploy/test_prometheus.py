@@ -3,9 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import doctor, prometheus
 from deploy.local import home as homes
-from deploy.local.prometheus import Prometheus, Target, Watch
+from deploy.local.servers import prometheus
+from deploy.local.servers.prometheus import Prometheus, Target, Watch
+from deploy.local.stack import doctor
 from onceloop.errors import ConfigError
 
 

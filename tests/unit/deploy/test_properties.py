@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deploy.local.properties import escaped
+from deploy.local.servers.properties import escaped
 
 
 def as_java_reads(line: str) -> str:

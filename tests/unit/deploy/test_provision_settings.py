@@ -11,9 +11,9 @@ from common.config import PostgresSettings
 from deploy.cli.provision import provision_settings
 from deploy.cli.psql import _pass_line
 from deploy.local import home as homes
-from deploy.local import state
-from deploy.local.servers import PORTS
-from deploy.local.state import Phase, StackState
+from deploy.local.stack import state
+from deploy.local.stack.servers import PORTS
+from deploy.local.stack.state import Phase, StackState
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.roles import OWNER, ROLES, read_passwords
 from onceloop.errors import ConfigError

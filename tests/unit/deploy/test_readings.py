@@ -3,12 +3,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import readings
 from deploy.local.home import Home
-from deploy.local.readings import lag_on, take
-from deploy.local.runner import State
-from deploy.local.state import ProcessState
-from deploy.local.totals import Totals, read_totals
+from deploy.local.stack import readings
+from deploy.local.stack.readings import lag_on, take
+from deploy.local.stack.state import ProcessState
+from deploy.local.stack.totals import Totals, read_totals
+from deploy.local.supervise.runner import State
 
 PAGE = """\
 # TYPE inventory_decisions_total counter

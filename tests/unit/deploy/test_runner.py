@@ -5,10 +5,10 @@ from typing import cast
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import runner as runners
-from deploy.local.guardian import Guardian
-from deploy.local.launch import Launch
-from deploy.local.runner import Runner, State, pause_seconds, raise_failure, tick_until_settled
+from deploy.local.supervise import runner as runners
+from deploy.local.supervise.guardian import Guardian
+from deploy.local.supervise.launch import Launch
+from deploy.local.supervise.runner import Runner, State, pause_seconds, raise_failure, tick_until_settled
 from onceloop.errors import ReportedError
 
 
@@ -116,7 +116,7 @@ class Process:
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Return the time, which goes on by ten seconds with each tick, and in which a process computes for none."""
     now = [1000.0]
-    monkeypatch.setattr("deploy.local.runner.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("deploy.local.supervise.runner.time.monotonic", lambda: now[0])
     monkeypatch.setattr(runners, "Child", Process)
     monkeypatch.setattr(runners, "cpu_seconds", lambda _pid: 0.0)
     return now

@@ -5,10 +5,10 @@ import psutil
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import state
 from deploy.local.home import Home
-from deploy.local.runner import State
-from deploy.local.state import Phase, ProcessState, StackState
+from deploy.local.stack import state
+from deploy.local.stack.state import Phase, ProcessState, StackState
+from deploy.local.supervise.runner import State
 
 
 @pytest.fixture

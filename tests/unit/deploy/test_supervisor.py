@@ -7,9 +7,10 @@ from typing import Any, cast
 import pytest
 
 from deploy.local import home as homes
-from deploy.local import jars, supervisor
-from deploy.local.diagnosis import PortTakenError
-from deploy.local.supervisor import PORT_ATTEMPTS_MAX, Plan, View
+from deploy.local.fetch import jars
+from deploy.local.stack import supervisor
+from deploy.local.stack.supervisor import PORT_ATTEMPTS_MAX, Plan, View
+from deploy.local.supervise.diagnosis import PortTakenError
 
 
 class Watcher:

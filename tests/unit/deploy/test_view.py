@@ -5,14 +5,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.live import Live
 
-from deploy.local.hints import paste_lines
 from deploy.local.home import Home
-from deploy.local.ports import Moved
-from deploy.local.readings import Reading, Readings
-from deploy.local.runner import State
-from deploy.local.state import Phase, ProcessState, StackState
-from deploy.local.totals import Totals
-from deploy.local.view import LiveView, PlainView, Rate, changed_line, figures_line, moved_line, state_word
+from deploy.local.stack.hints import paste_lines
+from deploy.local.stack.ports import Moved
+from deploy.local.stack.readings import Reading, Readings
+from deploy.local.stack.state import Phase, ProcessState, StackState
+from deploy.local.stack.totals import Totals
+from deploy.local.stack.view import LiveView, PlainView, Rate, changed_line, figures_line, moved_line, state_word
+from deploy.local.supervise.runner import State
 
 
 def make_process(state: State = State.READY, *, pid: int = 7, restarts: int = 0) -> ProcessState:

@@ -1,0 +1,1 @@
+"""One stack as a whole: its ports and services, the supervisor, what the terminal shows of it."""

@@ -1,0 +1,1 @@
+"""What only those who make this repository need: locks, stand-in images, the rehearsal of compose.yaml. Not shipped."""

@@ -20,7 +20,7 @@ _CURE = (
 def lent(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """Yield the connection with commit, rollback and close refused.
 
-    Raises ContractError if the block has ended the transaction, or left it failed; psycopg.OperationalError if it
+    Raises ContractError if the block has ended the transaction, or left it failed, and psycopg.OperationalError if it
     went on without the connection.
     """
     for name in _KEPT:

@@ -19,6 +19,7 @@ from chaos import run_queue
 from chaos.plan import Arm, Fired, read_evidence, write_plan
 from chaos.scene import Child, Site
 from onceloop.errors import ExitCode, ReportedError
+from services.table import BY_NAME
 
 RESTART_SECONDS = 0.3
 TICK_SECONDS = 0.02
@@ -41,24 +42,6 @@ class VoidRunError(ReportedError):
     """The run proves nothing: its fault did not fire, or the lane did not stand. Neither passed nor failed."""
 
     exit_code = ExitCode.UNAVAILABLE
-
-
-class Service(NamedTuple):
-    """A program of the pipeline: how it is started, as which database role if any, where it says that it is ready."""
-
-    argv: tuple[str, ...]
-    role: str | None
-    port_variable: str = "PIPELINE_HEALTH_PORT"
-
-
-SERVICES: Mapping[str, Service] = {
-    "order-api": Service(("order_service", "api"), "order_rw", "PIPELINE_HTTP_PORT"),
-    "order-projection": Service(("order_service", "projection"), "order_rw"),
-    "inventory": Service(("inventory_service",), "inventory_rw"),
-    "notification": Service(("notification_service",), "notification_rw"),
-    "metrics": Service(("metrics_service", "windows"), None),
-    "metrics-totals": Service(("metrics_service", "totals"), None),
-}
 
 
 class Death(NamedTuple):
@@ -154,7 +137,7 @@ class Lane:
 
     def start(self, name: str, slot: int = 0, *, mutant: str = "", **extra: str) -> Kept:
         """Start a service under the launcher and keep it alive; `extra` adds to its environment."""
-        service = SERVICES[name]
+        service = BY_NAME[name]
         port = self.site.free_port()
         log = self.site.folder / f"{name}-{slot}.log"
         environment = {
@@ -169,7 +152,7 @@ class Lane:
         }
 
         def launch(more: Mapping[str, str]) -> Child:
-            return self.site.start(("chaos.launch", *service.argv), log, {**environment, **more})
+            return self.site.start(("chaos.launch", *service.program), log, {**environment, **more})
 
         kept = Kept(name=name, slot=slot, start=launch, port=port, log=log, extra=extra)
         with self._lock:

@@ -16,9 +16,10 @@ MESSAGE_BYTES_MAX = config.MESSAGE_BYTES_MAX
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One consumer group."""
+    """One consumer group. `dead_letters`: whether what it cannot read goes to a topic of its own."""
 
     name: str
+    dead_letters: bool = True
 
     def within(self, namespace: str) -> str:
         """Return the group id on the cluster."""
@@ -69,7 +70,7 @@ def dead_letter_topic(source: Topic, group: Group) -> Topic:
 
 INVENTORY = Group("inventory")
 NOTIFICATION = Group("notification")
-ORDER_STATUS = Group("order-status")
+ORDER_STATUS = Group("order-status", dead_letters=False)
 METRICS = Group("metrics")
 METRICS_TOTALS = Group("metrics-totals")
 CONNECT = Group("connect")
@@ -139,13 +140,12 @@ EVENT_TOPICS = (
 )
 KEYED_BY_USER = tuple(topic for topic in EVENT_TOPICS if topic.key == "user_id")
 """These have as many partitions as each other, and may be given more (docs/adr/0037)."""
-DEAD_LETTER_TOPICS = (
-    dead_letter_topic(ORDERS_CREATED, INVENTORY),
-    dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION),
-    dead_letter_topic(INVENTORY_FAILED, NOTIFICATION),
-    dead_letter_topic(INVENTORY_RESERVED, METRICS),
-    dead_letter_topic(INVENTORY_FAILED, METRICS),
-    dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS),
+GROUPS = tuple(dict.fromkeys(group for topic in EVENT_TOPICS for group in topic.readers))
+DEAD_LETTER_TOPICS = tuple(
+    dead_letter_topic(topic, group)
+    for group in GROUPS
+    for topic in EVENT_TOPICS
+    if group in topic.readers and group.dead_letters
 )
 ALL_TOPICS = EVENT_TOPICS + DEAD_LETTER_TOPICS
 

@@ -10,7 +10,7 @@ from chaos.checker.cluster import Cluster
 from chaos.checker.tables import TableReader
 from chaos.checker.terms import Offsets, Spot
 from chaos.faults.field import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
-from chaos.faults.servers import ROLES, end_sessions_of, waiting_workers
+from chaos.faults.servers import end_sessions_of, waiting_workers
 from chaos.heads import trim
 from chaos.lane import VoidRunError
 from chaos.scene import Balance
@@ -24,6 +24,7 @@ from common.topics import (
     ORDERS_CREATED,
 )
 from onceloop.errors import ReportedError
+from services.table import ROLES
 
 CHANGES = 40
 CHANGE_UNITS_MAX = 9

@@ -8,13 +8,13 @@ from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
 from chaos.scene import Administrator, Server
 from onceloop.errors import ReportedError
+from services.table import ROLES
 
 DOWN_SECONDS = (0.3, 1.5)
 LOCK_SECONDS = 3.0
 """More than lock_timeout."""
 EXHAUSTED_SECONDS = 2.0
 LOOK_SECONDS = 0.05
-ROLES = ("inventory_rw", "order_rw", "notification_rw")
 
 
 def kill_broker(field: Field, chance: random.Random) -> Evidence:

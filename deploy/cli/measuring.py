@@ -34,6 +34,7 @@ from deploy.local.supervise.process import Child
 from deploy.provision import database, demo
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import provision
+from services.table import BY_NAME
 
 NAMESPACE = ""
 """The servers are its own; a name left over in a shell must not count."""
@@ -96,7 +97,7 @@ class MeasuringStack:
             "PIPELINE_HEALTH_PORT": str(self._port),
             "PIPELINE_BATCH_RECORDS_MAX": str(batch),
         }
-        launch = Launch(argv=(sys.executable, "-m", "inventory_service"), log=self.log, environment=environment)
+        launch = Launch(argv=BY_NAME["inventory"].argv, log=self.log, environment=environment)
         return Worker(Child(launch, self._place.guardian), port=self._port)
 
     def judge(self, batch: int) -> Judgement:

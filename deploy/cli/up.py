@@ -9,11 +9,12 @@ import typer
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import home as homes
 from deploy.local.home import Home
-from deploy.local.stack import background, services, supervisor
+from deploy.local.stack import background, supervisor
 from deploy.local.stack.doctor import before_start
 from deploy.local.stack.parts import Name, load
 from deploy.local.stack.view import open_view
 from onceloop.errors import ExitCode, ReportedError
+from services.table import with_slots
 
 SLOTS_MAX = 64
 PASSING = {"memory", "disk"}
@@ -63,8 +64,7 @@ def up(
         raise typer.Exit(code)
     _refuse_unfit_machine(place)
     with open_view(place) as view:
-        table = services.table(inventory_slots=inventory)
-        supervisor.run(supervisor.Plan(place, table, parts=chosen), view)
+        supervisor.run(supervisor.Plan(place, with_slots({"inventory": inventory}), parts=chosen), view)
 
 
 def _refuse_unfit_machine(place: Home) -> None:

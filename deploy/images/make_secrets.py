@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.provision.roles import ROLES
+from services import table
 
 FOLDER = Path("/secrets")
 SUPERUSER, REGISTRY = "postgres", "registry"
@@ -21,9 +22,7 @@ HOLDERS: Mapping[str, tuple[str, ...]] = {
     PROVISION: (SUPERUSER, REGISTRY, *(role.name for role in ROLES)),
     "postgres": (SUPERUSER,),
     "registry": (REGISTRY,),
-    "order": ("order_rw",),
-    "inventory": ("inventory_rw",),
-    "notification": ("notification_rw",),
+    **{role.removesuffix("_rw"): (role,) for role in table.ROLES},
     "connect": ("connect_rw",),
     "reader": ("reader",),
     "tools": ("checker",),

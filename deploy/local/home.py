@@ -12,9 +12,10 @@ from pathlib import Path
 from unicodedata import category
 
 from onceloop.errors import ConfigError, ExitCode, ReportedError
+from services import table
 
 DEFAULT_HOME = Path(".pipeline")
-ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "connect_rw", "stock_admin", "reader", "checker")
+ROLES = ("migrator", *table.ROLES, "connect_rw", "stock_admin", "reader", "checker")
 """Database roles that get a password file here; provisioning creates them."""
 
 _PRIVATE, _PASSABLE = 0o700, 0o711

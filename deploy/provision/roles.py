@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from onceloop.errors import ConfigError
+from services import table
 
 OWNER = "migrator"
 """Owns the database and all in it. It cannot log in: provisioning acts as it by SET ROLE."""
@@ -41,9 +42,7 @@ class Role:
 
 
 ROLES = (
-    Role("order_rw", 50),
-    Role("inventory_rw", 50),
-    Role("notification_rw", 50),
+    *(Role(name, 50) for name in table.ROLES),
     Role("connect_rw", 20),
     Role("stock_admin", 10),
     Role("reader", 20, _LOOKING),

@@ -54,15 +54,18 @@ from onceloop.errors import ReportedError
 from deploy.cli.main import tell
 from deploy.local import home
 from deploy.local.stack import supervisor
-from deploy.local.stack.services import Service
+from services.row import Service
 from deploy.local.stack.view import open_view
 plan = json.loads(sys.argv[2])
-argv = (sys.executable, "-c", plan["stand_in"])
-services = (
-    Service("order-api", argv, "order_rw"),
-    Service("inventory", (*argv, *plan["inventory"]), "inventory_rw", slots=2),
-)
 place = home.at(pathlib.Path(sys.argv[1]))
+folder = place.root.with_name("stand-in")
+folder.mkdir(parents=True, exist_ok=True)
+(folder / "stand_in.py").write_text(plan["stand_in"])
+own = {"folder": folder}
+services = (
+    Service(name="order-api", program=("stand_in",), role="order_rw", http=True, **own),
+    Service(name="inventory", program=("stand_in", *plan["inventory"]), role="inventory_rw", slots=2, **own),
+)
 try:
     with open_view(place) as view:
         provision = (sys.executable, "-c", plan["provision"])

@@ -14,18 +14,15 @@ from pathlib import Path
 import pytest
 
 from deploy.provision.roles import ROLES
+from services.table import API, SERVICES
 from tests.processes import Process, Processes, wait_for
 
 CANARY = "hunter2-and-more"
 PROGRAMS = {
-    "order_service api": "order_rw",
-    "order_service projection": "order_rw",
-    "inventory_service": "inventory_rw",
-    "notification_service": "notification_rw",
-    "metrics_service windows": "",
-    "metrics_service totals": "",
+    **{" ".join(service.program): service.role or "" for service in SERVICES},
     "deploy.cli.main provision": "",
 }
+API_PROGRAM = " ".join(API.program)
 GIVES_UP_SECONDS = 60.0
 
 
@@ -79,10 +76,10 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         with suppress(OSError):
             texts[program] += Path(f"/proc/{process.pid}/cmdline").read_text()
         answers = [_answer(process.health_url, path) for path in ("/readyz", "/livez", "/metrics")]
-        if program == "order_service api":
+        if program == API_PROGRAM:
             answers += [_answer(process.http_url, path) for path in ("/readyz", "/orders?user_id=ada", "/openapi.json")]
         texts[program] += "".join(answers)
-        return program == "order_service api" and all(answers)
+        return program == API_PROGRAM and all(answers)
 
     with Processes(folder) as processes:
         running = {

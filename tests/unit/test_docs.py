@@ -12,6 +12,7 @@ from chaos.points import POINTS
 from common.topics import ALL_TOPICS, EVENT_TOPICS
 from deploy.cli.main import COMMANDS
 from deploy.provision.roles import ROLES
+from services.table import PACKAGES
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = (
@@ -27,7 +28,7 @@ DOCUMENTS = (
 )
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 SOURCE = re.compile(
-    r"`((?:common|onceloop|order_service|inventory_service|notification_service|deploy|chaos|migrations|tests|benchmarks|docs)"
+    rf"`((?:{'|'.join(PACKAGES)}|common|onceloop|services|deploy|chaos|migrations|tests|tools|benchmarks|docs)"
     r"/[\w./-]*)`(?: ((?:`\w+(?:\.\w+)*`(?:, )?)+))?"
 )
 EVENT = re.compile(r"`([a-z]+\.[a-z_]+)`")
@@ -103,7 +104,7 @@ def test_every_command_named_exists(document: str) -> None:
 
 
 def test_every_log_event_of_the_runbook_is_logged_somewhere() -> None:
-    product = ("common", "onceloop", "order_service", "inventory_service", "notification_service", "metrics_service")
+    product = ("common", "onceloop", *PACKAGES)
     source = "\n".join(path.read_text(encoding="utf-8") for part in product for path in (ROOT / part).rglob("*.py"))
     migrations = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations/versions").glob("*.py"))
     tables = set(re.findall(r"CREATE TABLE (\S+)", migrations))

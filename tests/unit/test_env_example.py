@@ -13,22 +13,15 @@ import pytest
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from common.config import PREFIX, KafkaSettings, Settings, load
+from common.config import PREFIX, KafkaSettings, PostgresSettings, Settings, WorkerSettings, load
 from common.kafka.members import member_options, writer_options
 from common.topics import INVENTORY
 from onceloop.kafka.options import idempotent_producer_options
+from services.row import Service
+from services.table import EXPORTER, PACKAGES, SERVICES
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = (
-    "common",
-    "onceloop",
-    "order_service",
-    "inventory_service",
-    "notification_service",
-    "metrics_service",
-    "deploy",
-    "chaos",
-)
+PRODUCT = ("common", "onceloop", *PACKAGES, "deploy", "chaos")
 LINE = re.compile(rf"(?P<off># )?(?P<name>{PREFIX}[A-Z0-9_]+)=(?P<value>.*)")
 
 
@@ -56,6 +49,12 @@ def settings_classes() -> list[type[Settings]]:
         if path.startswith(PRODUCT):
             importlib.import_module(path.removesuffix(".py").replace("/", "."))
     return [each for each in _below(Settings) if each.__module__.startswith(PRODUCT)]
+
+
+def settings_of(service: Service) -> type[Settings]:
+    module, _, name = service.settings.partition(":")
+    found: type[Settings] = getattr(importlib.import_module(module), name)
+    return found
 
 
 def _below(settings: type[Settings]) -> Iterator[type[Settings]]:
@@ -93,6 +92,16 @@ def test_there_are_classes_and_lines_to_compare() -> None:
         each.__name__ for each in CLASSES
     }
     assert len(SHOWN) > 30
+
+
+@pytest.mark.parametrize("service", [*SERVICES, EXPORTER], ids=lambda service: str(service.name))
+def test_settings_of_every_service_are_among_them(service: Service) -> None:
+    """What a row says of role and slots is what its settings ask for."""
+    settings = settings_of(service)
+    assert settings in CLASSES
+    assert (service.role is not None) == issubclass(settings, PostgresSettings)
+    assert service.slots is None or issubclass(settings, WorkerSettings)
+    assert service.port_variable in FIELDS
 
 
 @pytest.mark.parametrize("variable", FIELDS)

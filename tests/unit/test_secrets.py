@@ -8,24 +8,13 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from common.config import RegistrySettings, Settings, load, without_credentials
-from deploy.exporter.config import ExporterSettings
 from deploy.provision.config import ProvisionSettings
-from inventory_service.config import InventorySettings
-from metrics_service.config import MetricsSettings
-from notification_service.config import NotificationSettings
 from onceloop.errors import ConfigError
-from order_service.config import ApiSettings, ProjectionSettings
+from services.table import EXPORTER, SERVICES
+from tests.unit.test_env_example import settings_of
 
 CANARY = "hunter2-and-more"
-ALL = (
-    ApiSettings,
-    ExporterSettings,
-    InventorySettings,
-    MetricsSettings,
-    NotificationSettings,
-    ProjectionSettings,
-    ProvisionSettings,
-)
+ALL = (ProvisionSettings, *dict.fromkeys(settings_of(service) for service in (*SERVICES, EXPORTER)))
 
 
 def planted(settings: type[BaseSettings]) -> Iterator[tuple[str, Any]]:

@@ -1,6 +1,5 @@
 """What watches the stack from outside: a Prometheus over all of it, the exporter, and Kafka's figures by JMX."""
 
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,10 +10,9 @@ from deploy.local.servers.addresses import Addresses
 from deploy.local.servers.part import Stage
 from deploy.local.servers.prometheus import PROMETHEUS, Prometheus, Target
 from deploy.local.stack.ports import HEALTH
-from deploy.local.stack.services import Service, ServiceProgram
+from deploy.local.stack.services import ServiceProgram
 from deploy.local.supervise.launch import Program
-
-EXPORTER = Service("exporter", (sys.executable, "-m", "deploy.exporter"), "reader")
+from services.table import EXPORTER
 
 
 @dataclass(frozen=True, slots=True)

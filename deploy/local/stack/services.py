@@ -1,5 +1,6 @@
-"""The table of services that the supervisor runs, and the environment each of them gets."""
+"""The services as programs of a local stack: their processes, ports and environment."""
 
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -8,10 +9,10 @@ from deploy.local.servers.addresses import Addresses
 from deploy.local.stack.ports import HEALTH
 from deploy.local.supervise.launch import Launch, label
 from deploy.local.supervise.loopback import LOOPBACK, get
+from services.row import Service
 
-API = "order-api"
 HTTP = "api"
-"""The name of the API's port; that of its probes is another, as the workers'."""
+"""The name of the port for clients; that of the API's probes is another, as the workers'."""
 PROVISION = (sys.executable, "-m", "deploy.cli.main", "provision")
 
 
@@ -20,31 +21,6 @@ _PYTHON = {
     "PYTHONIOENCODING": "utf-8",  # `pipeline logs` reads it so, whatever the shell's encoding is
     "PYTHONFAULTHANDLER": "1",  # a crash in a C library leaves its stack in the log
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Service:
-    """One row of the table: a program of ours, started once, or once per slot."""
-
-    name: str
-    argv: tuple[str, ...]
-    role: str | None
-    """Its database role; None for a service without tables."""
-    slots: int | None = None
-    """How many slots; None for a service that has none."""
-
-
-def table(*, inventory_slots: int) -> tuple[Service, ...]:
-    """Return the services of the pipeline, in starting order."""
-    python = (sys.executable, "-m")
-    return (
-        Service(API, (*python, "order_service", "api"), "order_rw"),
-        Service("order-projection", (*python, "order_service", "projection"), "order_rw"),
-        Service("inventory", (*python, "inventory_service"), "inventory_rw", slots=inventory_slots),
-        Service("notification", (*python, "notification_service"), "notification_rw", slots=1),
-        Service("metrics", (*python, "metrics_service", "windows"), None, slots=1),
-        Service("metrics-totals", (*python, "metrics_service", "totals"), None, slots=1),
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +33,7 @@ class ServiceProgram:
     port: int
     """Of its health."""
     http_port: int | None = None
-    """For clients, of the API alone."""
+    """For clients, if it serves any."""
 
     @property
     def name(self) -> str:
@@ -77,6 +53,9 @@ class ServiceProgram:
             environment["PIPELINE_HTTP_METRICS_DIR"] = str(self.addresses.home.scratch("metrics"))
         if self.slot is not None:
             environment["PIPELINE_SLOT"] = str(self.slot)
+        if self.service.folder is not None:
+            further = os.environ.get("PYTHONPATH")
+            environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(self.service.folder), further)))
         return Launch(argv=self.service.argv, log=self.addresses.home.log(label(self)), environment=environment)
 
     def ready(self) -> bool:
@@ -129,7 +108,7 @@ def programs(services: Iterable[Service], addresses: Addresses, ports: Mapping[s
             slot,
             addresses,
             port=ports[port_name(service, slot)],
-            http_port=ports[HTTP] if service.name == API else None,
+            http_port=ports[HTTP] if service.http else None,
         )
         for service, slot in processes(services)
     )

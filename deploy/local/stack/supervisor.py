@@ -23,7 +23,7 @@ from deploy.local.servers.part import Part, Stage
 from deploy.local.stack import data_format, readings, servers, services, state
 from deploy.local.stack.ports import Claims, Moved, assign
 from deploy.local.stack.readings import Readings
-from deploy.local.stack.services import PROVISION, Provision, Service, ServiceProgram
+from deploy.local.stack.services import PROVISION, Provision, ServiceProgram
 from deploy.local.stack.state import Phase, ProcessState, StackState
 from deploy.local.supervise import logs
 from deploy.local.supervise.diagnosis import PortTakenError
@@ -32,6 +32,7 @@ from deploy.local.supervise.launch import Program
 from deploy.local.supervise.process import stop_all
 from deploy.local.supervise.runner import TICK_SECONDS, Runner, State, raise_failure
 from onceloop.errors import ReportedError
+from services.row import Service
 
 SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""

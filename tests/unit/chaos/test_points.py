@@ -7,16 +7,10 @@ import pytest
 from chaos.crash_matrix import Kind, jobs
 from chaos.points import POINTS, ZOMBIES, Way, named
 from onceloop.errors import UsageError
+from services.table import PACKAGES
 
 ROOT = Path(__file__).parents[3]
-PRODUCT = (
-    "common",
-    "inventory_service",
-    "metrics_service",
-    "notification_service",
-    "onceloop",
-    "order_service",
-)
+PRODUCT = ("common", "onceloop", *PACKAGES)
 CALLS = {"point", "_point"}
 OF_THE_GENERIC_STORE = {"handled"}
 """No service of the shop has it: `onceloop.testing` kills an app there."""

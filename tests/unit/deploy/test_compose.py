@@ -4,12 +4,15 @@ import re
 from typing import Any
 
 import pytest
+import yaml  # type: ignore[import-untyped] # comes with schemathesis, without types
 
-from common.config import PREFIX
+from common.config import PREFIX, WorkerSettings
 from deploy.images.make_secrets import FOLDER, HOLDERS, make
 from deploy.local.servers import connect, kafka, kafka_controller, kafka_node
+from services.row import Service
+from services.table import BY_NAME, EXPORTER, SERVICES
 from tests.compose import FILE, compose, environment, services
-from tests.unit.test_env_example import FIELDS
+from tests.unit.test_env_example import FIELDS, settings_of
 from tools.standin.__main__ import SERVERS
 
 LIMIT_MIB = 2048
@@ -90,14 +93,42 @@ def test_every_setting_is_one_that_a_process_reads() -> None:
     assert {name for name in given if name not in FIELDS and name.removesuffix("_FILE") not in FIELDS} == set()
 
 
-def test_whatever_has_a_slot_claims_it() -> None:
-    slotted = {name for name in DEFAULT & LASTING & OURS if name != "order-api"}
-    for name in slotted:
-        service = services()[name]
-        assert service["command"][:3] == ["python", "-m", "deploy.images.claim_slot"], name
-        assert service["command"][3] == name, "a service's slots are its own"
-        assert volumes(name)["slots"] == "/var/lib/order-pipeline/slots", name
-        assert "PIPELINE_SLOT" not in environment(name), name
+def test_services_of_the_table_run_and_no_others() -> None:
+    assert set(BY_NAME) == DEFAULT & LASTING & OURS
+
+
+@pytest.mark.parametrize("row", SERVICES, ids=lambda row: str(row.name))
+def test_whatever_has_a_slot_claims_it(row: Service) -> None:
+    """A service's slots are its own; one that has none is started as it is."""
+    service, start = services()[row.name], ["python", "-m", *row.program]
+    if not issubclass(settings_of(row), WorkerSettings):
+        assert service["command"] == start
+        return
+    assert service["command"] == ["python", "-m", "deploy.images.claim_slot", row.name, *start]
+    assert volumes(row.name)["slots"] == "/var/lib/order-pipeline/slots"
+    assert "PIPELINE_SLOT" not in environment(row.name)
+    assert service.get("deploy", {}).get("replicas", 1) == (row.slots or 1)
+
+
+@pytest.mark.parametrize("row", [*SERVICES, EXPORTER], ids=lambda row: str(row.name))
+def test_each_service_acts_as_its_own_role(row: Service) -> None:
+    given = environment(row.name)
+    if row.role is None:
+        assert not [name for name in given if name.startswith("PIPELINE_POSTGRES")]
+        return
+    assert given["PIPELINE_POSTGRES_URL"] == f"postgresql://{row.role}@postgres:5432/pipeline"
+    assert given["PIPELINE_POSTGRES_PASSWORD_FILE"] == f"/run/secrets/{row.role}"
+
+
+def test_prometheus_scrapes_every_service() -> None:
+    """Each by its name, at the port of its probes."""
+    settings = yaml.safe_load((FILE.parent / "deploy/images/prometheus.yml").read_text(encoding="utf-8"))
+    found = {
+        job["job_name"]: [(each["names"], each["port"]) for each in job["dns_sd_configs"]]
+        for job in settings["scrape_configs"]
+        if "dns_sd_configs" in job
+    }
+    assert found == {row.name: [([row.name], 8090)] for row in (*SERVICES, EXPORTER)}
 
 
 def test_servers_are_waited_for_until_they_are_healthy() -> None:

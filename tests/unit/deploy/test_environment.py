@@ -7,9 +7,10 @@ from deploy.local.fetch.artifacts import locked
 from deploy.local.fetch.jars import Jars
 from deploy.local.servers.addresses import Addresses
 from deploy.local.stack.servers import PORTS, addresses_on
-from deploy.local.stack.services import HTTP, Provision, port_name, processes, programs, provision_environment, table
+from deploy.local.stack.services import HTTP, Provision, port_name, processes, programs, provision_environment
 from deploy.local.supervise.launch import label
 from deploy.local.supervise.process import child_environment
+from services.table import with_slots
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_addresses_of_another_stack_do_not_leak_into_a_process() -> None:
 
 
 def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> None:
-    services = table(inventory_slots=2)
+    services = with_slots({"inventory": 2})
     ports = {port_name(service, slot): 9000 + at for at, (service, slot) in enumerate(processes(services))}
     ports[HTTP] = 8080
     by_label = {label(program): program.launch() for program in programs(services, addresses, ports)}
@@ -61,7 +62,7 @@ def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> N
 def test_no_password_stands_in_an_environment_or_a_command(addresses: Addresses) -> None:
     homes.create(addresses.home)
     secrets = {homes.read_secret(path) for path in addresses.home.secrets.rglob("*") if path.is_file()}
-    services = table(inventory_slots=1)
+    services = with_slots({"inventory": 1})
     ports = {HTTP: 1, **{port_name(service, slot): 1 for service, slot in processes(services)}}
     launches = [program.launch() for program in programs(services, addresses, ports)]
     launches += list(Provision(addresses).prepare())

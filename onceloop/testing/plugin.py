@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 JOBS = 4
 SHOWN_PER_RULE = 2
-_HOW = "pytest --onceloop runs it on a real broker and database: see onceloop.testing"
+NOT_TRIED = "not tried"
+"""The name of the one test that a case is without --onceloop."""
+_HOW = "`pytest --onceloop` tries it on a real broker and database"
 _runner = pytest.StashKey["Runner"]()
 
 
@@ -83,6 +85,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         runner.begin(chosen)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that cases were not tried: pytest itself does so only if it is asked for reasons."""
+    skipped = [report for report in terminalreporter.getreports("skipped") if report.nodeid.endswith(f"::{NOT_TRIED}")]
+    if skipped:
+        terminalreporter.write_line(f"onceloop: {len(skipped)} case{'s' * (len(skipped) > 1)} not tried. {_HOW}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End what still runs, before a conftest stops its servers."""
@@ -100,7 +109,7 @@ class CaseCollector(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         """Yield one test per trial, or the one that says how to have them."""
         if not self.config.option.onceloop:
-            yield SkippedItem.from_parent(self, name="trials")
+            yield SkippedItem.from_parent(self, name=NOT_TRIED)
             return
         from onceloop.testing.trials import TRIALS
 
@@ -184,6 +193,7 @@ def _begun(config: pytest.Config) -> "Runner":
     )
     try:
         servers.check(chosen, anywhere=option.onceloop_anywhere)
+        servers.try_out(chosen)
     except servers.UnfitServersError as error:
         pytest.exit(f"onceloop: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
     temporary: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - no public way

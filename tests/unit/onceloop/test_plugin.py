@@ -21,7 +21,7 @@ def test_of_another_kind():
 def run(folder: Path, *arguments: str) -> str:
     (folder / "test_mine.py").write_text(MODULE, encoding="utf-8")
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "onceloop.testing.plugin", "-rs", *arguments],
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "onceloop.testing.plugin", *arguments],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), "ONCELOOP_BOOTSTRAP": "127.0.0.1:1"},
         capture_output=True,
@@ -35,7 +35,7 @@ def run(folder: Path, *arguments: str) -> str:
 def test_case_is_one_skipped_test_that_says_how_to_run_it(tmp_path: Path) -> None:
     said = run(tmp_path)
     assert "1 passed, 1 skipped" in said
-    assert "pytest --onceloop runs it on a real broker and database" in said
+    assert "onceloop: 1 case not tried. `pytest --onceloop` tries it on a real broker and database" in said
     assert "onceloop-seed" not in said
 
 

@@ -143,11 +143,10 @@ class TrialItem(pytest.Item):
         if verdict.skipped:
             pytest.skip(verdict.skipped)
         if verdict.missed:
-            raise BrokenError(
-                self._text(["the trial proves nothing, what it is about " + verdict.missed], verdict.folder)
-            )
+            said = f"This proves nothing about the handler: {verdict.missed}"
+            raise BrokenError(self._text("the disturbance did not happen", [said], verdict.folder))
         if verdict.findings:
-            raise BrokenError(self._text(_listed(verdict.findings), verdict.folder))
+            raise BrokenError(self._text(verdict.findings[0].rule, _listed(verdict.findings), verdict.folder))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the findings alone, without a traceback of the harness."""
@@ -159,12 +158,12 @@ class TrialItem(pytest.Item):
         """Return where the case stands and what was tried."""
         return self.path, None, f"{self.parent.name if self.parent else ''}: {self.trial}"
 
-    def _text(self, parts: list[str], folder: Path) -> str:
+    def _text(self, summary: str, parts: list[str], folder: Path) -> str:
         where = self.nodeid.replace(self.nodeid.partition("::")[0], os.path.relpath(self.path), 1)
         again = f"pytest --onceloop --onceloop-seed {self.config.option.onceloop_seed} '{where}'"
-        return "\n\n".join(
-            [f"{self.case.app}, {self.trial}", *parts, f"output of the processes: {folder}\nagain: {again}"]
-        )
+        head = [f"{summary}: {self.case.app}, {self.trial}", self.trial.sentence()]
+        foot = [f"output of the processes: {folder}", f"again: {again}"]
+        return "\n\n".join(["\n".join(head), *parts, "\n".join(foot)])
 
 
 def _listed(findings: "Sequence[Finding]") -> list[str]:

@@ -44,6 +44,18 @@ class Kind(StrEnum):
     POISON = "poison"
 
 
+_DONE = {
+    Kind.UNDISTURBED: "nothing is done to the process",
+    Kind.KILL: "the process is killed where",
+    Kind.ZOMBIE: "the process stands still until another one has taken over, and goes on, where",
+    Kind.OUTAGE: "the connection to PostgreSQL is cut, and refused for two seconds, where",
+    Kind.TWIN: "two processes run in the same slot",
+    Kind.DUPLICATES: "every record stands twice on its topic",
+    Kind.STALE: "the group's offsets are set back to the beginning",
+    Kind.POISON: "records that the handler refuses stand among the others",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One test. `point`: where, for those that have a place."""
@@ -53,6 +65,10 @@ class Trial:
 
     def __str__(self) -> str:
         return f"{self.kind}[{self.point.name}]" if self.point else str(self.kind)
+
+    def sentence(self) -> str:
+        """Return what is done, for people."""
+        return f"{_DONE[self.kind]}: {self.point.means}" if self.point else _DONE[self.kind]
 
     @property
     def gated(self) -> bool:

@@ -9,9 +9,9 @@ from chaos.model.scenario import Kind, codec
 from chaos.model.world import DEAD_LETTERS, World
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.orders import OrderCreated
-from common.kafka.records import Partition
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from inventory_service.io.decision_store import NewDecision
+from onceloop.records import Partition
 
 Coordinate = tuple[str, int, int]
 

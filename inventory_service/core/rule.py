@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import NamedTuple, Protocol
 
-from common.errors import ContractError
 from common.events.inventory import Reason
 from common.events.orders import OrderLine
+from onceloop.errors import ContractError
 
 
 class Demand(NamedTuple):

@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import psycopg
 
-from common import failpoints
 from common.events.orders import OrderLine
-from common.kafka.records import Partition
-from common.postgres.retry import DIVISION_BY_ZERO
 from inventory_service.core.replay import Coordinate, Decision
 from inventory_service.core.rule import Holding
 from inventory_service.core.turns import Turn
+from onceloop import failpoints
+from onceloop.postgres.retry import DIVISION_BY_ZERO
+from onceloop.records import Partition
 
 GUARDS = frozenset({"decision_pkey", "decision_turn", "stock_available_ge_0", DIVISION_BY_ZERO})
 """What fails when another worker was faster: it decided the order or another one of the customer, took the stock, or

@@ -5,12 +5,12 @@ import uuid_utils
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
-from common.kafka.records import OutputRecord
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from inventory_service.core.replay import Arrival, Decision
 from inventory_service.core.rule import Outcome, Reserved
 from inventory_service.core.turns import Turn
 from inventory_service.io.decision_store import NewDecision
+from onceloop.records import OutputRecord
 
 
 class OutcomeEvents:

@@ -11,13 +11,13 @@ import psycopg
 import pytest
 import structlog
 
-from common.postgres import retry
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
 from inventory_service.core.rule import Holding
 from inventory_service.core.turns import Turn
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import NewDecision
+from onceloop.postgres import retry
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import rerun
 from tests.books import Books, new_decision, open_books, record, some_id, some_sku
 from tests.stack import Stack
 
@@ -33,7 +33,11 @@ def books(servers: Stack) -> Iterator[Books]:
 
 @pytest.fixture
 def connection(books: Books) -> Iterator[HotConnection]:
-    with hot_connection(books.postgres("inventory_rw"), application="inventory-test") as connection:
+    with hot_connection(
+        books.postgres("inventory_rw").postgres_url,
+        application="inventory-test",
+        password=books.postgres("inventory_rw").password,
+    ) as connection:
         yield connection
 
 
@@ -115,7 +119,11 @@ def test_workers_that_decide_orders_of_the_same_customers_never_deadlock(
     rounds, start = 25, threading.Barrier(2)
 
     def work(first: str, second: str) -> None:
-        with hot_connection(books.postgres("inventory_rw"), application="inventory-test") as own:
+        with hot_connection(
+            books.postgres("inventory_rw").postgres_url,
+            application="inventory-test",
+            password=books.postgres("inventory_rw").password,
+        ) as own:
             for _ in range(rounds):
                 start.wait(20)
                 rerun(partial(decide_both, first, second), own, guards=decision_store.GUARDS)

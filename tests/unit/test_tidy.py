@@ -55,7 +55,7 @@ def project() -> dict[str, Any]:
 # What is looked at follows from the tree, so that a new service or package is never forgotten.
 PACKAGES = tuple(project()["importlinter"]["root_packages"])
 SERVICES = tuple(package for package in PACKAGES if (ROOT / package / "__main__.py").exists())
-PRODUCT = (*SERVICES, "common")
+PRODUCT = (*SERVICES, "common", "onceloop")
 COMMAND_LINE = tuple(package for package in PACKAGES if package not in PRODUCT)
 
 

@@ -11,9 +11,9 @@ from chaos.model import Exploration, explore
 from chaos.model import world as worlds
 from chaos.model.scenario import CUSTOMERS, Input, Kind, Scenario, _order
 from chaos.model.tables import Duplicate, Tables
-from common.kafka.records import Partition
 from common.topics import ORDERS_CREATED
 from inventory_service.core.turns import Turn
+from onceloop.records import Partition
 from tests.examples import limit_per_customer
 
 INTERLEAVINGS = 400

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from common.errors import Undecodable
 from common.events.codec import Event
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderLine
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial
+from onceloop.errors import Undecodable
 from tests.factories import make_codec, make_order
 
 EVENT_ID, ORDER_ID = "01963c1e-7b44-7000-8000-00000000000a", "01963c1e-7b44-7000-8000-0000000000ff"

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import ContractError
 from common.events.inventory import Reason
 from common.events.orders import OrderLine
 from inventory_service.core import allocation
 from inventory_service.core.rule import Allocation, Context, Failed, Holding, Outcome, Reserved, check
+from onceloop.errors import ContractError
 from tests.demands import BATCHES, STOCKS, USERS, demands
 
 HELD = st.dictionaries(st.builds(Holding, st.sampled_from(USERS), st.sampled_from(["tea", "mug"])), st.integers(1, 30))

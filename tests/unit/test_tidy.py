@@ -78,7 +78,7 @@ def test_there_is_something_to_look_at() -> None:
 
 
 def test_every_folder_with_modules_is_a_package_that_is_looked_at_and_shipped() -> None:
-    folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests"}
+    folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests", "examples"}
     assert folders == set(PACKAGES)
     assert folders - FOR_MAKERS == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
 

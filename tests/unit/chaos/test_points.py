@@ -6,7 +6,7 @@ import pytest
 
 from chaos.crash_matrix import Kind, jobs
 from chaos.points import POINTS, ZOMBIES, Way, named
-from common.errors import UsageError
+from onceloop.errors import UsageError
 from services.table import PACKAGES
 
 ROOT = Path(__file__).parents[3]

@@ -3,6 +3,7 @@
 Same orders, same allocation, same events; only the store differs. Stock is a table of the app's own schema.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import uuid_utils
 
+from benchmarks.orders import shelves
 from common.config import KafkaSettings, load
 from common.events import envelope
 from common.events.codec import Codec
@@ -22,9 +24,9 @@ from onceloop import InputRecord, Once, OutputRecord
 from onceloop.prometheus import PrometheusObserver
 
 RESERVED, FAILED = "bench.reserved", "bench.failed"
-CREATE = (
-    "CREATE TABLE IF NOT EXISTS {schema}.stock (sku text PRIMARY KEY, available int NOT NULL CHECK (available >= 0))"
-)
+PARTITIONS = 8
+SCHEMA = "bench"
+CREATE = "CREATE TABLE stock (sku text PRIMARY KEY, available int NOT NULL CHECK (available >= 0))"
 _AVAILABLE = r"SELECT sku, available FROM stock WHERE sku = ANY(string_to_array(%b, E'\x1f'))"
 _TAKE = r"""
 UPDATE stock s SET available = s.available - t.units
@@ -51,7 +53,7 @@ def build(settings: Settings) -> Once:
         group="bench-decided",
         inputs=[ORDERS_CREATED.within(settings.namespace)],
         outputs=[RESERVED, FAILED],
-        schema="bench",
+        schema=SCHEMA,
         batch_records_max=settings.bench_batch,
         health_port=settings.bench_health_port,
         observer=observer,
@@ -73,6 +75,16 @@ def build(settings: Settings) -> Once:
             yield [_event(codec, record, order, outcome, now_ms)]
 
     return app
+
+
+def prepare(app: Once) -> None:
+    """Make what the app needs, the same stock as the inventory's included."""
+    app.init(partitions=PARTITIONS)
+    with psycopg.connect(app.postgres, autocommit=True, options=f"-c search_path={SCHEMA}") as connection:
+        connection.execute(CREATE)
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO stock VALUES (%s, %s)", list(shelves().items()))
+        connection.execute("ANALYZE stock")  # as autovacuum does within a minute
 
 
 def order_id(value: bytes | None) -> bytes:
@@ -109,4 +121,7 @@ def _event(codec: Codec, record: InputRecord, order: OrderCreated, outcome: Outc
 
 
 if __name__ == "__main__":
-    build(load(Settings)).main()
+    if sys.argv[1:] == ["prepare"]:
+        prepare(build(load(Settings)))
+    else:
+        build(load(Settings)).main()

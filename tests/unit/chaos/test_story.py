@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chaos.checker.books import Verdict
-from chaos.checker.story import MalformedIdError, Sighting, Story, parse_order_id, placed_at_ms
-from chaos.checker.tables import DecisionRow, KeyRow, NotificationRow, OrderRows
-from chaos.checker.terms import Coordinate
-from chaos.checker.timeline import timeline
+from audit.books import Verdict
+from audit.readers.tables import DecisionRow, KeyRow, NotificationRow, OrderRows
+from audit.story import MalformedIdError, Sighting, Story, parse_order_id, placed_at_ms
+from audit.terms import Coordinate
+from audit.timeline import timeline
 
 ORDER = "0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11"
 AT = Coordinate("orders.created", 3, 17)

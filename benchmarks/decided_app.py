@@ -19,7 +19,8 @@ from common.events.inventory import InventoryFailed
 from common.events.orders import OrderCreated
 from common.kafka.schema_registry import open_codec
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
-from inventory_service.core.allocation import Demand, Outcome, Reserved, allocate
+from inventory_service.core.allocation import allocate
+from inventory_service.core.rule import Context, Demand, Outcome, Reserved, check
 from onceloop import InputRecord, Once, OutputRecord
 from onceloop.prometheus import PrometheusObserver
 
@@ -66,7 +67,9 @@ def build(settings: Settings) -> Once:
         skus = {line.sku for order in orders for line in order.lines}
         with db.cursor(binary=True) as cursor:
             available: dict[str, int] = dict(cursor.execute(_AVAILABLE, [_SEPARATOR.join(skus)]).fetchall())
-            allocation = allocate([Demand(order.order_id, order.lines) for order in orders], available)
+            demands = [Demand(order.order_id, order.user_id, order.lines, order.placed_at_ms) for order in orders]
+            allocation = allocate(demands, available, Context())
+            check(demands, allocation)
             taken = dict(sorted(allocation.taken.items()))
             if taken:
                 cursor.execute(_TAKE, [_SEPARATOR.join(taken), ",".join(map(str, taken.values()))])

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo doctor test compose-test chaos check docs proofs format unit bench lock lock-jars lock-platforms clean
+.PHONY: help setup up down demo doctor test compose-test chaos trials check docs proofs format unit bench lock lock-jars lock-platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ compose-test: setup ## the same in containers: build, up, demo, a kill in mid-wo
 
 chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about eight minutes
 	@$(BIN)/pipeline chaos
+
+trials: setup ## the same for a guest's handler: the ledger of onceloop, killed at every point; about two minutes
+	@$(BIN)/pytest -q --onceloop examples/ledger
 
 check: setup ## format, lint, types, import contracts, schemas, docs, unit tests: about a minute
 	@$(BIN)/ruff format --check --quiet

@@ -1,6 +1,6 @@
 """A story in order of time. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -36,7 +36,7 @@ def _moments(story: Story) -> Iterator[Moment]:
     for copy in story.created:
         yield Moment(copy.time_ms, "record", f"{copy.at}{_unreadable(copy)}")
     if story.rows.decision:
-        yield _decided(story.rows.decision)
+        yield _decided(story.rows.decision, story.created)
     for event in story.events:
         yield Moment(event.time_ms, "event", f"{event.at}, answers {event.origin}{_unreadable(event)}")
     for row in story.rows.ledger:
@@ -51,8 +51,11 @@ def _key_moments(key: KeyRow) -> Iterator[Moment]:
         yield Moment(_ms(key.acknowledged_at), "confirmed", "by the broker; the client may be told 202")
 
 
-def _decided(decision: DecisionRow) -> Moment:
+def _decided(decision: DecisionRow, created: Sequence[Sighting]) -> Moment:
     why = f" ({decision.reason})" if decision.reason else ""
+    held = ", ".join(f"{quantity} x {sku}" for sku, quantity in decision.lines)
+    if any("lines" in copy.fields and lines_of(copy.fields) != held for copy in created[:1]):
+        why += f" ({held})"
     detail = f"{decision.verdict.name.lower()}{why}, owner {decision.owner}, event {decision.event_id}"
     return Moment(_ms(decision.decided_at), "decided", f"{detail}, replays {decision.replays}")
 

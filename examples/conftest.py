@@ -6,7 +6,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from deploy.local import servers
+from deploy.local.stack import servers
 from onceloop.testing import Servers
 
 

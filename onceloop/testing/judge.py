@@ -4,6 +4,7 @@ Each rule is one sentence of the guarantee. A finding names the record, what is 
 and what usually causes it.
 """
 
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from onceloop.testing.facts import Facts, Fed, Published, Row, Written
 
 SHOWN_BYTES = 160
 SHOWN_ROWS = 8
+WIDTH = 110
 NOTHING = "nothing"
 
 
@@ -39,14 +41,18 @@ class Finding:
     cause: str = ""
 
     def __str__(self) -> str:
-        lines = [
-            f"broken rule: {self.rule}",
-            f"  key:             {self.key}",
-            f"  what:            {self.what}",
-            f"  on the topic:    {self.topic}",
-            f"  in the database: {self.database}",
-        ]
-        return "\n".join([*lines, f"  usual cause:     {self.cause}"] if self.cause else lines)
+        parts = {
+            "key": self.key,
+            "what": self.what,
+            "on the topic": self.topic,
+            "in the database": self.database,
+            "usual cause": self.cause,
+        }
+        lines = [f"broken rule: {self.rule}"]
+        for name, text in parts.items():
+            if text:
+                lines += _wrapped(f"{name}:", text)
+        return "\n".join(lines)
 
 
 def judge(facts: Facts) -> list[Finding]:
@@ -155,7 +161,7 @@ def _effects(facts: Facts) -> Iterator[Finding]:
         key="see the rows",
         what=f"the effects differ from those of {facts.expected_by}",
         topic="not compared",
-        database=f"too much: {_rows(found - expected)}; too little: {_rows(expected - found)}",
+        database=f"found, not expected: {_rows(found - expected)}; expected, not found: {_rows(expected - found)}",
         cause="the handler has effects outside the transaction that it is given: a connection of its own, a file, a"
         " request. They stay when the transaction is rolled back and the record is handled again. Write through `db`"
         " alone. Or the effects depend on time, chance, or the order of records of different partitions: then"
@@ -176,8 +182,8 @@ def _offsets(facts: Facts) -> Iterator[Finding]:
             f" after {facts.waited_seconds:.0f} s: {len(waiting)} records are unread",
             topic=f"next: {shown(waiting[0].value)}" if waiting else NOTHING,
             database="see `decided`",
-            cause="the handler does not come back from this record (a wait, a loop that tries again for ever), or ends"
-            " its process; let errors leave the handler, and the loop will try again",
+            cause="the handler does not come back from this record or one soon behind it (a wait, a loop that tries"
+            " again for ever), or ends its process; let errors leave the handler, and the loop will try again",
         )
 
 
@@ -247,6 +253,16 @@ def _rows(rows: Counter[Row]) -> str:
 
 def _listed(parts: Iterable[str]) -> str:
     return " and ".join(parts) or NOTHING
+
+
+def _wrapped(name: str, text: str) -> list[str]:
+    """Return a named part in lines of a fair length; lines that the text has stay."""
+    first, *rest = text.splitlines() or [""]
+    head, indent = f"  {name:<17}", " " * 19
+    return [
+        *textwrap.wrap(head + first, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False),
+        *(indent + line for line in rest),
+    ]
 
 
 def shown(data: bytes | None) -> str:

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 JOBS = 4
 SHOWN_PER_RULE = 2
-_HOW = "pytest --onceloop runs it on a real broker and database: see onceloop.testing"
+NOT_TRIED = "not tried"
+"""The name of the one test that a case is without --onceloop."""
+_HOW = "`pytest --onceloop` tries it on a real broker and database"
 _runner = pytest.StashKey["Runner"]()
 
 
@@ -83,6 +85,13 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         runner.begin(chosen)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say that cases were not tried: pytest itself does so only if it is asked for reasons."""
+    skipped = [report for report in terminalreporter.getreports("skipped") if report.nodeid.endswith(f"::{NOT_TRIED}")]
+    if skipped:
+        terminalreporter.write_line(f"onceloop: {len(skipped)} case{'s' * (len(skipped) > 1)} not tried. {_HOW}")
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End what still runs, before a conftest stops its servers."""
@@ -100,7 +109,7 @@ class CaseCollector(pytest.Collector):
     def collect(self) -> Iterator[pytest.Item]:
         """Yield one test per trial, or the one that says how to have them."""
         if not self.config.option.onceloop:
-            yield SkippedItem.from_parent(self, name="trials")
+            yield SkippedItem.from_parent(self, name=NOT_TRIED)
             return
         from onceloop.testing.trials import TRIALS
 
@@ -134,11 +143,10 @@ class TrialItem(pytest.Item):
         if verdict.skipped:
             pytest.skip(verdict.skipped)
         if verdict.missed:
-            raise BrokenError(
-                self._text(["the trial proves nothing, what it is about " + verdict.missed], verdict.folder)
-            )
+            said = f"This proves nothing about the handler: {verdict.missed}"
+            raise BrokenError(self._text("the disturbance did not happen", [said], verdict.folder))
         if verdict.findings:
-            raise BrokenError(self._text(_listed(verdict.findings), verdict.folder))
+            raise BrokenError(self._text(verdict.findings[0].rule, _listed(verdict.findings), verdict.folder))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Return the findings alone, without a traceback of the harness."""
@@ -150,12 +158,12 @@ class TrialItem(pytest.Item):
         """Return where the case stands and what was tried."""
         return self.path, None, f"{self.parent.name if self.parent else ''}: {self.trial}"
 
-    def _text(self, parts: list[str], folder: Path) -> str:
+    def _text(self, summary: str, parts: list[str], folder: Path) -> str:
         where = self.nodeid.replace(self.nodeid.partition("::")[0], os.path.relpath(self.path), 1)
         again = f"pytest --onceloop --onceloop-seed {self.config.option.onceloop_seed} '{where}'"
-        return "\n\n".join(
-            [f"{self.case.app}, {self.trial}", *parts, f"output of the processes: {folder}\nagain: {again}"]
-        )
+        head = [f"{summary}: {self.case.app}, {self.trial}", self.trial.sentence()]
+        foot = [f"output of the processes: {folder}", f"again: {again}"]
+        return "\n\n".join(["\n".join(head), *parts, "\n".join(foot)])
 
 
 def _listed(findings: "Sequence[Finding]") -> list[str]:
@@ -184,6 +192,7 @@ def _begun(config: pytest.Config) -> "Runner":
     )
     try:
         servers.check(chosen, anywhere=option.onceloop_anywhere)
+        servers.try_out(chosen)
     except servers.UnfitServersError as error:
         pytest.exit(f"onceloop: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
     temporary: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - no public way

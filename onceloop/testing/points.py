@@ -27,6 +27,8 @@ class Point:
     """One place in the loop."""
 
     name: str
+    means: str
+    """How far the process has come there, as a half sentence."""
     way: Way = Way.RECORDS
     hit: int = 2
     """Which passing counts; 1 is the first of the process."""
@@ -39,29 +41,30 @@ class Point:
 
 
 POINTS: tuple[Point, ...] = (
-    Point("enter", Way.START, hit=1),
-    Point("dropped", Way.START, hit=1),
-    Point("inited", Way.START, hit=1),
-    Point("assigned", Way.START, hit=1),
-    Point("committed_read", Way.START),  # the second: at the first no partition is assigned yet
-    Point("seeked", Way.START),
-    Point("taken"),
-    Point("metadata", zombie=True),
-    Point("db.read", outage=True),
-    Point("handled", zombie=True),
-    Point("db.sent", outage=True),
-    Point("db.committed", zombie=True, outage=True),
-    Point("before_begin"),
-    Point("begun"),
-    Point("produced_half", needs_output=True),
-    Point("produced", zombie=True),
-    Point("flushed"),
-    Point("offsets_sent", zombie=True),
-    Point("committed", zombie=True),
-    Point("advanced"),
-    Point("dlq.isolated", Way.POISON, hit=1),
-    Point("dlq.produced", Way.POISON, hit=1),
-    Point("revoked", Way.REBALANCE, hit=1),
-    Point("stop.seen", Way.STOP, hit=1),
-    Point("stop.closed", Way.STOP, hit=1),
+    Point("enter", "recovery begins", Way.START, hit=1),
+    Point("dropped", "the slot's former producer is let go", Way.START, hit=1),
+    Point("inited", "the new producer has fenced the former one", Way.START, hit=1),
+    Point("assigned", "the group has given out partitions", Way.START, hit=1),
+    # The second passing: at the first no partition is assigned yet.
+    Point("committed_read", "the committed offsets are read", Way.START),
+    Point("seeked", "reading stands at the committed offsets", Way.START),
+    Point("taken", "a batch is read from the topics"),
+    Point("metadata", "the group has said as whom the offsets are committed", zombie=True),
+    Point("db.read", "the transaction in PostgreSQL is open, and what is decided is read", outage=True),
+    Point("handled", "the handler has returned, and nothing of it is committed", zombie=True),
+    Point("db.sent", "COMMIT is sent to PostgreSQL, and its answer not read", outage=True),
+    Point("db.committed", "the decisions are committed, and nothing is published", zombie=True, outage=True),
+    Point("before_begin", "the Kafka transaction is about to begin"),
+    Point("begun", "the Kafka transaction has begun"),
+    Point("produced_half", "half of the records are handed to the client", needs_output=True),
+    Point("produced", "all records are handed to the client", zombie=True),
+    Point("flushed", "the offsets are about to be sent"),
+    Point("offsets_sent", "records and offsets are sent, and the Kafka transaction is not committed", zombie=True),
+    Point("committed", "the Kafka transaction is committed", zombie=True),
+    Point("advanced", "the next batch is about to be read"),
+    Point("dlq.isolated", "the handler has refused a record, and its dead letter is made", Way.POISON, hit=1),
+    Point("dlq.produced", "a dead letter is handed to the client", Way.POISON, hit=1),
+    Point("revoked", "the group takes the partitions away", Way.REBALANCE, hit=1),
+    Point("stop.seen", "SIGTERM has come, and the last batch is finished", Way.STOP, hit=1),
+    Point("stop.closed", "the clients are closed", Way.STOP, hit=1),
 )

@@ -7,7 +7,6 @@ import io
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing
 from typing import Any, BinaryIO
 
 import psycopg
@@ -32,18 +31,25 @@ class TopicReader:
     """Reads topics from their beginning to their end. `options`: of the client, where the broker is among them."""
 
     def __init__(self, options: Mapping[str, Any], *, group: str, prefix: str) -> None:
-        self._options = dict(options)
-        self._group = group
+        self._options = {**options, "group.id": group}  # asked for its offsets; never joined
         self._prefix = prefix
+        # One that waits for open transactions, and one that sees past them: else a hanging one would hide records.
+        self._consumer = self._opened("read_committed")
+        self._looker = self._opened("read_uncommitted")
+
+    def close(self) -> None:
+        """Let the clients go."""
+        self._consumer.close()
+        self._looker.close()
 
     def published(self, topics: Iterable[str]) -> tuple[list[Published], list[str]]:
         """Return the records of these topics, and the partitions that could not be read to their end."""
         found: list[Published] = []
-        with closing(Consumer(self._read_options(), logger=SILENT)) as consumer:
-            partitions = [each for topic in topics for each in self._partitions(consumer, topic)]
-            ends = self._ends(partitions)
-            consumer.assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
-            unread = _read_to_end(consumer, ends, lambda message: found.append(self._published(message)))
+        partitions = [each for topic in topics for each in self._partitions(topic)]
+        ends = self._ends(partitions)
+        self._consumer.assign([TopicPartition(p.topic, p.partition, 0) for p in partitions])
+        unread = _read_to_end(self._consumer, ends, lambda message: found.append(self._published(message)))
+        self._consumer.unassign()
         return found, [self._own(topic) + f"[{number}]" for topic, number in sorted(unread)]
 
     def dead_letters(self, topics: Iterable[str]) -> list[DeadLetter]:
@@ -57,40 +63,35 @@ class TopicReader:
 
     def offsets(self, topics: Iterable[str]) -> tuple[dict[tuple[str, int], int], dict[tuple[str, int], int]]:
         """Return per partition the committed offset of the group (-1: none) and the end. Raises KafkaException."""
-        with closing(Consumer(self._read_options(), logger=SILENT)) as consumer:
-            partitions = [each for topic in topics for each in self._partitions(consumer, topic)]
-            ends = {(self._own(topic), number): end for (topic, number), end in self._ends(partitions).items()}
-            committed = consumer.committed(partitions, timeout=SECONDS)
-            if failed := [each.error for each in committed if each.error is not None]:
-                raise KafkaException(failed[0])
+        partitions = [each for topic in topics for each in self._partitions(topic)]
+        ends = {(self._own(topic), number): end for (topic, number), end in self._ends(partitions).items()}
+        committed = self._consumer.committed(partitions, timeout=SECONDS)
+        if failed := [each.error for each in committed if each.error is not None]:
+            raise KafkaException(failed[0])
         return {(self._own(p.topic), p.partition): max(p.offset, -1) for p in committed}, ends
 
     def _ends(self, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
-        """Return what lies behind the last record, committed or not: an open transaction must not hide."""
-        options = {**self._read_options(), "isolation.level": "read_uncommitted"}
-        with closing(Consumer(options, logger=SILENT)) as consumer:
-            return {
-                (p.topic, p.partition): int(consumer.get_watermark_offsets(p, timeout=SECONDS, cached=False)[1])
-                for p in partitions
-            }
-
-    def _read_options(self) -> dict[str, Any]:
+        """Return what lies behind the last record, committed or not."""
         return {
+            (p.topic, p.partition): int(self._looker.get_watermark_offsets(p, timeout=SECONDS, cached=False)[1])
+            for p in partitions
+        }
+
+    def _opened(self, isolation: str) -> Consumer:
+        options = {
             **self._options,
-            "group.id": self._group,  # asked for its offsets; never joined
-            "isolation.level": "read_committed",
+            "isolation.level": isolation,
             "enable.auto.commit": False,
             "enable.partition.eof": True,
             "auto.offset.reset": "error",
             "fetch.wait.max.ms": 50,
         }
+        return Consumer(options, logger=SILENT)
 
-    def _partitions(self, consumer: Consumer, topic: str) -> list[TopicPartition]:
+    def _partitions(self, topic: str) -> list[TopicPartition]:
         name = self._prefix + topic
-        found = consumer.list_topics(name, timeout=SECONDS).topics[name]
+        found = self._looker.list_topics(name, timeout=SECONDS).topics[name]
         if found.error is not None:
-            if found.error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-                return []
             raise KafkaException(found.error)
         return [TopicPartition(name, number) for number in found.partitions]
 

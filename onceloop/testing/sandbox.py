@@ -63,11 +63,13 @@ class Sandbox:
         self._client = {**app.client_options, "bootstrap.servers": servers.bootstrap}
         self._admin = AdminClient({**self._client, "client.id": "onceloop-testing"}, logger=reader.SILENT)
         self.group = self._prefix + app.group
+        self._producer = Producer({**self._client, "enable.idempotence": True, "linger.ms": 0}, logger=reader.SILENT)
         self._topics = TopicReader(self._client, group=self.group, prefix=self._prefix)
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
         with ExitStack() as opened:
+            opened.callback(self._topics.close)
             self._make_database(opened)
             self._make_topics(opened)
             if self._gated:
@@ -87,17 +89,16 @@ class Sandbox:
 
     def feed(self, items: Iterable[tuple[int, Item]], *, poison: bool = False) -> None:
         """Write records to the inputs; each comes with its number in the case."""
-        producer = Producer({**self._client, "enable.idempotence": True}, logger=reader.SILENT)
         places: list[Place] = []
         numbered = list(items)
         for _, item in numbered:
-            producer.produce(
+            self._producer.produce(
                 self._prefix + item.topic,
                 item.value,
                 item.key,
                 on_delivery=lambda error, found: _note(places, error, found),
             )
-            producer.flush(REQUEST_SECONDS)  # one at a time: places come in the order of the items
+            self._producer.flush(REQUEST_SECONDS)  # one at a time: places come in the order of the items
         for (number, item), place in zip(numbered, places, strict=True):
             own = place._replace(topic=item.topic)
             name = b"" if poison else self.app.name_of(item, own)

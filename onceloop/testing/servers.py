@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 BOOTSTRAP = "127.0.0.1:9092"
 DSN = "postgresql://postgres@127.0.0.1:5432/postgres"
 ANSWER_SECONDS = 2.0
+KAFKA_SECONDS = 10.0
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
@@ -37,7 +38,7 @@ def found(bootstrap: str, dsn: str) -> Servers | None:
 
 
 def check(servers: Servers, *, anywhere: bool) -> None:
-    """Raise UnfitServersError unless both answer, on this machine (or anywhere, if that is asked for)."""
+    """Raise UnfitServersError unless both are there, on this machine (or anywhere, if that is asked for)."""
     url = urlsplit(servers.dsn)
     if url.scheme not in {"postgresql", "postgres"} or not url.hostname:
         raise UnfitServersError(f"--onceloop-dsn: a URL like {DSN} is needed, not {servers.dsn!r}")
@@ -55,6 +56,32 @@ def check(servers: Servers, *, anywhere: bool) -> None:
                 f"nothing answers at {host}:{port} ({error}). Start a broker and PostgreSQL there, or name others by"
                 " --onceloop-bootstrap HOST:PORT --onceloop-dsn postgresql://USER@HOST:PORT/DATABASE"
             ) from error
+
+
+def try_out(servers: Servers) -> None:
+    """Raise UnfitServersError if the broker does not speak Kafka, or the database does not let the role in."""
+    import psycopg
+    from confluent_kafka import KafkaException
+    from confluent_kafka.admin import AdminClient
+
+    try:
+        AdminClient({"bootstrap.servers": servers.bootstrap, "log_level": 0}).list_topics(timeout=KAFKA_SECONDS)
+    except KafkaException as error:
+        raise UnfitServersError(f"no Kafka broker answers at {servers.bootstrap}: {error.args[0].str()}") from error
+    may = "SELECT rolsuper OR rolcreatedb FROM pg_roles WHERE rolname = current_user"
+    try:
+        with psycopg.connect(servers.dsn, connect_timeout=int(ANSWER_SECONDS)) as connection:
+            row = connection.execute(may).fetchone()
+    except psycopg.Error as error:
+        raise UnfitServersError(
+            f"PostgreSQL does not let us in: {str(error).strip()}. Name another role or password by --onceloop-dsn or"
+            " ONCELOOP_DSN"
+        ) from error
+    if not row or not row[0]:
+        raise UnfitServersError(
+            "each trial has a database of its own, and this role may not create any: ALTER ROLE ... CREATEDB, or"
+            " another role by --onceloop-dsn"
+        )
 
 
 def _address(text: str, port: int) -> tuple[str, int]:

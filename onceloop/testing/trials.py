@@ -25,6 +25,8 @@ DOUBT_SECONDS = 5.0
 TWIN_SECONDS = 20.0
 UNAVAILABLE = 75
 """The exit code of a process that another one has replaced."""
+POISONS = 4
+"""Records that the harness refuses, per input: some lie behind good ones of the same batch."""
 COPIED = 3
 """Of so many records one has its copy right behind it."""
 
@@ -42,6 +44,18 @@ class Kind(StrEnum):
     POISON = "poison"
 
 
+_DONE = {
+    Kind.UNDISTURBED: "nothing is done to the process",
+    Kind.KILL: "the process is killed where",
+    Kind.ZOMBIE: "the process stands still until another one has taken over, and goes on, where",
+    Kind.OUTAGE: "the connection to PostgreSQL is cut, and refused for two seconds, where",
+    Kind.TWIN: "two processes run in the same slot",
+    Kind.DUPLICATES: "every record stands twice on its topic",
+    Kind.STALE: "the group's offsets are set back to the beginning",
+    Kind.POISON: "records that the handler refuses stand among the others",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Trial:
     """One test. `point`: where, for those that have a place."""
@@ -51,6 +65,10 @@ class Trial:
 
     def __str__(self) -> str:
         return f"{self.kind}[{self.point.name}]" if self.point else str(self.kind)
+
+    def sentence(self) -> str:
+        """Return what is done, for people."""
+        return f"{_DONE[self.kind]}: {self.point.means}" if self.point else _DONE[self.kind]
 
     @property
     def gated(self) -> bool:
@@ -110,12 +128,15 @@ class _Play:
         self.sandbox.members.arm(arm)
         return arm
 
-    def feed_poison(self) -> None:
-        """Feed the case's own poison, or what the harness refuses by itself: one record per input."""
+    def feed_with_poison(self) -> None:
+        """Feed all records, and spread among them the case's own poison, or what the harness refuses by itself."""
         inputs = self.sandbox.app.inputs
-        own = items(self.sandbox.case.poison, inputs)
-        made = own or [Item(topic, b"poison", POISON_VALUE) for topic in inputs]
-        self.sandbox.feed([(-1, item) for item in made], poison=True)
+        made = [Item(topic, f"poison-{n}".encode(), POISON_VALUE) for n in range(POISONS) for topic in inputs]
+        poison = items(self.sandbox.case.poison, inputs) or made
+        size = len(self.records) // (len(poison) + 1) + 1
+        for place in range(len(poison) + 1):
+            self.sandbox.feed(self.records[place * size : (place + 1) * size])
+            self.sandbox.feed([(-1, item) for item in poison[place : place + 1]], poison=True)
 
 
 def _undisturbed(play: _Play) -> None:
@@ -132,10 +153,10 @@ def _kill(play: _Play) -> None:
         case Way.STOP:
             _kill_at_stop(play)
         case way:
-            play.sandbox.feed(play.first)
             if way is Way.POISON:
-                play.feed_poison()
-            play.sandbox.feed(play.second)
+                play.feed_with_poison()
+            else:
+                play.sandbox.feed(play.records)
             play.arm(Action.KILL)
             play.sandbox.start().killed(seconds=REACH_SECONDS)
             play.sandbox.start()
@@ -249,9 +270,7 @@ def _stale(play: _Play) -> None:
 
 def _poison(play: _Play) -> None:
     """Records that the handler refuses lie among the others."""
-    play.sandbox.feed(play.first)
-    play.feed_poison()
-    play.sandbox.feed(play.second)
+    play.feed_with_poison()
     play.sandbox.start()
     play.sandbox.settle()
 

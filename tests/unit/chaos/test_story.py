@@ -56,6 +56,15 @@ def test_a_story_is_told_in_order_of_time() -> None:
     ]
 
 
+def test_a_reservation_of_a_part_says_of_what() -> None:
+    story = make_story()
+    assert story.rows.decision is not None
+    part = replace(story, rows=replace(story.rows, decision=story.rows.decision._replace(lines=(("tea", 1),))))
+
+    (decided,) = [moment for moment in timeline(part) if moment.what == "decided"]
+    assert decided.detail.startswith("reserved (1 x tea), owner")
+
+
 def test_a_record_that_nobody_can_read_is_told_as_such() -> None:
     story = replace(make_story(), created=(Sighting(AT, ms(1), None, {}, {"unreadable": "not Avro"}),))
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from onceloop.testing.facts import DeadLetter, Decided, Ended, Facts, Fed, Place, Published, Written
-from onceloop.testing.judge import SHOWN_BYTES, Finding, Rule, judge, shown
+from onceloop.testing.judge import SHOWN_BYTES, WIDTH, Finding, Rule, judge, shown
 
 INPUT, OUTPUT = "payments", "payments.booked"
 
@@ -135,8 +135,8 @@ def test_headers_count_as_bytes() -> None:
 @pytest.mark.parametrize(
     ("effects", "words"),
     [
-        ([("anna", 10), ("ben", 20), ("ben", 20)], "too much: ('ben', 20); too little: nothing"),
-        ([("anna", 10)], "too much: nothing; too little: ('ben', 20)"),
+        ([("anna", 10), ("ben", 20), ("ben", 20)], "found, not expected: ('ben', 20); expected, not found: nothing"),
+        ([("anna", 10)], "found, not expected: nothing; expected, not found: ('ben', 20)"),
     ],
 )
 def test_effects_are_compared_row_by_row(effects: list[tuple[str, int]], words: str) -> None:
@@ -210,11 +210,16 @@ def test_process_that_ends_otherwise_is_found_with_what_it_said() -> None:
 
 
 def test_finding_reads_as_a_whole() -> None:
-    text = str(only(replace(sound(), offsets={(INPUT, 0): 1}), Rule.OFFSETS))
-    assert text.splitlines()[0] == "broken rule: offsets at the end"
-    assert [line.split(":")[0].strip() for line in text.splitlines()[1:]] == [
-        "key", "what", "on the topic", "in the database", "usual cause",
-    ]  # fmt: skip
+    lines = str(only(replace(sound(), offsets={(INPUT, 0): 1}), Rule.OFFSETS)).splitlines()
+    assert lines[0] == "broken rule: offsets at the end"
+    named = [line[2:19].strip(" :") for line in lines[1:] if line[2:19].strip()]
+    assert named == ["key", "what", "on the topic", "in the database", "usual cause"]
+    assert max(map(len, lines)) <= WIDTH
+
+
+def test_lines_of_a_process_stay_lines() -> None:
+    text = str(only(replace(sound(), ended=[Ended("process 1", 70, frozenset({0}), "one\ntwo")]), Rule.ENDS))
+    assert text.splitlines()[-2:] == [" " * 19 + "one", " " * 19 + "two"]
 
 
 def test_long_bytes_are_cut_and_others_are_shown_as_they_are() -> None:

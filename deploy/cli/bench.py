@@ -79,9 +79,9 @@ def decided(
         Path, typer.Option(metavar="DIR", help="Where the JSON file goes.", show_default="benchmarks/results")
     ] = results.FOLDER,
 ) -> None:
-    """Compare the library's generic store of decisions with the inventory's own, on the same orders.
+    """Compare the library's generic store with the inventory's own.
 
-    Prints orders per second of both and the ratio of the medians.
+    Both decide the same orders. Prints orders per second of both and the ratio of the medians.
     """
     told = Console(stderr=True, highlight=False, soft_wrap=True)
     with measuring_stack(told, seed=seed) as stack:

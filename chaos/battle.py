@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
+from audit.readers.evidence import Evidence as Testimonies
+from audit.readers.http_history import read_history
+from audit.readers.snapshots import StockSampler
+from audit.readers.written import read_written
+from audit.rules.judge import Judgement
+from audit.testimony import Kind, Request
+from audit.whole import Auditor
 from chaos import lives, paths
-from chaos.checker.audit import Auditor
-from chaos.checker.evidence import Evidence as Testimonies
-from chaos.checker.http_history import read_history
-from chaos.checker.judge import Judgement
-from chaos.checker.snapshots import StockSampler
-from chaos.checker.testimony import Kind, Request
-from chaos.checker.written import read_written
 from chaos.faults import FAULTS, QUICK, Evidence, Field, Hurts, Pace
 from chaos.faults.repairs import RECOUNT
 from chaos.faults.topic import have_marked_orders_refused

@@ -4,7 +4,7 @@ from contextlib import closing
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from chaos.checker.terms import Offsets
+from audit.terms import Offsets
 from common.config import KafkaSettings
 from common.topics import Group
 from onceloop.errors import ReportedError

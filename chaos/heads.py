@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from chaos.checker.terms import Offsets, Spot
+from audit.terms import Offsets, Spot
 from chaos.groups import put
 from common.config import KafkaSettings
 from common.topics import Topic

@@ -79,10 +79,10 @@ BUGS: Sequence[Bug] = (
             Edit(_STORE, "known={row[0]: _decision(*row) for row in decisions.fetchall()}", "known={}"),
             Edit(
                 _STORE,
-                """skus, qtys, decided_at_ms)
+                """skus, qtys, decided_at_ms, user_id, turn)
 \"\"\"
 """,
-                """skus, qtys, decided_at_ms)
+                """skus, qtys, decided_at_ms, user_id, turn)
 ON CONFLICT DO NOTHING
 \"\"\"
 """,
@@ -97,10 +97,10 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        with self._decisions.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+        with self._decisions.recording(connection, new=new, replayed=snapshot.known, taken=taken):
             answers =""",
                 """
-        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": allocation.taken}
+        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": taken}
         if True:
             answers =""",
             ),
@@ -132,13 +132,13 @@ ON CONFLICT DO NOTHING
                 """
         known = {**snapshot.known, **{row""",
                 """
-        from inventory_service.core.allocation import Reserved
+        from inventory_service.core.rule import Reserved
 
         for arrival in arrivals:
             row = snapshot.known.get(arrival.order.order_id)
             if row is not None and row.reserved:
-                outcome = Reserved(row.order_id)
-                event = self._events.encode(arrival, outcome, row.event_id, now_ms)
+                outcome = Reserved(row.order_id, arrival.order.lines)
+                event = self._events.encode(arrival, outcome, row.event_id, self._clock.time_ns() // 1_000_000)
                 snapshot.known[row.order_id] = row._replace(event=event)
         known = {**snapshot.known, **{row""",
             ),

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from chaos.checker.config import CheckerSettings
-from chaos.checker.terms import Offsets
+from audit.config import CheckerSettings
+from audit.terms import Offsets
 
 
 class Child(Protocol):

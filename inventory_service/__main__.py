@@ -11,6 +11,7 @@ from common.postgres.hot import hot_connection
 from common.telemetry import RUNTIME, serving_probes
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.config import InventorySettings
+from inventory_service.core import allocation
 from inventory_service.io.guarding import SCHEMA, guards
 from inventory_service.io.step import InventoryStep
 from onceloop.health import Health
@@ -45,6 +46,7 @@ def main() -> None:
             namespace=settings.namespace,
             batch_records_max=settings.batch_records_max,
             guards=guarded,
+            rule=allocation,
         )
         with guarded.starts.counting_orderly_ends():
             run(

@@ -12,25 +12,38 @@ if TYPE_CHECKING:
     from onceloop.config import KafkaConfig
     from onceloop.errors import ConfigError, ContractError, FatalError, ReportedError
     from onceloop.handlers import Refused
-    from onceloop.records import InputRecord, OutputRecord, Partition
+    from onceloop.lines import LinesObserver
+    from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Publish, Step
+    from onceloop.telemetry import Observer, Observers
 
 __all__ = [
+    "CommitPoint",
     "ConfigError",
     "ContractError",
     "FatalError",
     "InputRecord",
     "KafkaConfig",
+    "Keep",
+    "LinesObserver",
+    "Observer",
+    "Observers",
     "Once",
     "OutputRecord",
     "Partition",
+    "Publish",
     "Refused",
     "ReportedError",
+    "Step",
 ]
 
 _HOMES = {
     **dict.fromkeys(["ConfigError", "ContractError", "FatalError", "ReportedError"], "onceloop.errors"),
-    **dict.fromkeys(["InputRecord", "OutputRecord", "Partition"], "onceloop.records"),
+    **dict.fromkeys(
+        ["CommitPoint", "InputRecord", "Keep", "OutputRecord", "Partition", "Publish", "Step"], "onceloop.records"
+    ),
+    **dict.fromkeys(["Observer", "Observers"], "onceloop.telemetry"),
     "KafkaConfig": "onceloop.config",
+    "LinesObserver": "onceloop.lines",
     "Once": "onceloop.app",
     "Refused": "onceloop.handlers",
 }

@@ -1,6 +1,6 @@
 """An app: a handler, what it reads and writes, where Kafka and PostgreSQL are. The third level of the library.
 
-    app = Once(kafka="127.0.0.1:9092", postgres="postgresql://me@127.0.0.1/shop", group="ledger",
+    app = Once(kafka="127.0.0.1:9092", postgres="postgresql://me@127.0.0.1/books", group="ledger",
                inputs=["payments"], outputs=["payments.booked"])
 
     @app.each(key=lambda record: record.key)

@@ -36,7 +36,8 @@ def make_tables(connection: psycopg.Connection, schema: str, *, group: str, serv
     name = sql.Identifier(schema)
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(name))
+        if connection.execute("SELECT to_regnamespace(%s) IS NULL", [f'"{schema}"']).fetchone() == (True,):
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))  # takes a right that not every owner has
         DecidedTable(schema, service=service).create(connection)
         GuardTables(schema).create(connection)
         if not refuse_foreign_tables(connection, schema, group=group):

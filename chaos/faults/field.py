@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from confluent_kafka import KafkaException
 
+from audit.terms import Offsets
 from chaos import paths
-from chaos.checker.terms import Offsets
 from chaos.lane import Kept, Lane, VoidRunError
 from chaos.plan import Arm, Fired
 from chaos.proxy import KafkaProxy, PostgresProxy

@@ -6,9 +6,9 @@ from contextlib import ExitStack
 
 import sqlalchemy as sa
 
-from chaos.checker.cluster import Cluster
-from chaos.checker.tables import TableReader
-from chaos.checker.terms import Offsets, Spot
+from audit.readers.cluster import Cluster
+from audit.readers.tables import TableReader
+from audit.terms import Offsets, Spot
 from chaos.faults.field import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
 from chaos.faults.servers import end_sessions_of, waiting_workers
 from chaos.heads import trim

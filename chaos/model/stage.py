@@ -85,9 +85,9 @@ class CallsItself:
 class ModelDecisions:
     """Stands for `decision_store`, on a model's connection."""
 
-    def read(self, connection: Any, *, skus: Collection[str], order_ids: Collection[str]) -> Snapshot:
-        """Return stock and decisions."""
-        found: Snapshot = connection.read(skus=skus, order_ids=order_ids)
+    def read(self, connection: Any, **asked: Collection[str]) -> Snapshot:
+        """Return stock, decisions and what customers hold."""
+        found: Snapshot = connection.read(**asked)
         return found
 
     def decided(self, connection: Any, order_ids: Collection[str]) -> set[str]:

@@ -21,6 +21,7 @@ from chaos.model.scheduler import Fiber, Killed, Scheduler
 from chaos.model.stage import ModelDecisions, ModelGuardTables, runtime
 from chaos.model.tables import ModelConnection, Tables
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
+from inventory_service.core import allocation
 from inventory_service.io.guarding import guards
 from inventory_service.io.step import InventoryStep
 from onceloop.errors import FatalError
@@ -152,6 +153,7 @@ class World:
             namespace="",
             batch_records_max=self.scenario.batch_records_max,
             guards=guarded,
+            rule=allocation,
             decisions=decisions,
         )
         try:

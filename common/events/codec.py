@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import fastavro
 from fastavro.schema import to_parsing_canonical_form
 
-from common.events import mapping, orders
+from common.events import mapping
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.events.orders import OrderCreated
@@ -85,7 +85,7 @@ class Codec:
     def decode(self, expected: type[E], value: bytes | None) -> E:
         """Return the event that the bytes hold.
 
-        Raises Undecodable if they hold none, or one that cannot be (no lines, a quantity of zero); Busy if the
+        Raises Undecodable if they hold none, or one that cannot be (its `violation`); Busy if the
         writer's schema cannot be fetched now.
         """
         if value is None or len(value) < _FRAME.size:
@@ -99,8 +99,8 @@ class Codec:
         if body.tell() != len(value):
             raise Undecodable("avro", f"{len(value) - body.tell()} bytes behind the record")
         event: E = _from_avro(expected.__name__)(avro)
-        if isinstance(event, OrderCreated) and (complaint := orders.complaint(event)):
-            raise Undecodable("content", complaint)
+        if violation := event.violation():
+            raise Undecodable("content", violation)
         return event
 
     def _read(self, name: str, schema_id: int, body: BytesIO) -> Avro:

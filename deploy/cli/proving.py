@@ -18,8 +18,8 @@ import structlog
 from pydantic import SecretStr
 from rich.console import Console
 
+from audit.config import CheckerSettings
 from chaos import heads
-from chaos.checker.config import CheckerSettings
 from chaos.scene import Administrator, Broker, Server, Site
 from chaos.scene import Child as ChildLike
 from common.config import PostgresSettings

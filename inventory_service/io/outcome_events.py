@@ -5,10 +5,11 @@ from uuid import UUID
 
 from common.events import envelope
 from common.events.codec import Codec
-from common.events.inventory import InventoryFailed
+from common.events.inventory import InventoryFailed, InventoryReserved
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
-from inventory_service.core.allocation import Outcome, Reserved
 from inventory_service.core.replay import Arrival, Decision
+from inventory_service.core.rule import Outcome, Reserved
+from inventory_service.core.turns import Turn
 from inventory_service.io.decision_store import NewDecision
 from onceloop.records import OutputRecord
 
@@ -22,7 +23,7 @@ class OutcomeEvents:
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._failed_topic = INVENTORY_FAILED.within(namespace)
 
-    def new(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
+    def new(self, arrival: Arrival, outcome: Outcome, now_ms: int, turn: Turn | None = None) -> NewDecision:
         """Return the decision of an order, with its event as it will be repeated by every replay."""
         event_id = str(self._new_id())
         return NewDecision(
@@ -34,14 +35,19 @@ class OutcomeEvents:
                 owner=arrival.coordinate,
                 decided_at_ms=now_ms,
             ),
-            lines=arrival.order.lines,
+            lines=outcome.lines if isinstance(outcome, Reserved) else arrival.order.lines,
+            turn=turn,
         )
 
     def encode(self, arrival: Arrival, outcome: Outcome, event_id: str, now_ms: int) -> bytes:
         """Return the event's bytes."""
-        if isinstance(outcome, Reserved):
-            return self._codec.encode_reserved(arrival.value, event_id=event_id, decided_at_ms=now_ms)
         order = arrival.order
+        if isinstance(outcome, Reserved):
+            if outcome.lines == order.lines:
+                return self._codec.encode_reserved(arrival.value, event_id=event_id, decided_at_ms=now_ms)
+            return self._codec.encode(
+                InventoryReserved(event_id, order.order_id, order.user_id, outcome.lines, order.placed_at_ms, now_ms)
+            )
         return self._codec.encode(
             InventoryFailed(
                 event_id=event_id,

@@ -11,12 +11,13 @@ import psycopg
 
 from common import metrics
 from common.events.codec import Codec
-from inventory_service.core.allocation import Demand, allocate
 from inventory_service.core.replay import Arrival, owners, undecided
+from inventory_service.core.rule import Rule
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import Decisions
 from inventory_service.io.decoding import Decoding
 from inventory_service.io.outcome_events import OutcomeEvents
+from inventory_service.io.ruling import Ruling
 from inventory_service.io.unsettled import Unsettled
 from onceloop import failpoints
 from onceloop.errors import Poison
@@ -31,7 +32,7 @@ Answer = tuple[OutputRecord, str | None]
 
 
 class InventoryStep:
-    """Reserve stock for orders, once each. `batch_records_max`: the largest batch, narrowed after doubtful starts."""
+    """Reserve stock for orders, once each, as `rule` says. `batch_records_max`: the largest batch."""
 
     def __init__(
         self,
@@ -41,6 +42,7 @@ class InventoryStep:
         namespace: str,
         batch_records_max: int,
         guards: Guards,
+        rule: Rule,
         decisions: Decisions = decision_store,
     ) -> None:
         self._connection = connection
@@ -48,6 +50,7 @@ class InventoryStep:
         self._limit = self._limit_max = batch_records_max
         self._decoding = Decoding(codec, namespace=namespace, observer=self._observer)
         self._events = OutcomeEvents(codec, namespace=namespace, new_id=connection.runtime.new_id)
+        self._ruling = Ruling(rule, self._events, self._clock)
         self._guards = guards
         self._decisions = decisions
         self._unsettled = Unsettled()
@@ -121,15 +124,13 @@ class InventoryStep:
             connection,
             skus={line.sku for arrival in arrivals for line in arrival.order.lines},
             order_ids={arrival.order.order_id for arrival in arrivals},
+            user_ids=self._ruling.customers(arrivals),
         )
         self._point("db.read")
-        fresh = undecided(arrivals, snapshot.known)
-        allocation = allocate((Demand(a.order.order_id, a.order.lines) for a in fresh), snapshot.available)
-        now_ms = self._clock.time_ns() // 1_000_000
-        new = [self._events.new(a, outcome, now_ms) for a, outcome in zip(fresh, allocation.outcomes, strict=True)]
+        new, taken = self._ruling.decide(undecided(arrivals, snapshot.known), snapshot)
         self._point("db.decided")
         known = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
-        with self._decisions.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+        with self._decisions.recording(connection, new=new, replayed=snapshot.known, taken=taken):
             answers = [(self._events.record(arrival, each), each.reason) for arrival, each in owners(arrivals, known)]
         self._observer.count(metrics.INVENTORY_REPLAYS, by=len(snapshot.known))
         return answers

@@ -38,7 +38,7 @@ from common.topics import (
 )
 from notification_service.core.entries import Entry, Key, claim, notification_sent
 from notification_service.core.messages import message
-from notification_service.core.outcomes import Outcome, read
+from notification_service.core.outcomes import Outcome
 from notification_service.io import ledger_store
 from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import Delivery, End, Letter, Sender
@@ -134,7 +134,7 @@ class NotificationHandler:
         batch = _Batch()
         for record in records:
             try:
-                outcome = read(self._codec, SOURCES[self._sources[record.partition.topic]], record.value)
+                outcome = self._codec.decode(SOURCES[self._sources[record.partition.topic]], record.value)
             except Undecodable as cause:
                 batch.dead_letters.append(self._dead_letter(record, cause))
             else:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from common.events.codec import Codec
 from common.topics import NOTIFICATION, Topic, dead_letter_topic
 from notification_service.core.entries import Key
-from notification_service.core.outcomes import Outcome, read
+from notification_service.core.outcomes import Outcome
 from notification_service.io import ledger_store
 from onceloop.errors import Busy, FatalError, Undecodable
 from onceloop.kafka.follower import following
@@ -63,7 +63,7 @@ class ProgressProof:
         """Return the newest outcome below the offset if it was passed over; what cannot be read is no outcome."""
         for record in looker.newest_below(partition, offset):
             try:
-                outcome = read(self._codec, self._sources[partition.topic], record.value)
+                outcome = self._codec.decode(self._sources[partition.topic], record.value)
             except Undecodable:
                 continue
             return None if self._was_notified(record, outcome) else record

@@ -1,1 +1,1 @@
-"""Apps to read, run and try things with; none of them is this repository's shop."""
+"""Apps to read, to run and to try things with."""

@@ -271,7 +271,9 @@ class OrderDocument(BaseModel):
     order_id: str
     user_id: str
     status: Status
-    lines: list[LineDocument]
+    lines: list[LineDocument] = Field(
+        description="What was asked for; of a reserved order what is held, which may be less."
+    )
     placed_at: str = Field(json_schema_extra={"format": "date-time"})
     decided_at: str | None = Field(json_schema_extra={"format": "date-time"})
     reason: str | None = Field(description="Why it failed: `insufficient_stock`, for example.")

@@ -153,7 +153,8 @@ def _upsert_statuses(connection: sa.Connection, statuses: Sequence[OrderStatus])
                 requested = CASE known.status WHEN 'pending' THEN excluded.requested ELSE known.requested END,
                 available = CASE known.status WHEN 'pending' THEN excluded.available ELSE known.available END,
                 decided_at = CASE known.status WHEN 'pending' THEN excluded.decided_at ELSE known.decided_at END,
-                lines = COALESCE(known.lines, excluded.lines),
+                lines = CASE known.status WHEN 'pending' THEN COALESCE(excluded.lines, known.lines)
+                    ELSE known.lines END,
                 placed_at = COALESCE(known.placed_at, excluded.placed_at),
                 notified_at = LEAST(known.notified_at, excluded.notified_at)
             """

@@ -115,7 +115,7 @@ def test_what_is_no_registry_is_named_and_makes_no_dead_letters(pipeline: Pipeli
 
 def test_a_registry_outage_after_start_stops_only_unknown_schemas(pipeline: Pipeline) -> None:
     reachable = schema_registry.open_codec(pipeline.kafka, [NOTIFICATION_SENT])
-    sent = NotificationSent("e", "o", "ada", Kind.ORDER_CONFIRMED, "log", 1)
+    sent = NotificationSent(ORDER.order_id, ORDER.order_id, "ada", Kind.ORDER_CONFIRMED, "log", 1)
     away = pipeline.kafka.model_copy(update={"registry_url": "http://127.0.0.1:9"})
     with pytest.raises(FatalError, match=r"registry does not answer at http://127\.0\.0\.1:9"):
         schema_registry.open_codec(away, [NOTIFICATION_SENT])

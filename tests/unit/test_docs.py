@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
 from chaos.points import POINTS
 from common.topics import ALL_TOPICS, EVENT_TOPICS
 from deploy.cli.main import COMMANDS

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.checker.avro import UnreadableError, impossible
-from chaos.checker.testimony import End, Kind
+from audit.readers.avro import UnreadableError, impossible
+from audit.testimony import End, Kind
 from chaos.load.http import understood
 from chaos.load.mix import Mix
 from chaos.load.orders import requests

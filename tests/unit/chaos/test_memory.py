@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.avro import Registry
-from chaos.checker.books import (
+from audit.books import (
     Books,
     Counting,
     Created,
@@ -24,11 +23,12 @@ from chaos.checker.books import (
     Undecodable,
     Verdict,
 )
-from chaos.checker.collector import Collector
-from chaos.checker.facts import LISTED, Fact
-from chaos.checker.memory import Memory, MemoryRefusedError, Position
-from chaos.checker.table_digests import bucket_of, digits_for
-from chaos.checker.terms import Coordinate, Spot
+from audit.facts import LISTED, Fact
+from audit.memory import Memory, MemoryRefusedError, Position
+from audit.readers.avro import Registry
+from audit.readers.collector import Collector
+from audit.readers.table_digests import bucket_of, digits_for
+from audit.terms import Coordinate, Spot
 from onceloop.errors import ExitCode, ReportedError
 
 IDENTITY = {"cluster": "one", "topic orders.created": "id"}

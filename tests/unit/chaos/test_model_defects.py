@@ -52,7 +52,7 @@ def event_rebuilt_on_replay() -> AbstractContextManager[Any]:
 
     def read_and_rebuild(connection: ModelConnection, **asked: Any) -> Snapshot:
         found = read(connection, **asked)
-        return Snapshot(found.available, {order_id: rebuilt(row) for order_id, row in found.known.items()})
+        return replace(found, known={order_id: rebuilt(row) for order_id, row in found.known.items()})
 
     def rebuilt(row: Decision) -> Decision:
         event_id = f"{row.event_id}, again"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
 from chaos.mutants import verdict
 from chaos.planted_bugs import BUGS, UnknownBugError, named
 from chaos.planting import Bug, Edit, StaleBugError, edited, plant

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chaos.checker.avro import Registry, UnreadableError, impossible
+from audit.readers.avro import Registry, UnreadableError, impossible
 from common.events.codec import schema_text
 from common.events.orders import OrderCreated, OrderLine
 from onceloop.errors import Undecodable

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.avro import Registry
-from chaos.checker.errors import StoreDownError
-from chaos.checker.web import get_json
+from audit.errors import StoreDownError
+from audit.readers.avro import Registry
+from audit.readers.web import get_json
 from common.config import RegistrySettings, asking_directly, proxy_of
 from common.kafka.schema_registry import open_codec, registry
 from common.topics import ORDERS_CREATED

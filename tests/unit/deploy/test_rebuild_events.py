@@ -42,6 +42,7 @@ def test_event_becomes_the_decision_that_it_was_encoded_from() -> None:
         offset=160,
         lines=LINES,
         decided_at_ms=1_700_000_000_007,
+        user_id="ada",
     )
     failed = decision_row(CODEC, InventoryFailed, record(FAILED))
     assert (failed.reserved, failed.reason, failed.event) == (False, "unknown_sku", CODEC.encode(FAILED))

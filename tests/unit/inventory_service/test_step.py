@@ -11,6 +11,7 @@ from common.config import KafkaSettings, PostgresSettings
 from common.kafka.members import input_log
 from common.postgres.hot import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
+from inventory_service.core import allocation
 from inventory_service.core.replay import Arrival
 from inventory_service.io.guarding import guards
 from inventory_service.io.step import Answer, InventoryStep
@@ -31,7 +32,14 @@ S = TypeVar("S", bound=InventoryStep)
 
 def make(kind: type[S], connection: HotConnection) -> S:
     guarded = guards(connection, GuardTables("inventory"), make_codec(), input_log(SETTINGS, ORDERS_CREATED, INVENTORY))
-    return kind(connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, guards=guarded)
+    return kind(
+        connection=connection,
+        codec=make_codec(),
+        namespace="blue",
+        batch_records_max=500,
+        guards=guarded,
+        rule=allocation,
+    )
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ from tests.factories import make_codec
 
 CODEC = make_codec()
 NOON = 1_800_000_000_000
+ID = "01963c1e-7b44-7000-8000-0000000000ff"
 RESERVED, FAILED = Partition("inventory.reserved", 0), Partition("inventory.failed", 1)
 PARTIALS = Partition("metrics.partials", 0)
 PATIENCE = Patience(lateness_ms=3000, idle_ms=2000)
@@ -140,11 +141,9 @@ def outcome(placed_at_ms: int, *, reserved: bool, units: int, decided_at_ms: int
     lines = (OrderLine("tea", units),)
     decided = placed_at_ms + 20 if decided_at_ms is None else decided_at_ms
     if reserved:
-        return CODEC.encode(InventoryReserved("event", "order", "ada", lines, placed_at_ms, decided))
+        return CODEC.encode(InventoryReserved(ID, ID, "ada", lines, placed_at_ms, decided))
     return CODEC.encode(
-        InventoryFailed(
-            "event", "order", "ada", lines, Reason.INSUFFICIENT_STOCK, "tea", units, 0, placed_at_ms, decided
-        )
+        InventoryFailed(ID, ID, "ada", lines, Reason.INSUFFICIENT_STOCK, "tea", units, 0, placed_at_ms, decided)
     )
 
 

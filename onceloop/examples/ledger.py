@@ -1,6 +1,6 @@
 """A payments ledger, exactly once: each payment is booked once, whatever is killed, or it is refused.
 
-    python -m onceloop.examples.ledger --help      # `init` and `run`; how to try it out: onceloop/README.md
+python -m onceloop.examples.ledger --help      # `init` and `run`; how to try it out: onceloop/README.md
 """  # fmt: skip
 
 import json

@@ -1,11 +1,13 @@
 """`onceloop.testing` catches a wrong handler by the rule that it breaks, and says what to do about it."""
 
+import json
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,6 +106,29 @@ def test_wrong_handler_is_caught_by_the_rule_that_it_breaks(runner: Runner, mist
     texts = [" ".join(str(finding).split()) for finding in verdict.findings if finding.rule is rule]
     assert texts, verdict
     assert [word for word in words if word not in texts[0]] == [], texts[0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"app": "tests.nowhere:app"}, "app: No module named 'tests.nowhere'"),
+        ({"app": "tests.wrong_handlers:right"}, "app: there is no Once at tests.wrong_handlers:right"),
+        ({"setup": "CREATE TABEL entry ()"}, "setup: syntax error"),
+        ({"effects": "SELECT cents FROM nothing"}, 'effects: relation "nothing" does not exist'),
+        ({"records": [("p1", "{}")]}, "records: 1 are too few"),
+    ],
+)
+def test_case_that_cannot_be_tried_is_named(runner: Runner, changes: dict[str, Any], words: str) -> None:
+    verdict = runner.verdict(case("sound", **changes), UNDISTURBED)
+    assert words in verdict.unfit
+    assert runner.verdict(case("sound", **changes), DUPLICATES).skipped
+
+
+def test_records_that_share_a_key_are_worth_a_note(runner: Runner) -> None:
+    records = [(f"p{n % 2}", json.dumps({"cents": n})) for n in range(20)]
+    verdict = runner.verdict(case("sound", records=records), UNDISTURBED)
+    assert (verdict.findings, verdict.unfit) == ([], "")
+    assert any("20 records have 2 keys" in note for note in runner.notes)
 
 
 def test_every_rule_has_a_handler_that_breaks_it() -> None:

@@ -1,7 +1,7 @@
 """A payments ledger, exactly once: each payment is booked once, whatever is killed, or it is refused.
 
-python -m onceloop.examples.ledger --help      # `init` and `run`; how to try it out: onceloop/README.md
-"""  # fmt: skip
+`python -m onceloop.examples.ledger --help` says more; onceloop/README.md how to try it out.
+"""
 
 import json
 

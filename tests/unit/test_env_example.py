@@ -21,7 +21,7 @@ from services.row import Service
 from services.table import EXPORTER, PACKAGES, SERVICES
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("common", "onceloop", *PACKAGES, "deploy", "chaos")
+PRODUCT = ("common", "onceloop", *PACKAGES, "deploy", "audit", "chaos")
 LINE = re.compile(rf"(?P<off># )?(?P<name>{PREFIX}[A-Z0-9_]+)=(?P<value>.*)")
 
 

@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo doctor test compose-test chaos check format unit bench lock lock-jars lock-platforms clean
+.PHONY: help setup up down demo doctor test compose-test chaos trials check docs proofs format unit bench lock lock-jars lock-platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,13 +46,23 @@ compose-test: setup ## the same in containers: build, up, demo, a kill in mid-wo
 chaos: setup ## prove it under faults: 48 kills, 12 zombies, mixed faults, a model; about eight minutes
 	@$(BIN)/pipeline chaos
 
-check: setup ## format, lint, types, import contracts, schemas, unit tests: about a minute
+trials: setup ## the same for a guest's handler: the ledger of onceloop, killed at every point; about two minutes
+	@$(BIN)/pytest -q --onceloop examples/ledger
+
+check: setup ## format, lint, types, import contracts, schemas, docs, unit tests: about a minute
 	@$(BIN)/ruff format --check --quiet
 	@$(BIN)/ruff check --quiet
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pipeline schemas check --offline
+	@$(BIN)/python -m tools.site
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
+
+docs: setup ## build the documentation site into .site/site, with its links checked
+	@$(BIN)/python -m tools.site
+
+proofs: setup ## write docs/proofs.md, the tests behind the guarantees, from docs/proofs.toml
+	@$(BIN)/python -m tools.proofs
 
 format: setup ## format and mend what can be mended
 	@$(BIN)/ruff format
@@ -68,7 +78,7 @@ lock: setup ## resolve pyproject.toml again into the three hashed lock files
 	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --quiet -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra local --group build --universal --generate-hashes \
 		--no-header --quiet -c requirements.lock -o requirements-local.lock
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group test --group lint --universal --generate-hashes \
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group test --group lint --group docs --universal --generate-hashes \
 		--no-header --quiet -c requirements-local.lock -o requirements-dev.lock
 	@$(MAKE) --no-print-directory lock-platforms
 
@@ -80,4 +90,4 @@ lock-platforms: setup ## record which locked file each kind of machine gets; fai
 	@$(BIN)/python -m tools.lock_platforms
 
 clean: ## remove the environment and caches; data of `make up` stays in .pipeline
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,14 +13,14 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from urllib.parse import urlsplit
 
+from audit.readers.evidence import Evidence as Testimonies
+from audit.readers.http_history import read_history
+from audit.readers.snapshots import StockSampler
+from audit.readers.written import read_written
+from audit.rules.judge import Judgement
+from audit.testimony import Kind, Request
+from audit.whole import Auditor
 from chaos import lives, paths
-from chaos.checker.audit import Auditor
-from chaos.checker.evidence import Evidence as Testimonies
-from chaos.checker.http_history import read_history
-from chaos.checker.judge import Judgement
-from chaos.checker.snapshots import StockSampler
-from chaos.checker.testimony import Kind, Request
-from chaos.checker.written import read_written
 from chaos.faults import FAULTS, QUICK, Evidence, Field, Hurts, Pace
 from chaos.faults.repairs import RECOUNT
 from chaos.faults.topic import have_marked_orders_refused
@@ -32,9 +32,9 @@ from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
 from chaos.schedule import Planned
 from chaos.turns import Turns
-from common.errors import PipelineError
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
+from onceloop.errors import ReportedError
 
 PARTITIONS = 8
 CAME_THROUGH_SECONDS_MAX = 60.0
@@ -266,7 +266,7 @@ class Battle:
         at = round(begun - self._began, 2)
         try:
             seen = fault.act(self.field, random.Random(planned.dice))  # noqa: S311 - repeatable on purpose
-        except (VoidRunError, PipelineError) as error:
+        except (VoidRunError, ReportedError) as error:
             self.course.voids.append(f"{planned.kind} at {at:.1f} s: {error.message}")
             report(f"{at:6.1f} s  {planned.kind}: void: {error.message}")
         else:

@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from chaos.checker.audit import Auditor
-from chaos.checker.errors import StoreDownError
-from chaos.checker.evidence import Evidence
-from chaos.checker.judge import Judgement
-from chaos.checker.snapshots import StockSampler
+from audit.errors import StoreDownError
+from audit.readers.evidence import Evidence
+from audit.readers.snapshots import StockSampler
+from audit.rules.judge import Judgement
+from audit.whole import Auditor
 from chaos.crash_lanes import shared, work
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import Kept, Lane, VoidRunError

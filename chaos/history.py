@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from chaos.checker.judge import Judgement
+from audit.rules.judge import Judgement
 
 
 class Result(StrEnum):

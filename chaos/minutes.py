@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 
-from chaos.checker.cluster import Cluster
-from chaos.checker.config import CheckerSettings
-from chaos.checker.counting import counted_to
+from audit.config import CheckerSettings
+from audit.readers.cluster import Cluster
+from audit.readers.counting import counted_to
 from common.topics import METRICS
 
 COUNTING: Mapping[str, str] = {

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from chaos.checker.errors import StoreDownError
+from audit.errors import StoreDownError
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import Lane, VoidRunError
 from chaos.load import Mix

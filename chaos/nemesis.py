@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from audit.errors import StoreDownError
+from audit.rules.judge import Judgement
 from chaos.battle import open_battle
-from chaos.checker.errors import StoreDownError
-from chaos.checker.judge import Judgement
 from chaos.faults import FAULTS, ON_EACH_CHANGE
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import VoidRunError

@@ -3,20 +3,21 @@
 from collections.abc import Sequence
 
 from chaos.planting import Bug, Edit
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 
-class UnknownBugError(PipelineError):
+class UnknownBugError(ReportedError):
     """No planted bug has this name."""
 
     exit_code = ExitCode.USAGE
 
 
-_LOOP = "common.kafka.transactional_loop"
-_PRODUCER = "common.kafka.producer"
-_OPTIONS = "common.kafka.options"
+_LOOP = "onceloop.transactional"
+_PRODUCER = "onceloop.kafka.transactional_producer"
+_OPTIONS = "onceloop.kafka.options"
 _STEP = "inventory_service.io.step"
 _STORE = "inventory_service.io.decision_store"
+_MEMBERS = "common.kafka.members"
 
 BUGS: Sequence[Bug] = (
     Bug(
@@ -60,9 +61,13 @@ BUGS: Sequence[Bug] = (
         "L1",
         (
             Edit(
-                _OPTIONS,
-                """{slot}".removeprefix(".")""",
-                """{slot}".removeprefix(".") + f"-{__import__('uuid').uuid4()}\"""",
+                _MEMBERS,
+                """
+    transactional_id = f"{group.within(settings.namespace)}-{slot}"
+""",
+                """
+    transactional_id = f"{group.within(settings.namespace)}-{slot}-{__import__('uuid').uuid4()}"
+""",
             ),
         ),
     ),
@@ -74,10 +79,10 @@ BUGS: Sequence[Bug] = (
             Edit(_STORE, "known={row[0]: _decision(*row) for row in decisions.fetchall()}", "known={}"),
             Edit(
                 _STORE,
-                """skus, qtys, decided_at_ms)
+                """skus, qtys, decided_at_ms, user_id, turn)
 \"\"\"
 """,
-                """skus, qtys, decided_at_ms)
+                """skus, qtys, decided_at_ms, user_id, turn)
 ON CONFLICT DO NOTHING
 \"\"\"
 """,
@@ -92,26 +97,26 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        with decision_store.recording(connection, new=new, replayed=snapshot.known, taken=allocation.taken):
+        with self._decisions.recording(connection, new=new, replayed=snapshot.known, taken=taken):
             answers =""",
                 """
-        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": allocation.taken}
+        self._unrecorded = {"new": new, "replayed": snapshot.known, "taken": taken}
         if True:
             answers =""",
             ),
             Edit(
                 _STEP,
                 """
-        self._note_progress(published)
+        self._guards.note(published.offsets)
         self._count()
 """,
                 """
         def record(connection):
-            with decision_store.recording(connection, **self._unrecorded):
+            with self._decisions.recording(connection, **self._unrecorded):
                 pass
 
         rerun(record, self._connection)
-        self._note_progress(published)
+        self._guards.note(published.offsets)
         self._count()
 """,
             ),
@@ -125,17 +130,17 @@ ON CONFLICT DO NOTHING
             Edit(
                 _STEP,
                 """
-        decisions = {**snapshot.known, **{row""",
+        known = {**snapshot.known, **{row""",
                 """
-        from inventory_service.core.allocation import Reserved
+        from inventory_service.core.rule import Reserved
 
         for arrival in arrivals:
-            known = snapshot.known.get(arrival.order.order_id)
-            if known is not None and known.reserved:
-                outcome = Reserved(known.order_id)
-                event = self._events.encode(arrival, outcome, known.event_id, now_ms)
-                snapshot.known[known.order_id] = known._replace(event=event)
-        decisions = {**snapshot.known, **{row""",
+            row = snapshot.known.get(arrival.order.order_id)
+            if row is not None and row.reserved:
+                outcome = Reserved(row.order_id, arrival.order.lines)
+                event = self._events.encode(arrival, outcome, row.event_id, self._clock.time_ns() // 1_000_000)
+                snapshot.known[row.order_id] = row._replace(event=event)
+        known = {**snapshot.known, **{row""",
             ),
         ),
     ),
@@ -192,11 +197,11 @@ ON CONFLICT DO NOTHING
             Edit(
                 _PRODUCER,
                 """
-        self._producer = confluent_kafka.Producer({**options,""",
+        self._producer = runtime.producer({**options,""",
                 """
         plain = {name: value for name, value in options.items() if not name.startswith("transaction")}
-        self._plain = confluent_kafka.Producer(plain)
-        self._producer = confluent_kafka.Producer({**options,""",
+        self._plain = runtime.producer(plain)
+        self._producer = runtime.producer({**options,""",
             ),
             Edit(
                 _PRODUCER,

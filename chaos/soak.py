@@ -15,8 +15,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from audit.errors import StoreDownError
 from chaos.battle import Battle, open_battle
-from chaos.checker.errors import StoreDownError
 from chaos.faults import FAULTS, REAL
 from chaos.growth import EVERY_SECONDS, Growth, Life, curves, grown, thirds
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of

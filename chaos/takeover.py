@@ -4,10 +4,10 @@ import time
 from contextlib import ExitStack
 from datetime import UTC, datetime
 
-from chaos.checker.audit import audit
-from chaos.checker.errors import StoreDownError
-from chaos.checker.evidence import Evidence
-from chaos.checker.judge import Judgement
+from audit.errors import StoreDownError
+from audit.readers.evidence import Evidence
+from audit.rules.judge import Judgement
+from audit.whole import audit
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
 from chaos.lane import Lane, VoidRunError
 from chaos.load import DirectLoad, Mix

@@ -7,11 +7,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from chaos.checker.audit import audit
-from chaos.checker.cluster import Cluster
-from chaos.checker.evidence import Evidence
-from chaos.checker.judge import Judgement
-from chaos.checker.topics import TopicReader
+from audit.readers.cluster import Cluster
+from audit.readers.evidence import Evidence
+from audit.readers.topics import TopicReader
+from audit.rules.judge import Judgement
+from audit.whole import audit
 from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.load import DirectLoad, HttpLoad, Mix, PastMinutes, wall_clock_ms
 from chaos.minutes import COUNTING, PATIENT
@@ -20,8 +20,8 @@ from chaos.plan import Arm, Fired
 from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
 from chaos.relay import Action, Direction, Frame
 from chaos.scene import Server
-from common.errors import ExitCode
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
+from onceloop.errors import ExitCode
 
 ORDERS = 200
 BATCH = "25"

@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 from confluent_kafka import Consumer, IsolationLevel, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
-from chaos.checker.config import CheckerSettings
+from audit.config import CheckerSettings
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 
 KEPT_MAX = 100_000

@@ -19,7 +19,8 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from common.errors import ConfigError
+from onceloop.config import KafkaConfig
+from onceloop.errors import ConfigError
 
 PREFIX = "PIPELINE_"
 
@@ -110,11 +111,6 @@ Host = Annotated[str, BeforeValidator(_without_brackets)]
 """A host's name or address, an IPv6 one with or without brackets."""
 
 
-def with_port(host: str, port: int) -> str:
-    """Return host:port, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
 def _parse_options(value: Any) -> Any:
     """Return the mapping that a variable or a file holds as JSON; the text may hold a secret and is not repeated."""
     try:
@@ -197,6 +193,17 @@ class KafkaSettings(RegistrySettings):
         examples=['{"transaction.timeout.ms": 10000}'],
     )
 
+    @property
+    def kafka(self) -> KafkaConfig:
+        """Return the brokers and options, as the loops take them."""
+        return KafkaConfig(
+            self.kafka_bootstrap,
+            self.kafka_options,
+            self.kafka_consumer_options,
+            self.kafka_producer_options,
+            origin=f"{PREFIX}KAFKA_*OPTIONS",
+        )
+
 
 class PostgresSettings(Settings):
     """Where the database is; one role per service."""
@@ -211,6 +218,10 @@ class PostgresSettings(Settings):
         description="The role's password; better: PIPELINE_POSTGRES_PASSWORD_FILE.",
         examples=["(a file's content)"],
     )
+
+    def password(self) -> str:
+        """Return the role's password as it is now."""
+        return self.secret("postgres_password")
 
 
 class HealthSettings(Settings):

@@ -6,9 +6,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from common.errors import Busy, ConfigError, ExitCode, PipelineError
 from common.log import get_logger
 from common.memory import give_freed_memory_back
+from common.runbook import way_out
+from onceloop.errors import Busy, ConfigError, ExitCode, ReportedError
 
 log = get_logger()
 
@@ -35,11 +36,11 @@ def _run(body: Callable[[], None]) -> ExitCode:
     except ConfigError as error:
         sys.stderr.write(f"{error.message}\n{error.cure}\n")
         return error.exit_code
-    except PipelineError as error:
-        _tell_end(error.message, error.exit_code, cure=error.cure)
+    except ReportedError as error:
+        _report_end(error.message, error.exit_code, cure=way_out(error))
         return error.exit_code
     except Busy as busy:
-        _tell_end(str(busy), ExitCode.UNAVAILABLE)
+        _report_end(str(busy), ExitCode.UNAVAILABLE)
         return ExitCode.UNAVAILABLE
     except Exception:
         log.exception("process.crashed")
@@ -47,6 +48,6 @@ def _run(body: Callable[[], None]) -> ExitCode:
     return ExitCode.OK
 
 
-def _tell_end(reason: str, exit_code: ExitCode, **more: str) -> None:
+def _report_end(reason: str, exit_code: ExitCode, **more: str) -> None:
     """Log a foreseen end; a traceback would only frighten."""
     log.error("process.ended", reason=reason, exit_code=int(exit_code), **more)

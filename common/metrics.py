@@ -10,6 +10,10 @@ from collections.abc import Iterator
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.registry import Collector
 
+from onceloop import metrics as of_loops
+from onceloop.prometheus import PrometheusObserver
+from onceloop.telemetry import Metric as Reported
+
 OF_LIBRARY = ("process_", "python_")
 NO_REASON = "none"
 """The reason of an order that did not fail."""
@@ -69,12 +73,13 @@ PROJECTION_SKIPPED = Counter(
 )
 
 # inventory_service
-INVENTORY_DECISIONS = Counter(
+INVENTORY_DECISIONS = Reported(
+    "counter",
     "inventory_decisions_total",
     "Orders whose outcome this process made visible, committed in PostgreSQL and in Kafka.",
-    ["verdict", "reason"],
+    ("verdict", "reason"),
 )
-INVENTORY_REPLAYS = Counter("inventory_replays_total", "Records answered from a stored decision.")
+INVENTORY_REPLAYS = Reported("counter", "inventory_replays_total", "Records answered from a stored decision.")
 
 # notification_service
 NOTIFICATIONS = Counter("notification_messages_total", "Messages by channel and end.", ["channel", "end"])
@@ -86,41 +91,7 @@ METRICS_MINUTES = Counter(
 )
 METRICS_LATE = Counter("metrics_late_orders_total", "Orders counted after their minute was closed.")
 
-# Every worker: the two loops
-WORKER_READY = Gauge("worker_ready", "1 while the worker takes records, as /readyz says.", multiprocess_mode="livesum")
-WORKER_IDLE_SECONDS = Gauge(
-    "worker_loop_idle_seconds", "Time since the worker's loop last moved.", multiprocess_mode="livemax"
-)
-CONSUMER_LAG = Gauge(
-    "kafka_consumer_lag_records",
-    "Records between a worker's offset and the stable offset, of the partitions it owns.",
-    ["group", "topic", "partition"],
-    multiprocess_mode="livesum",
-)
-TRANSACTIONS = Counter("kafka_transactions_total", "Kafka transactions by how they ended.", ["end"])
-TRANSACTION_ERRORS = Counter(
-    "kafka_transaction_errors_total", "Errors that ended one, by class and name.", ["kind", "name"]
-)
-TAINTS = Counter("kafka_taints_total", "Producers found in doubt, by the first sign.", ["cause"])
-FENCES = Counter("kafka_fences_total", "Refusals because a newer process, or the broker's time-out, took the slot.")
-PRODUCER_REBUILDS = Counter("kafka_producer_rebuilds_total", "Producers thrown away and built anew.", ["cause"])
-RECOVERIES = Counter("kafka_recoveries_total", "Rewinds to the committed offsets.", ["cause"])
-PAUSES = Counter("kafka_pauses_total", "Pauses because something that the work needs did not answer.")
-UNREAD = Gauge(
-    "kafka_unread_partitions",
-    "Partitions that no member of the worker's group reads, as the worker last saw it.",
-    multiprocess_mode="livemax",
-)
-QUARANTINED = Gauge(
-    "kafka_quarantined_partitions", "Partitions left alone until a person comes.", multiprocess_mode="livesum"
-)
-DEAD_LETTERS = Counter("kafka_dead_letters_total", "Records copied to a dead letter topic, by their own.", ["topic"])
-BATCH_RECORDS = Histogram(
-    "kafka_batch_records", "Records in one batch.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-)
-BATCH_SECONDS = Histogram(
-    "kafka_batch_seconds",
-    "Time of one batch by stage.",
-    ["stage"],
-    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+# Every worker: what the loops report, and the step of the inventory within one
+METERS = PrometheusObserver(
+    defined=(*of_loops.ALL, INVENTORY_DECISIONS, INVENTORY_REPLAYS),
 )

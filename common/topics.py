@@ -6,9 +6,11 @@ pipelines on one cluster: it goes in front of every topic, consumer group and tr
 
 from dataclasses import dataclass
 
+from onceloop import config
+
 ORDER_PARTITIONS = 8
 DAY_MS = 24 * 60 * 60 * 1000
-MESSAGE_BYTES_MAX = 1_048_588
+MESSAGE_BYTES_MAX = config.MESSAGE_BYTES_MAX
 """What a topic takes, after compression: the broker's default."""
 
 
@@ -62,7 +64,7 @@ def dead_letter_topic(source: Topic, group: Group) -> Topic:
         retention_ms=90 * DAY_MS,
         writers=(group.name,),
         dead_letters_of=group,
-        message_bytes_max=source.message_bytes_max + 64 * 1024,
+        message_bytes_max=config.DEAD_LETTER_BYTES_MAX,
     )
 
 

@@ -1,91 +1,64 @@
 """`python -m inventory_service`: one worker in one slot. Wiring only."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
-
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import PipelineError
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.coverage import CoverageWatch
-from common.kafka.input_log import InputLog
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
+from common.kafka.members import building_producers, input_log, join, member_options, writer_options
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch, recreated
-from common.kafka.transactional_loop import run
-from common.lifecycle import stop_signal
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
+from common.memory import spare_the_collector
+from common.postgres.hot import hot_connection
+from common.telemetry import RUNTIME, serving_probes
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.config import InventorySettings
-from inventory_service.io import start_store
-from inventory_service.io.doubtful_starts import StartGuard
+from inventory_service.core import allocation
+from inventory_service.io.guarding import SCHEMA, guards
 from inventory_service.io.step import InventoryStep
+from onceloop.health import Health
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.lifecycle import stop_signal
+from onceloop.postgres.guards.tables import GuardTables
+from onceloop.postgres.guards.topic_id import refuse_another_topic
+from onceloop.transactional import run
 
 
 def main() -> None:
     """Read settings, open what is needed, work until a signal."""
     settings = load(InventorySettings)
     log.configure(settings, service="inventory", slot=settings.slot)
-    consuming = consumer_options(settings, group=INVENTORY, slot=settings.slot)
-    producing = transactional_producer_options(settings, service="inventory", slot=settings.slot)
-    state = health.Health()
+    consuming = member_options(settings, INVENTORY, slot=settings.slot)
+    producing = writer_options(settings, INVENTORY, slot=settings.slot)
+    state = Health()
+    spare_the_collector()
     with (
         stop_signal() as stop,
-        health.serve(
-            state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("inventory_")
-        ),
+        serving_probes(state, settings, metrics.of_worker("inventory_")),
         hot_connection(settings, application=f"inventory-{settings.slot}") as connection,
     ):
         codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))
-        topic_ids = refuse_another_topic(settings, connection)
+        topic_ids = Admin(settings).topic_ids([ORDERS_CREATED])
+        tables = GuardTables(SCHEMA)
+        refuse_another_topic(connection, tables, topic_ids)
+        guarded = guards(connection, tables, codec, input_log(settings, ORDERS_CREATED, INVENTORY))
         step = InventoryStep(
             connection=connection,
             codec=codec,
             namespace=settings.namespace,
             batch_records_max=settings.batch_records_max,
-            input_log=InputLog(settings, topic=ORDERS_CREATED, group=INVENTORY),
+            guards=guarded,
+            rule=allocation,
         )
-        with counting_orderly_ends(step.starts):
+        with guarded.starts.counting_orderly_ends():
             run(
                 step,
-                consumer=GroupConsumer(
-                    consuming,
-                    [ORDERS_CREATED.within(settings.namespace)],
-                    coverage=CoverageWatch(settings, group=INVENTORY, topics=(ORDERS_CREATED,)),
-                    untouched=step.starts.untouched,
-                ),
-                build_producer=partial(TransactionalProducer, producing, service="inventory"),
+                consumer=join(consuming, settings, INVENTORY, [ORDERS_CREATED], untouched=guarded.starts.untouched),
+                build_producer=building_producers(producing, INVENTORY),
                 stop=stop,
                 health=state,
-                service="inventory",
-                watch=TopicWatch(settings, topic_ids),
+                service=INVENTORY.name,
+                watch=TopicWatch(settings.kafka, topic_ids),
+                runtime=RUNTIME,
             )
-
-
-@contextmanager
-def counting_orderly_ends(starts: StartGuard) -> Iterator[None]:
-    """Take the starts back at an end that no record caused; anything unforeseen counts as a crash."""
-    try:
-        yield
-    except PipelineError:
-        starts.take_back()
-        raise
-    starts.take_back()
-
-
-def refuse_another_topic(settings: InventorySettings, connection: HotConnection) -> Mapping[str, str]:
-    """Return the input topic's id. Raises FatalError if it was deleted and made again since the first start."""
-    found = Admin(settings).topic_ids([ORDERS_CREATED])
-    for topic, topic_id in found.items():
-        remembered = rerun(partial(start_store.remembered_topic_id, topic=topic, topic_id=topic_id), connection)
-        if remembered != topic_id:
-            raise recreated(topic, remembered, topic_id)
-    return found
 
 
 if __name__ == "__main__":

@@ -8,21 +8,15 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import ExitCode
 from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.coverage import CoverageWatch
-from common.kafka.looking_back import earliest
-from common.kafka.options import admin_options, consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
+from common.kafka.members import building_producers, join, member_options, writer_options
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.kafka.transactional_loop import run
-from common.lifecycle import stop_signal
+from common.memory import spare_the_collector
+from common.telemetry import RUNTIME, serving_probes
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, Group, Topic
 from metrics_service.config import MetricsSettings
 from metrics_service.core.windows import Patience
@@ -31,6 +25,13 @@ from metrics_service.io.repair import Repair
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import SOURCES, WindowsStep
+from onceloop.errors import ExitCode
+from onceloop.health import Health
+from onceloop.kafka.looking_back import earliest
+from onceloop.kafka.options import admin_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.lifecycle import stop_signal
+from onceloop.transactional import run
 
 USAGE = "usage: python -m metrics_service windows | totals | repair\n"
 
@@ -47,7 +48,7 @@ def windows() -> None:
         namespace=settings.namespace,
         patience=Patience(settings.lateness_ms, settings.idle_ms),
         now_ms=now_ms,
-        newest_partials=partial(newest, admin_options(settings), topic, codec, VolumePartial),
+        newest_partials=partial(newest, admin_options(settings.kafka), topic, codec, VolumePartial),
         guard=guarding(settings, topic_ids, group=METRICS),
     )
     work(settings, step, group=METRICS, sources=SOURCES, topic_ids=topic_ids)
@@ -67,7 +68,7 @@ def totals() -> None:
         empty_minute_ms=settings.empty_minute_ms,
         horizon_ms=settings.horizon_ms,
         now_ms=now_ms,
-        newest_totals=partial(newest, admin_options(settings), topic, codec, MinuteVolume),
+        newest_totals=partial(newest, admin_options(settings.kafka), topic, codec, MinuteVolume),
         guard=guarding(settings, topic_ids, group=METRICS_TOTALS),
     )
     work(settings, step, group=METRICS_TOTALS, sources=(METRICS_PARTIALS,), topic_ids=topic_ids)
@@ -84,7 +85,7 @@ def repair() -> None:
 
 def guarding(settings: MetricsSettings, topic_ids: Mapping[str, str], *, group: Group) -> StartGuard:
     """Return what looks at the group's offsets before anything is counted."""
-    return StartGuard(group=group.name, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings)))
+    return StartGuard(group=group.name, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings.kafka)))
 
 
 def work(
@@ -96,25 +97,21 @@ def work(
     topic_ids: Mapping[str, str],
 ) -> None:
     """Run the loop with this step; all that it reads is written in transactions."""
-    consuming = consumer_options(settings, group=group, slot=settings.slot)
-    producing = transactional_producer_options(settings, service=group.name, slot=settings.slot)
-    state = health.Health()
-    shown = metrics.of_worker("metrics_")
-    with stop_signal() as stop, health.serve(state, host=settings.health_host, port=settings.health_port, shown=shown):
+    consuming = member_options(settings, group, slot=settings.slot)
+    producing = writer_options(settings, group, slot=settings.slot)
+    state = Health()
+    spare_the_collector()
+    with stop_signal() as stop, serving_probes(state, settings, metrics.of_worker("metrics_")):
         run(
             step,
-            consumer=GroupConsumer(
-                consuming,
-                list(topic_ids),
-                coverage=CoverageWatch(settings, group=group, topics=sources),
-                untouched=step.untouched,
-            ),
-            build_producer=partial(TransactionalProducer, producing, service=group.name),
+            consumer=join(consuming, settings, group, sources, untouched=step.untouched),
+            build_producer=building_producers(producing, group),
             stop=stop,
             health=state,
             service=group.name,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
             sparse_topics=frozenset(topic_ids),
+            runtime=RUNTIME,
         )
 
 

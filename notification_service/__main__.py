@@ -2,25 +2,27 @@
 
 from contextlib import closing
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.kafka.acked_producer import AckedProducer
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.consumer_loop import OffsetsInGroup, run
-from common.kafka.coverage import CoverageWatch
-from common.kafka.options import admin_options, consumer_options
+from common.kafka.members import join, member_options
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.lifecycle import stop_signal
 from common.postgres.engine import create_engine
-from common.topics import NOTIFICATION, NOTIFICATION_SENT
+from common.postgres.outage import DATABASE_ERRORS
+from common.telemetry import OBSERVER, RUNTIME, serving_probes
+from common.topics import NOTIFICATION, NOTIFICATION_SENT, Group
 from notification_service.config import NotificationSettings
 from notification_service.io.handler import SOURCES, NotificationHandler
 from notification_service.io.progress_proof import ProgressProof
 from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import LogSender, Sender, SmtpSender
+from onceloop.health import Health
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.kafka.options import admin_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.lifecycle import stop_signal
+from onceloop.plain import OffsetsInGroup, run
 
 BATCH_SESSION_SHARE = 0.8
 """How much of the group's session time-out a batch may take; the rest is for the last group of letters."""
@@ -30,22 +32,14 @@ def main() -> None:
     """Read settings, open what is needed, work until a signal."""
     settings = load(NotificationSettings)
     log.configure(settings, service="notification", slot=settings.slot)
-    consuming = consumer_options(settings, group=NOTIFICATION, slot=settings.slot)
-    state = health.Health()
+    consuming = member_options(settings, NOTIFICATION, slot=settings.slot)
+    state = Health()
     with (
         stop_signal() as stop,
-        health.serve(
-            state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("notification_")
-        ),
+        serving_probes(state, settings, metrics.of_worker("notification_")),
         closing(open_sender(settings)) as sender,
-        closing(AckedProducer(settings, client_id=f"notification-{settings.slot}")) as producer,
-        closing(
-            GroupConsumer(
-                consuming,
-                [topic.within(settings.namespace) for topic in SOURCES],
-                coverage=CoverageWatch(settings, group=NOTIFICATION, topics=SOURCES),
-            )
-        ) as consumer,
+        closing(open_producer(settings)) as producer,
+        closing(join(consuming, settings, NOTIFICATION, SOURCES)) as consumer,
     ):
         engine = create_engine(settings, application=f"notification-{settings.slot}", pool_size=1)
         codec = open_codec(settings, (*SOURCES, NOTIFICATION_SENT))
@@ -55,7 +49,7 @@ def main() -> None:
             codec=codec,
             namespace=settings.namespace,
             sources=SOURCES,
-            options=admin_options(settings),
+            options=admin_options(settings.kafka),
         )
         run(
             NotificationHandler(
@@ -74,9 +68,17 @@ def main() -> None:
             offsets=OffsetsInGroup(consumer, service="notification", topic_ids=topic_ids, prove=proof),
             stop=stop,
             health=state,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
             limit=sender.records_max,
+            surroundings=DATABASE_ERRORS,
+            runtime=RUNTIME,
         )
+
+
+def open_producer(settings: NotificationSettings) -> AckedProducer:
+    """Return what writes that a customer was notified, and dead letters."""
+    client_id = Group(f"{NOTIFICATION.name}-{settings.slot}").within(settings.namespace)
+    return AckedProducer(settings.kafka, client_id=client_id, observer=OBSERVER)
 
 
 def open_sender(settings: NotificationSettings) -> Sender:

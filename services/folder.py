@@ -15,8 +15,8 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from common.errors import ConfigError
 from common.topics import ALL_TOPICS, DAY_MS, EVENT_TOPICS, GROUPS, SINKS, Group, Topic, dead_letter_topic
+from onceloop.errors import ConfigError
 from services.row import Service
 from services.table import BY_NAME, EXPORTER, ROLES
 

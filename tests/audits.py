@@ -8,9 +8,9 @@ import sqlalchemy as sa
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]
 
-from chaos.checker.audit import audit
-from chaos.checker.config import CheckerSettings
-from chaos.checker.judge import Judgement
+from audit.config import CheckerSettings
+from audit.rules.judge import Judgement
+from audit.whole import audit
 from common.events.orders import OrderCreated
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, Group, Topic
 from tests.pipeline import Pipeline

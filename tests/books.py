@@ -12,12 +12,13 @@ from pydantic import SecretStr
 
 from common.config import PostgresSettings
 from common.events.orders import OrderLine
-from common.kafka.records import Partition
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from inventory_service.core.replay import Coordinate, Decision
+from inventory_service.core.turns import Turn
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import NewDecision
+from onceloop.records import Partition
 from tests.stack import Stack
 
 NOW_MS = 1_800_000_000_123
@@ -103,7 +104,12 @@ def some_sku() -> str:
 
 
 def new_decision(
-    *, order_id: str | None = None, lines: Mapping[str, int] | None = None, reason: str | None = None, **changes: Any
+    *,
+    order_id: str | None = None,
+    lines: Mapping[str, int] | None = None,
+    reason: str | None = None,
+    turn: Turn | None = None,
+    **changes: Any,
 ) -> NewDecision:
     made = Decision(
         order_id=order_id or some_id(),
@@ -116,6 +122,7 @@ def new_decision(
     return NewDecision(
         decision=made._replace(**changes),
         lines=tuple(OrderLine(sku, quantity) for sku, quantity in (lines or {"tea": 1}).items()),
+        turn=turn,
     )
 
 

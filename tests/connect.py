@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.config import CheckerSettings
+from audit.config import CheckerSettings
 from deploy.local import home as homes
 from deploy.local.fetch import jars
 from deploy.local.fetch.connect_plugins import SETS

@@ -14,6 +14,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from common import metrics
 from deploy.exporter import measures
 from deploy.exporter.measures import Measure
+from onceloop import metrics as of_loops
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ALERTS = DEPLOY / "prometheus/alerts.yml"
@@ -68,6 +69,8 @@ def known_metrics() -> set[str]:
             known.add(each.name)
         elif isinstance(each, MetricWrapperBase):
             known |= {name for family in each.describe() for name in _samples(family.name, family.type)}
+    for each in (*of_loops.ALL, metrics.INVENTORY_DECISIONS, metrics.INVENTORY_REPLAYS):
+        known |= _samples(each.name.removesuffix("_total"), each.kind)
     return known
 
 

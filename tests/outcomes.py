@@ -22,6 +22,8 @@ QUICK = {
 LONG_AGO = minute_of(int(time.time() * 1000)) - 120 * MINUTE_MS
 """A minute that is over, so that nobody waits for its end."""
 
+EVENT_ID, ORDER_ID = "01963c1e-7b44-7000-8000-00000000000a", "01963c1e-7b44-7000-8000-0000000000ff"
+
 
 class Outcomes:
     """Writes outcome events in transactions, whose markers take offsets."""
@@ -50,9 +52,9 @@ class Outcomes:
     def _event(self, topic: Topic, at: int) -> bytes:
         lines = (OrderLine("tea", 2),)
         if topic == INVENTORY_RESERVED:
-            return self._codec.encode(InventoryReserved("event", "order", "ada", lines, at, at + 20))
+            return self._codec.encode(InventoryReserved(EVENT_ID, ORDER_ID, "ada", lines, at, at + 20))
         reason = Reason.INSUFFICIENT_STOCK
-        return self._codec.encode(InventoryFailed("event", "order", "ada", lines, reason, "tea", 2, 0, at, at + 20))
+        return self._codec.encode(InventoryFailed(EVENT_ID, ORDER_ID, "ada", lines, reason, "tea", 2, 0, at, at + 20))
 
 
 def totals(pipeline: Pipeline) -> dict[int, MinuteVolume]:

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from chaos.checker.audit import Auditor
-from chaos.checker.since import audit_since
+from audit.since import audit_since
+from audit.whole import Auditor
 from common.events.orders import OrderCreated
 from common.events.volume import MINUTE_MS
 from common.topics import MINUTE_VOLUMES, ORDERS_CREATED

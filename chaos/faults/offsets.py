@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from chaos.checker.cluster import EARLIEST, LATEST, Cluster, at_time
-from chaos.checker.terms import Offsets, Spot
+from audit.readers.cluster import EARLIEST, LATEST, Cluster, at_time
+from audit.terms import Offsets, Spot
 from chaos.faults.field import MENDED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
 from chaos.groups import put
 from chaos.lane import Kept, VoidRunError

@@ -6,15 +6,14 @@ from contextlib import ExitStack
 
 import sqlalchemy as sa
 
-from chaos.checker.cluster import Cluster
-from chaos.checker.tables import TableReader
-from chaos.checker.terms import Offsets, Spot
+from audit.readers.cluster import Cluster
+from audit.readers.tables import TableReader
+from audit.terms import Offsets, Spot
 from chaos.faults.field import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
 from chaos.faults.servers import end_sessions_of, waiting_workers
 from chaos.heads import trim
 from chaos.lane import VoidRunError
 from chaos.scene import Balance
-from common.errors import PipelineError
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -24,6 +23,7 @@ from common.topics import (
     NOTIFICATION_SENT,
     ORDERS_CREATED,
 )
+from onceloop.errors import ReportedError
 from services.table import ROLES
 
 CHANGES = 40
@@ -63,7 +63,7 @@ def restock(field: Field, chance: random.Random) -> Evidence:
             last = _change(field, last, more, by_setting=chance.random() < 0.5)  # noqa: PLR2004 - one half
             done += 1
             time.sleep(LOOK_SECONDS if done > CHANGES else 0)  # what is left is to see an order take of it
-        except PipelineError:  # a lock was held too long, or more is reserved than would be left
+        except ReportedError:  # a lock was held too long, or more is reserved than would be left
             refused += 1
             time.sleep(LOOK_SECONDS)
             last = field.insist(lambda: shelves.add(sku, 0), f"look at the stock of {sku}")

@@ -11,9 +11,9 @@ import confluent_kafka
 import uuid_utils
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
-from chaos.checker.collector import digest
-from chaos.checker.testimony import Kind, Written
-from chaos.checker.written import WrittenWriter
+from audit.readers.collector import digest
+from audit.readers.written import WrittenWriter
+from audit.testimony import Kind, Written
 from chaos.faults.field import Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
 from chaos.load.poison import POISON

@@ -16,9 +16,9 @@ import confluent_kafka
 import uuid_utils
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from chaos.checker.collector import digest
-from chaos.checker.testimony import Kind, Written
-from chaos.checker.written import WrittenWriter
+from audit.readers.collector import digest
+from audit.readers.written import WrittenWriter
+from audit.testimony import Kind, Written
 from chaos.load.mix import Mix, Tally
 from chaos.load.records import Planned, records
 from common.config import KafkaSettings

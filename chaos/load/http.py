@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from chaos.checker.http_history import Answer, HistoryWriter
-from chaos.checker.testimony import End
+from audit.readers.http_history import Answer, HistoryWriter
+from audit.testimony import End
 from chaos.load.mix import Mix, Tally
 from chaos.load.orders import Request, requests
 

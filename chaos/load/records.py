@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from heapq import heappop, heappush
 
-from chaos.checker.testimony import Kind
+from audit.testimony import Kind
 from chaos.load.mix import Mix
 from chaos.load.orders import Customers
 from chaos.load.partitions import home_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from chaos.model.rules import Violation, violations
 from chaos.model.scenario import Scenario
-from chaos.model.stage import Stage
+from chaos.model.stage import points_are_steps
 from chaos.model.world import World
 
 TRACE_STEPS = 40
@@ -98,10 +98,9 @@ def explore(
     `report` is told after each how many were played. `narrow` leads all scenarios to where one looks for something.
     """
     found = Exploration()
-    stage = Stage()
-    with stage.set(), _one_core():
+    with _one_core():
         for number in range(interleavings):
-            play = _play(stage, seed + number, narrow)
+            play = _play(seed + number, narrow)
             found.interleavings += 1
             found.counts += play.counts
             report(found.interleavings)
@@ -113,9 +112,7 @@ def explore(
 
 def replay(seed: int, *, narrow: Callable[[Scenario], Scenario] = _whole) -> Play:
     """Play one interleaving."""
-    stage = Stage()
-    with stage.set():
-        return _play(stage, seed, narrow)
+    return _play(seed, narrow)
 
 
 @contextmanager
@@ -132,9 +129,9 @@ def _one_core() -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def _play(stage: Stage, seed: int, narrow: Callable[[Scenario], Scenario]) -> Play:
+def _play(seed: int, narrow: Callable[[Scenario], Scenario]) -> Play:
     world = World(seed, narrow)
-    stage.show(world)
-    done = world.play()
+    with points_are_steps(world.scheduler):
+        done = world.play()
     broken = violations(world, done=done)
     return Play(seed, tuple(world.scheduler.trace), world.tally, tuple(broken))

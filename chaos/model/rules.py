@@ -5,10 +5,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from chaos.model.broker import Entry, Fate
-from chaos.model.scenario import Kind
+from chaos.model.scenario import Kind, codec
 from chaos.model.world import DEAD_LETTERS, World
-from common.kafka.records import Partition
+from common.events.inventory import InventoryFailed, InventoryReserved
+from common.events.orders import OrderCreated
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
+from inventory_service.io.decision_store import NewDecision
+from onceloop.records import Partition
 
 Coordinate = tuple[str, int, int]
 
@@ -103,6 +106,20 @@ def _event_is_decision(books: _Books) -> Iterator[str]:
         event_id = dict(entry.headers).get("ce_id")
         if (topic, entry.value, event_id, at) != (expected, decision.event, decision.event_id.encode(), owner):
             yield f"the event of {at} is not the decision on {order_id}"
+        if not _told_alike(row, *books.inputs[at][2:]):
+            yield f"the decision on {order_id} holds {row.lines}, which its event or its order does not"
+
+
+def _told_alike(row: NewDecision, ordered: Entry | None) -> bool:
+    """Return True if the event names the row's lines, and the order asks for them; a reservation may hold a part."""
+    if ordered is None:
+        return False
+    order = codec().decode(OrderCreated, ordered.value)
+    if not row.decision.reserved:
+        return tuple(row.lines) == order.lines == codec().decode(InventoryFailed, row.decision.event).lines
+    asked, told = dict(order.lines), codec().decode(InventoryReserved, row.decision.event).lines
+    held_is_asked = all(1 <= quantity <= asked.get(sku, 0) for sku, quantity in row.lines)
+    return bool(row.lines) and tuple(row.lines) == told and held_is_asked
 
 
 def _one_fate(books: _Books) -> Iterator[str]:

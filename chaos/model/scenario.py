@@ -10,15 +10,17 @@ from typing import TypeVar
 from chaos.model.broker import Entry
 from chaos.model.network import Weather
 from chaos.model.tables import REJECTED_SKU
-from common.errors import Undecodable
 from common.events.codec import EVENT_TYPES, Codec
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.records import Partition
 from common.topics import ORDERS_CREATED
+from onceloop.errors import Undecodable
+from onceloop.records import Partition
 
 K = TypeVar("K")
 
 SKUS = ("cup", "tea")
+CUSTOMERS = 2
+"""So few that orders of one customer meet, also on several partitions, as after partitions were added."""
 NO_BYTES_OF_OURS = b"\x07 no frame"
 
 
@@ -132,7 +134,9 @@ def _lines(chance: random.Random) -> tuple[tuple[str, int], ...]:
 def _order(number: int, lines: tuple[tuple[str, int], ...]) -> tuple[str, Entry]:
     """Return an order's id and record; few differ, so they are made once."""
     order_id = f"00000000-0000-7000-8000-{number:012x}"
-    order = OrderCreated(order_id, f"user-{number}", tuple(OrderLine(*line) for line in lines), 1_700_000_000_000)
+    order = OrderCreated(
+        order_id, f"user-{number % CUSTOMERS}", tuple(OrderLine(*line) for line in lines), 1_700_000_000_000
+    )
     return order_id, Entry(order.user_id.encode(), codec().encode(order), ())
 
 

@@ -1,121 +1,80 @@
-"""Put the product's own modules onto the fakes: what they import is replaced here, and only while the model runs.
+"""What the product takes from the world around it, as the model has it; all of it is handed in.
 
-The product has no switch for it. Replaced are the client classes, the clock and chance, the stores' SQL, logs and
-metrics (the latter count which recovery paths ran), and the failpoints, each of which is a step.
+The clock, chance and the clients stand in the `Runtime`, whose observer counts which recovery paths ran; the SQL stands
+in `ModelDecisions` and `ModelGuardTables`. Failpoints alone are rebound, as a launcher rebinds them: each is a step.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import patch
+from uuid import UUID
 
-from chaos.model.world import World
-from common import failpoints, metrics
-from common.kafka import consumer, lag, producer, transactional_loop
-from common.postgres import halving, retry
-from inventory_service.io import decision_store, doubtful_starts, outcome_events, proof, step, unsettled
+from chaos.model.scheduler import Scheduler
+from inventory_service.io.decision_store import Snapshot
+from onceloop import failpoints
+from onceloop.records import CommitPoint, Partition
+from onceloop.runtime import Runtime
+from onceloop.telemetry import Metric, Silent
 
-
-class Stage:
-    """The world on stage; the replaced modules find it here."""
-
-    def __init__(self) -> None:
-        self._world: World | None = None
-        self._threads = SimpleNamespace(Thread=_AtOnce)
-
-    def show(self, world: World) -> None:
-        """Let the product act in this world from now on."""
-        self._world = world
-
-    @property
-    def world(self) -> World:
-        """Return the world that plays."""
-        assert self._world is not None  # noqa: S101 - nothing of the product runs between two worlds
-        return self._world
-
-    @contextmanager
-    def set(self) -> Iterator[None]:
-        """Replace what the product's modules import until the block ends."""
-        silent, meters, clock = _Silent(), _Meters(self), self._clock()
-        replaced: Mapping[Any, dict[str, Any]] = {
-            failpoints: {"point": self._point},
-            transactional_loop: {"time": clock, "log": silent, "metrics": meters, "_spare_the_collector": _nothing},
-            producer: {
-                "time": clock,
-                "log": silent,
-                "metrics": meters,
-                "threading": self._threads,
-                "confluent_kafka": self._client(),
-                "Caller": _CallsItself,
-            },
-            consumer: {"time": clock, "log": silent, "confluent_kafka": self._client()},
-            lag: {"log": silent, "metrics": meters},  # a killed worker's gauges would outlive it
-            retry: {"time": clock, "log": silent, "random": SimpleNamespace(uniform=lambda least, _most: least)},
-            step: {
-                "time": clock,
-                "log": silent,
-                "metrics": meters,
-                "decision_store": SimpleNamespace(
-                    GUARDS=decision_store.GUARDS, read=_read, record=_record, recording=_recording
-                ),
-                "progress_store": SimpleNamespace(note=_note),
-            },
-            outcome_events: {"uuid_utils": SimpleNamespace(uuid7=self._event_id)},
-            doubtful_starts: {
-                "log": silent,
-                "start_store": SimpleNamespace(count_start=_count_start, take_start_back=_take_start_back),
-            },
-            unsettled: {"metrics": meters},
-            halving: {"log": silent},
-            proof: {
-                "log": silent,
-                "decision_store": SimpleNamespace(decided=_decided),
-                "progress_store": SimpleNamespace(note=_note, answered=_answered),
-            },
-        }
-        with ExitStack() as replacements:
-            for module, names in replaced.items():
-                for name, value in names.items():
-                    replacements.enter_context(patch.object(module, name, value))
-            yield
-
-    def _point(self, name: str) -> None:
-        self.world.scheduler.step(name.partition(":")[2])
-
-    def _event_id(self) -> str:
-        return self.world.next_event_id()
-
-    def _clock(self) -> SimpleNamespace:
-        return SimpleNamespace(
-            monotonic=lambda: self.world.scheduler.now,
-            perf_counter=lambda: self.world.scheduler.now,
-            time_ns=lambda: int(self.world.scheduler.now * 1_000) * 1_000_000,
-            sleep=lambda seconds: self.world.scheduler.wait("sleeping", seconds),
-        )
-
-    def _client(self) -> SimpleNamespace:
-        return SimpleNamespace(
-            Producer=lambda options, *, logger: self.world.open_producer(options, logger),
-            Consumer=lambda options, *, logger: self.world.open_consumer(options, logger),
-        )
+FIRST_EVENT_ID = 0x0000000000007000_9000000000000000
 
 
-class _AtOnce:
-    """Stands for a thread whose work has no step in it."""
+def runtime(
+    scheduler: Scheduler,
+    tally: Counter[str],
+    *,
+    open_consumer: Callable[..., Any],
+    open_producer: Callable[..., Any],
+) -> Runtime:
+    """Return what one interleaving hands to the product."""
+    event_ids = count(FIRST_EVENT_ID + 1)
+    return Runtime(
+        observer=Tallying(tally),
+        clock=SimpleNamespace(
+            monotonic=lambda: scheduler.now,
+            perf_counter=lambda: scheduler.now,
+            time_ns=lambda: int(scheduler.now * 1_000) * 1_000_000,
+            sleep=lambda seconds: scheduler.wait("sleeping", seconds),
+        ),
+        jitter=lambda least, _most: least,
+        new_id=lambda: UUID(int=next(event_ids)),
+        consumer=open_consumer,
+        producer=open_producer,
+        start_thread=lambda work, _name: work(),
+        caller=CallsItself,  # type: ignore[arg-type]  # stands for it
+    )
 
-    def __init__(self, *, target: Any, name: str, daemon: bool) -> None:  # noqa: ARG002 - the signature of Thread
-        self._target = target
 
-    def start(self) -> None:
-        self._target()
+@contextmanager
+def points_are_steps(scheduler: Scheduler) -> Iterator[None]:
+    """Let every failpoint of the product be a step of the scheduler until the block ends."""
+    former = failpoints.point
+    failpoints.point = lambda name: scheduler.step(name.partition(":")[2])
+    try:
+        yield
+    finally:
+        failpoints.point = former
 
 
-class _CallsItself:
+class Tallying(Silent):
+    """Counts every counter under its name and labels."""
+
+    def __init__(self, tally: Counter[str]) -> None:
+        self._tally = tally
+
+    def count(self, counter: Metric, /, *labels: str, by: float = 1) -> None:
+        """Count; the name goes without what all names have."""
+        name = counter.name.removeprefix("kafka_").removesuffix("_total")
+        self._tally[f"{name}: {', '.join(labels)}" if labels else name] += int(by)
+
+
+class CallsItself:
     """Stands for the thread that makes a producer's calls: the scheduler runs one thread per worker."""
 
-    def call(self, _seconds: float, work: Any) -> None:
+    def call(self, _seconds: float, work: Callable[[], Any]) -> None:
         """Make the call here."""
         work()
 
@@ -123,84 +82,41 @@ class _CallsItself:
         """Do nothing: there is no thread."""
 
 
-class _Silent:
-    """Stands for a logger."""
+class ModelDecisions:
+    """Stands for `decision_store`, on a model's connection."""
 
-    def debug(self, _event: str, **_fields: object) -> None:
-        """Say nothing."""
+    def read(self, connection: Any, **asked: Collection[str]) -> Snapshot:
+        """Return stock, decisions and what customers hold."""
+        found: Snapshot = connection.read(**asked)
+        return found
 
-    info = warning = error = exception = debug
+    def decided(self, connection: Any, order_ids: Collection[str]) -> set[str]:
+        """Return those of these orders that have a decision."""
+        found: set[str] = connection.decided(order_ids)
+        return found
 
-
-class _Meters:
-    """Stands for the metrics module: every counter counts in the world's tally, under its labels."""
-
-    def __init__(self, stage: Stage) -> None:
-        self._stage = stage
-
-    def __getattr__(self, name: str) -> "_Meter | str":
-        if isinstance(said := getattr(metrics, name), str):
-            return said  # the value of a label
-        meter = _Meter(self._stage, name.lower())
-        setattr(self, name, meter)
-        return meter
+    @contextmanager
+    def recording(self, connection: Any, **rows: Any) -> Iterator[None]:
+        """Record when the block has ended."""
+        yield
+        connection.record(**rows)
 
 
-class _Meter:
-    def __init__(self, stage: Stage, name: str) -> None:
-        self._stage = stage
-        self._name = name
+class ModelGuardTables:
+    """Stands for `GuardTables`, on a model's connection."""
 
-    def labels(self, *labels: object) -> "_Meter":
-        return _Meter(self._stage, f"{self._name}: {', '.join(map(str, labels))}")
+    def count_start(self, connection: Any, partition: Partition, offset: int) -> int:
+        """Return how many processes have begun there."""
+        return int(connection.count_start(partition, offset))
 
-    def remove(self, *_labels: object) -> None:
-        """Nothing is recorded of a gauge."""
+    def take_start_back(self, connection: Any, partition: Partition) -> None:
+        """Count one less."""
+        connection.take_start_back(partition)
 
-    def inc(self, amount: float = 1) -> None:
-        tally: Counter[str] = self._stage.world.tally
-        tally[self._name] += int(amount)
+    def note(self, connection: Any, committed: Mapping[Partition, CommitPoint]) -> None:
+        """Keep committed offsets."""
+        connection.note(committed)
 
-    def set(self, _value: float) -> None:
-        """Gauges say nothing of a path."""
-
-    def observe(self, _value: float) -> None:
-        """Nor do histograms."""
-
-
-def _nothing() -> None:
-    """Leave the collector alone."""
-
-
-def _read(connection: Any, **asked: Any) -> Any:
-    return connection.read(**asked)
-
-
-def _record(connection: Any, **rows: Any) -> None:
-    connection.record(**rows)
-
-
-@contextmanager
-def _recording(connection: Any, **rows: Any) -> Iterator[None]:
-    yield
-    connection.record(**rows)
-
-
-def _note(connection: Any, committed: Any) -> None:
-    connection.note(committed)
-
-
-def _answered(connection: Any, partitions: Any) -> Any:
-    return connection.answered(partitions)
-
-
-def _decided(connection: Any, order_ids: Any) -> Any:
-    return connection.decided(order_ids)
-
-
-def _count_start(connection: Any, *at: Any) -> Any:
-    return connection.count_start(*at)
-
-
-def _take_start_back(connection: Any, *at: Any) -> None:
-    connection.take_start_back(*at)
+    def noted(self, connection: Any, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """Return what is kept of these."""
+        return dict(connection.noted(partitions))

@@ -5,6 +5,7 @@ row count of the late lock refuse what another worker was faster with (exactly-o
 lost at COMMIT leaves open whether it committed, also later; a warning says the standby may not have it.
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,19 +15,21 @@ from typing import Any
 import psycopg
 
 from chaos.model.scheduler import Scheduler
-from common.kafka.records import CommitPoint, Partition
+from inventory_service.core.rule import Holding
 from inventory_service.io.decision_store import NewDecision, Snapshot
+from onceloop.records import CommitPoint, Partition
+from onceloop.runtime import Runtime
 
 REJECTED_SKU = "a sku that the database rejects"
 
 
 class Duplicate(psycopg.errors.UniqueViolation):
-    """The primary key of `decision` says that the order is decided."""
+    """A unique index of `decision` says that the order is decided, or that the customer's turn is taken."""
 
     @property
     def diag(self) -> Any:
         """Name the constraint; a hand-made error has no diagnosis of its own."""
-        return SimpleNamespace(constraint_name="decision_pkey", message_primary="duplicate key")
+        return SimpleNamespace(constraint_name=self.args[0], message_primary="duplicate key")
 
 
 @dataclass(slots=True)
@@ -47,7 +50,9 @@ class Tables:
     def commit(self, new: Sequence[NewDecision], replayed: Collection[str], taken: Mapping[str, int]) -> None:
         """Do what one transaction does. Raises psycopg.Error; then nothing of it happened."""
         if any(row.decision.order_id in self.decisions for row in new):
-            raise Duplicate("duplicate key")
+            raise Duplicate("decision_pkey")
+        if any(row.turn and row.turn in {other.turn for other in self.decisions.values()} for row in new):
+            raise Duplicate("decision_turn")
         if any(line.sku == REJECTED_SKU for row in new for line in row.lines):
             raise psycopg.errors.NumericValueOutOfRange("rejected")
         if any(sku not in self.available for sku in taken):
@@ -60,6 +65,18 @@ class Tables:
         for row in new:
             self.decisions[row.decision.order_id] = row
         self._balance()
+
+    def history(self, user_ids: Collection[str]) -> tuple[Mapping[Holding, int], Mapping[str, int]]:
+        """Return what these customers hold, and the highest turn of each that has one."""
+        held: Counter[Holding] = Counter()
+        turns: dict[str, int] = {}
+        for row in self.decisions.values():
+            if row.turn is None or row.turn.user_id not in user_ids:
+                continue
+            turns[row.turn.user_id] = max(row.turn.number, turns.get(row.turn.user_id, 0))
+            if row.decision.reserved:
+                held.update({Holding(row.turn.user_id, sku): quantity for sku, quantity in row.lines})
+        return held, turns
 
     def reserved(self, sku: str) -> int:
         """Return how many units decisions hold."""
@@ -81,7 +98,8 @@ class Tables:
 class ModelConnection:
     """Stands for `HotConnection` and for what it hands out. `late` takes a COMMIT that arrives some other time."""
 
-    def __init__(self, tables: Tables, scheduler: Scheduler, late: list[tuple[str, Any]]) -> None:
+    def __init__(self, tables: Tables, runtime: Runtime, scheduler: Scheduler, late: list[tuple[str, Any]]) -> None:
+        self.runtime = runtime
         self.warned = False
         self.opened = 0
         self.rough = 0.0
@@ -112,14 +130,18 @@ class ModelConnection:
         self._scheduler.step("db asked")
         return not self._tables.down
 
-    def read(self, *, skus: Collection[str], order_ids: Collection[str]) -> Snapshot:
-        """Return stock and decisions as they are, each statement with a snapshot of its own."""
+    def read(self, *, skus: Collection[str], order_ids: Collection[str], user_ids: Collection[str]) -> Snapshot:
+        """Return stock, decisions and history as they are, each statement with a snapshot of its own."""
         self._scheduler.step("db reading")
         self._suffer()
         available = {sku: self._tables.available[sku] for sku in sorted(skus) if sku in self._tables.available}
         self._scheduler.step("db read stock")
         rows = self._tables.decisions
-        return Snapshot(available, {one: rows[one].decision for one in sorted(order_ids) if one in rows})
+        known = {one: rows[one].decision for one in sorted(order_ids) if one in rows}
+        if not user_ids:
+            return Snapshot(available, known)
+        self._scheduler.step("db read decisions")
+        return Snapshot(available, known, *self._tables.history(user_ids))
 
     def record(self, *, new: Sequence[NewDecision], replayed: Collection[str], taken: Mapping[str, int]) -> None:
         """Commit decisions and stock, or learn that it failed, or not learn what became of it."""
@@ -148,7 +170,7 @@ class ModelConnection:
         for at, point in committed.items():
             self._tables.progress[at] = max(point.offset, self._tables.progress.get(at, 0))
 
-    def answered(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+    def noted(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return what is known of these partitions."""
         self._scheduler.step("db asked for progress")
         return {at: self._tables.progress[at] for at in sorted(partitions) if at in self._tables.progress}

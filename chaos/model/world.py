@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from typing import Any
 
 from chaos.model.client_consumer import ModelConsumer
@@ -19,17 +18,19 @@ from chaos.model.client_producer import ModelProducer
 from chaos.model.cluster import Cluster
 from chaos.model.scenario import Fault, Scenario, codec, draw
 from chaos.model.scheduler import Fiber, Killed, Scheduler
+from chaos.model.stage import ModelDecisions, ModelGuardTables, runtime
 from chaos.model.tables import ModelConnection, Tables
-from common.errors import FatalError
-from common.health import Health
-from common.kafka.consumer import GroupConsumer
-from common.kafka.producer import TransactionalProducer
-from common.kafka.transactional_loop import run
-from common.lifecycle import Stop
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
-from inventory_service.__main__ import counting_orderly_ends
-from inventory_service.io.doubtful_starts import STARTS_TO_QUARANTINE
+from inventory_service.core import allocation
+from inventory_service.io.guarding import guards
 from inventory_service.io.step import InventoryStep
+from onceloop.errors import FatalError
+from onceloop.health import Health
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import Stop
+from onceloop.postgres.guards.starts import STARTS_TO_QUARANTINE
+from onceloop.transactional import run
 
 OUTPUTS = (INVENTORY_RESERVED.name, INVENTORY_FAILED.name)
 DEAD_LETTERS = dead_letter_topic(ORDERS_CREATED, INVENTORY).name
@@ -83,11 +84,13 @@ class World:
         self.tables = Tables(self.scenario.on_hand)
         self.tally: Counter[str] = Counter()
         self.died = ""
+        self.runtime = runtime(
+            self.scheduler, self.tally, open_consumer=self.open_consumer, open_producer=self.open_producer
+        )
         self._arriving = list(self.scenario.inputs)
         self._faults = 0
         self._processes: list[Process] = []
         self._by_fiber: dict[Fiber, Process] = {}
-        self._event_ids = count(1)
         self._calm = False
         self._closing = False
 
@@ -118,23 +121,19 @@ class World:
         self._count()
         return done and stopped
 
-    def open_producer(self, options: Mapping[str, Any], logger: Any) -> ModelProducer:
+    def open_producer(self, options: Mapping[str, Any], *, logger: Any) -> ModelProducer:
         """Stand for the class `confluent_kafka.Producer`."""
         return ModelProducer(self.cluster, options, logger=logger)
 
-    def open_consumer(self, options: Mapping[str, Any], _logger: Any) -> ModelConsumer:
+    def open_consumer(self, options: Mapping[str, Any], *, logger: Any) -> ModelConsumer:  # noqa: ARG002 - the signature of the class
         """Stand for the class `confluent_kafka.Consumer`."""
         process = self._by_fiber[self.scheduler.current]
         process.consumer = ModelConsumer(self.cluster, options)
         return process.consumer
 
-    def next_event_id(self) -> str:
-        """Return an id that no other event has."""
-        return f"00000000-0000-7000-9000-{next(self._event_ids):012x}"
-
     def _start(self, slot: int) -> None:
         lives = sum(process.slot == slot for process in self._processes)
-        connection = ModelConnection(self.tables, self.scheduler, self.cluster.network.late)
+        connection = ModelConnection(self.tables, self.runtime, self.scheduler, self.cluster.network.late)
         connection.rough = 0.0 if self._calm else self.scenario.rough_database
         stop = ModelStop(self.scheduler)
         fiber = self.scheduler.start(f"slot {slot}, life {lives + 1}", partial(self._live, slot, stop, connection))
@@ -144,28 +143,39 @@ class World:
 
     def _live(self, slot: int, stop: ModelStop, connection: ModelConnection) -> None:
         """Be a process: what `inventory_service.__main__` wires, on the fakes."""
+        product: Any = connection  # stands for the product's own
+        decisions, log = ModelDecisions(), ModelLog(self.cluster, DEAD_LETTERS)
+        tables: Any = ModelGuardTables()
+        guarded = guards(product, tables, codec(), log, decisions=decisions)  # type: ignore[arg-type]  # the same
         step = InventoryStep(
-            connection=connection,  # type: ignore[arg-type]  # stands for it
+            connection=product,
             codec=codec(),
             namespace="",
             batch_records_max=self.scenario.batch_records_max,
-            input_log=ModelLog(self.cluster, DEAD_LETTERS),  # type: ignore[arg-type]  # the same
+            guards=guarded,
+            rule=allocation,
+            decisions=decisions,
         )
         try:
-            with counting_orderly_ends(step.starts):
+            with guarded.starts.counting_orderly_ends():
                 run(
                     step,
                     consumer=GroupConsumer(
-                        {"group.id": INVENTORY.name, "group.instance.id": str(slot)}, [ORDERS_CREATED.name]
+                        {"group.id": INVENTORY.name, "group.instance.id": str(slot)},
+                        [ORDERS_CREATED.name],
+                        service=INVENTORY.name,
+                        runtime=self.runtime,
                     ),
                     build_producer=partial(
                         TransactionalProducer,
                         {**PRODUCING, "transactional.id": f"inventory-{slot}"},
-                        service="inventory",
+                        service=INVENTORY.name,
+                        runtime=self.runtime,
                     ),
                     stop=stop,
                     health=Health(),
-                    service="inventory",
+                    service=INVENTORY.name,
+                    runtime=self.runtime,
                 )
         except Killed:
             self.scheduler.note(self.scheduler.current.name, "is dead")

@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import fastavro
 from fastavro.schema import to_parsing_canonical_form
 
-from common.errors import Undecodable
-from common.events import orders
-from common.events.inventory import InventoryFailed, InventoryReserved, Reason
-from common.events.notifications import Kind, NotificationSent
-from common.events.orders import OrderCreated, OrderLine
+from common.events import mapping
+from common.events.inventory import InventoryFailed, InventoryReserved
+from common.events.notifications import NotificationSent
+from common.events.orders import OrderCreated
 from common.events.schema_versions import newest, parse
 from common.events.volume import MinuteVolume, VolumePartial
+from onceloop.errors import Undecodable
 
 Event = OrderCreated | InventoryReserved | InventoryFailed | NotificationSent | VolumePartial | MinuteVolume
 E = TypeVar("E", bound=Event)
@@ -33,6 +33,7 @@ EVENT_TYPES: tuple[type[Event], ...] = (
     VolumePartial,
     MinuteVolume,
 )
+_CLASSES: dict[str, type[Any]] = {kind.__name__: kind for kind in EVENT_TYPES}
 _FRAME = struct.Struct(">bI")
 _MAGIC = 0
 
@@ -61,7 +62,7 @@ class Codec:
         name = type(event).__name__
         out = BytesIO()
         out.write(self._frames[name])
-        fastavro.schemaless_writer(out, _own_schema(name), _TO_AVRO[type(event)](event))
+        fastavro.schemaless_writer(out, _own_schema(name), _to_avro(name)(event))
         return out.getvalue()
 
     def encode_reserved(self, order: bytes, *, event_id: str, decided_at_ms: int) -> bytes:
@@ -84,7 +85,7 @@ class Codec:
     def decode(self, expected: type[E], value: bytes | None) -> E:
         """Return the event that the bytes hold.
 
-        Raises Undecodable if they hold none, or one that cannot be (no lines, a quantity of zero); Busy if the
+        Raises Undecodable if they hold none, or one that cannot be (its `violation`); Busy if the
         writer's schema cannot be fetched now.
         """
         if value is None or len(value) < _FRAME.size:
@@ -97,9 +98,9 @@ class Codec:
         avro = self._read(expected.__name__, schema_id, body)
         if body.tell() != len(value):
             raise Undecodable("avro", f"{len(value) - body.tell()} bytes behind the record")
-        event: E = _FROM_AVRO[expected](avro)
-        if isinstance(event, OrderCreated) and (complaint := orders.complaint(event)):
-            raise Undecodable("content", complaint)
+        event: E = _from_avro(expected.__name__)(avro)
+        if violation := event.violation():
+            raise Undecodable("content", violation)
         return event
 
     def _read(self, name: str, schema_id: int, body: BytesIO) -> Avro:
@@ -130,6 +131,16 @@ def _own_schema(name: str) -> Any:
 
 
 @cache
+def _from_avro(name: str) -> Callable[[Avro], Any]:
+    return mapping.from_avro(_CLASSES[name], _own_schema(name))
+
+
+@cache
+def _to_avro(name: str) -> Callable[[Any], Avro]:
+    return mapping.to_avro(_CLASSES[name], _own_schema(name))
+
+
+@cache
 def _reservation_holds_the_order() -> bool:
     """Tell whether the newest InventoryReserved is an id, the newest OrderCreated, a time: no more, no less."""
     order, reserved = (_own_schema(name)["fields"] for name in ("OrderCreated", "InventoryReserved"))
@@ -155,144 +166,3 @@ def _avro_long(number: int) -> bytes:
         low_first.append(rest & 0x7F | 0x80)
         rest >>= 7
     return bytes((*low_first, rest))
-
-
-def _lines(avro: Avro) -> tuple[OrderLine, ...]:
-    return tuple([OrderLine(line["sku"], line["quantity"]) for line in avro["lines"]])
-
-
-def _lines_to_avro(lines: tuple[OrderLine, ...]) -> list[Avro]:
-    return [{"sku": line.sku, "quantity": line.quantity} for line in lines]
-
-
-def _order_created(avro: Avro) -> OrderCreated:
-    return OrderCreated(avro["order_id"], avro["user_id"], _lines(avro), avro["placed_at"])
-
-
-def _order_created_to_avro(event: OrderCreated) -> Avro:
-    return {
-        "order_id": event.order_id,
-        "user_id": event.user_id,
-        "lines": _lines_to_avro(event.lines),
-        "placed_at": event.placed_at_ms,
-    }
-
-
-def _inventory_reserved(avro: Avro) -> InventoryReserved:
-    return InventoryReserved(
-        avro["event_id"], avro["order_id"], avro["user_id"], _lines(avro), avro["placed_at"], avro["decided_at"]
-    )
-
-
-def _inventory_reserved_to_avro(event: InventoryReserved) -> Avro:
-    return {
-        "event_id": event.event_id,
-        "order_id": event.order_id,
-        "user_id": event.user_id,
-        "lines": _lines_to_avro(event.lines),
-        "placed_at": event.placed_at_ms,
-        "decided_at": event.decided_at_ms,
-    }
-
-
-def _inventory_failed(avro: Avro) -> InventoryFailed:
-    return InventoryFailed(
-        event_id=avro["event_id"],
-        order_id=avro["order_id"],
-        user_id=avro["user_id"],
-        lines=_lines(avro),
-        reason=Reason(avro["reason"]),
-        sku=avro["sku"],
-        requested=avro["requested"],
-        available=avro["available"],
-        placed_at_ms=avro["placed_at"],
-        decided_at_ms=avro["decided_at"],
-    )
-
-
-def _inventory_failed_to_avro(event: InventoryFailed) -> Avro:
-    return {
-        "event_id": event.event_id,
-        "order_id": event.order_id,
-        "user_id": event.user_id,
-        "lines": _lines_to_avro(event.lines),
-        "reason": event.reason.value,
-        "sku": event.sku,
-        "requested": event.requested,
-        "available": event.available,
-        "placed_at": event.placed_at_ms,
-        "decided_at": event.decided_at_ms,
-    }
-
-
-def _notification_sent(avro: Avro) -> NotificationSent:
-    return NotificationSent(
-        event_id=avro["event_id"],
-        order_id=avro["order_id"],
-        user_id=avro["user_id"],
-        kind=Kind(avro["kind"]),
-        channel=avro["channel"],
-        sent_at_ms=avro["sent_at"],
-    )
-
-
-def _notification_sent_to_avro(event: NotificationSent) -> Avro:
-    return {
-        "event_id": event.event_id,
-        "order_id": event.order_id,
-        "user_id": event.user_id,
-        "kind": event.kind.value,
-        "channel": event.channel,
-        "sent_at": event.sent_at_ms,
-    }
-
-
-def _volume_partial(avro: Avro) -> VolumePartial:
-    return VolumePartial(minute_ms=avro.pop("minute"), **avro)
-
-
-def _volume_partial_to_avro(event: VolumePartial) -> Avro:
-    return {
-        "topic": event.topic,
-        "partition": event.partition,
-        "minute": event.minute_ms,
-        "reserved": event.reserved,
-        "failed": event.failed,
-        "units": event.units,
-        "late": event.late,
-        "until": event.until,
-    }
-
-
-def _minute_volume(avro: Avro) -> MinuteVolume:
-    return MinuteVolume(minute_ms=avro.pop("minute"), **avro)
-
-
-def _minute_volume_to_avro(event: MinuteVolume) -> Avro:
-    return {
-        "minute": event.minute_ms,
-        "orders": event.orders,
-        "reserved": event.reserved,
-        "failed": event.failed,
-        "units": event.units,
-        "late": event.late,
-        "revision": event.revision,
-    }
-
-
-_FROM_AVRO: dict[type[Any], Callable[[Avro], Any]] = {
-    OrderCreated: _order_created,
-    InventoryReserved: _inventory_reserved,
-    InventoryFailed: _inventory_failed,
-    NotificationSent: _notification_sent,
-    VolumePartial: _volume_partial,
-    MinuteVolume: _minute_volume,
-}
-_TO_AVRO: dict[type[Any], Callable[[Any], Avro]] = {
-    OrderCreated: _order_created_to_avro,
-    InventoryReserved: _inventory_reserved_to_avro,
-    InventoryFailed: _inventory_failed_to_avro,
-    NotificationSent: _notification_sent_to_avro,
-    VolumePartial: _volume_partial_to_avro,
-    MinuteVolume: _minute_volume_to_avro,
-}

@@ -3,7 +3,14 @@
 from dataclasses import dataclass
 from enum import StrEnum
 
-from common.events.orders import OrderLine
+from common.events.orders import (
+    SKU_LENGTH_MAX,
+    OrderLine,
+    id_violation,
+    order_violation,
+    text_complaint,
+    time_violation,
+)
 
 
 class Reason(StrEnum):
@@ -17,7 +24,7 @@ class Reason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class InventoryReserved:
-    """All lines of the order are held. Times are milliseconds since the epoch, UTC."""
+    """These lines are held: all of the order's, or less if the rule serves orders in part. Times: epoch ms, UTC."""
 
     event_id: str
     order_id: str
@@ -25,6 +32,10 @@ class InventoryReserved:
     lines: tuple[OrderLine, ...]
     placed_at_ms: int
     decided_at_ms: int
+
+    def violation(self) -> str:
+        """Return what makes this event impossible, naming the field, or an empty text if it may be."""
+        return _outcome_violation(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,3 +52,17 @@ class InventoryFailed:
     available: int
     placed_at_ms: int
     decided_at_ms: int
+
+    def violation(self) -> str:
+        """Return what makes this event impossible, naming the field, or an empty text if it may be."""
+        if found := text_complaint(self.sku, length_max=SKU_LENGTH_MAX):
+            return f"sku {found}"
+        return _outcome_violation(self)
+
+
+def _outcome_violation(event: InventoryReserved | InventoryFailed) -> str:
+    return (
+        id_violation("event_id", event.event_id)
+        or order_violation(event.order_id, event.user_id, event.lines, event.placed_at_ms)
+        or time_violation("decided_at", event.decided_at_ms)
+    )

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID, uuid5
 
+from common.events.orders import id_violation, time_violation, user_violation
+
 
 class Kind(StrEnum):
     """What the customer was told. Values are the symbols of the Avro enum."""
@@ -24,6 +26,14 @@ class NotificationSent:
     kind: Kind
     channel: str
     sent_at_ms: int
+
+    def violation(self) -> str:
+        """Return what makes this event impossible, naming the field, or an empty text if it may be."""
+        return (
+            id_violation("order_id", self.order_id)
+            or user_violation(self.user_id)
+            or time_violation("sent_at", self.sent_at_ms)
+        )
 
 
 def message_id(event_id: str, *, channel: str, domain: str) -> str:

@@ -29,24 +29,44 @@ class OrderCreated:
     placed_at_ms: int
     """Event time: milliseconds since the epoch, UTC."""
 
+    def violation(self) -> str:
+        """Return what makes this event impossible, naming the field, or an empty text if it may be.
+
+        The database must be able to hold whatever passes here: an order with a decision is never dead-lettered.
+        """
+        return order_violation(self.order_id, self.user_id, self.lines, self.placed_at_ms)
+
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _JOINERS = str.maketrans(dict.fromkeys((ZWNJ, ZWJ)))
 _YEAR_9999_MS = 253_402_300_800_000
 
 
-def complaint(order: OrderCreated) -> str:
-    """Return what makes this order impossible, naming the field, or an empty text if it may be.
-
-    The database must be able to hold whatever passes here: an order with a decision is never dead-lettered.
-    """
-    if not _UUID.fullmatch(order.order_id):
-        return "order_id is not a UUID in canonical text"
-    if found := text_complaint(order.user_id, length_max=USER_ID_LENGTH_MAX):
+def order_violation(order_id: str, user_id: str, lines: tuple[OrderLine, ...], placed_at_ms: int) -> str:
+    """Return what makes the order in an event impossible, naming the field, or an empty text."""
+    if not _UUID.fullmatch(order_id):
+        return id_violation("order_id", order_id)
+    if found := text_complaint(user_id, length_max=USER_ID_LENGTH_MAX):
         return f"user_id {found}"
-    if not 0 < order.placed_at_ms < _YEAR_9999_MS:
-        return f"placed_at is out of range: {order.placed_at_ms}"
-    return _lines_complaint(order.lines)
+    if not 0 < placed_at_ms < _YEAR_9999_MS:
+        return time_violation("placed_at", placed_at_ms)
+    return _lines_violation(lines)
+
+
+def id_violation(name: str, value: str) -> str:
+    """Return what is wrong with an id of an order or an event, or an empty text."""
+    return "" if _UUID.fullmatch(value) else f"{name} is not a UUID in canonical text"
+
+
+def user_violation(user_id: str) -> str:
+    """Return what is wrong with a user id, or an empty text."""
+    found = text_complaint(user_id, length_max=USER_ID_LENGTH_MAX)
+    return f"user_id {found}" if found else ""
+
+
+def time_violation(name: str, epoch_ms: int) -> str:
+    """Return what is wrong with a time, or an empty text: before the year 10000, as PostgreSQL and Python have it."""
+    return "" if 0 < epoch_ms < _YEAR_9999_MS else f"{name} is out of range: {epoch_ms}"
 
 
 def text_complaint(text: str, *, length_max: int) -> str:
@@ -63,7 +83,7 @@ def text_complaint(text: str, *, length_max: int) -> str:
     return ""
 
 
-def _lines_complaint(lines: tuple[OrderLine, ...]) -> str:
+def _lines_violation(lines: tuple[OrderLine, ...]) -> str:
     if not 1 <= len(lines) <= LINES_MAX:
         return f"lines holds {len(lines)} entries instead of 1 to {LINES_MAX}"
     for index, (sku, quantity) in enumerate(lines):

@@ -30,6 +30,10 @@ class VolumePartial:
     until: int
     """Offset behind the last record that the partition had been read to."""
 
+    def violation(self) -> str:
+        """Return what makes this event impossible, naming the field, or an empty text if it may be."""
+        return _violation(self, "partition", "reserved", "failed", "units", "late", "until")
+
 
 @dataclass(frozen=True, slots=True)
 class MinuteVolume:
@@ -46,6 +50,16 @@ class MinuteVolume:
     """How many of the orders came after their partition had closed the minute."""
     revision: int
     """How many partials are in it; 0: nobody told of an order. It rises, not always by one."""
+
+    def violation(self) -> str:
+        """Return what makes this event impossible, naming the field, or an empty text if it may be."""
+        return _violation(self, "orders", "reserved", "failed", "units", "late", "revision")
+
+
+def _violation(event: VolumePartial | MinuteVolume, *counts: str) -> str:
+    if event.minute_ms % MINUTE_MS:
+        return f"minute is none: {event.minute_ms}"
+    return next((f"{name} is below zero" for name in counts if getattr(event, name) < 0), "")
 
 
 def minute_of(time_ms: int) -> int:

@@ -18,12 +18,12 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 from common.config import RegistrySettings, asking_directly, proxy_of, unusable_proxy
-from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import Codec
 from common.events.schema_versions import fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
 from common.log import get_logger
 from common.topics import Topic
+from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 
 CONFIRM_SECONDS = 5.0
 """Between two looks for a registry that was away at the start."""
@@ -36,7 +36,7 @@ NOTHING_OF_THAT_NAME = {40401, 40402, _SCHEMA_NOT_FOUND}
 log = get_logger()
 
 
-class UnregisteredError(PipelineError):
+class UnregisteredError(ReportedError):
     """The registry has no such schema."""
 
 
@@ -51,7 +51,7 @@ class Known:
 def open_codec(settings: RegistrySettings, topics: Sequence[Topic]) -> Codec:
     """Return a codec that writes the packaged schemas of these topics and reads any registered one.
 
-    Raises PipelineError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
+    Raises ReportedError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
     does not answer now and did not confirm the schemas lately. The codec raises Undecodable for an id nobody
     registered, Busy while the registry is away.
     """
@@ -83,7 +83,7 @@ def look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None
 
 @contextmanager
 def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
-    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint PipelineError.
+    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint ReportedError.
 
     A proxy that stands in between is named. Raises ConfigError for one that cannot be used.
     """
@@ -97,7 +97,7 @@ def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
     except SchemaRegistryError as error:
         if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Busy(f"schema registry: HTTP {error.http_status_code}{by_way}") from error
-        raise PipelineError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
+        raise ReportedError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
 
 
 def _in_words(error: BaseException) -> str:
@@ -166,7 +166,7 @@ def _confirm(settings: RegistrySettings, topics: Sequence[Topic], recalled: Know
             confirmed = _look_up_all(settings, topics).ids == recalled.ids
         except UnregisteredError:
             confirmed = False
-        except (Busy, PipelineError):  # away, or something else answers at its address
+        except (Busy, ReportedError):  # away, or something else answers at its address
             continue
         if confirmed:
             log.info("schemas.confirmed", events=list(recalled.ids))

@@ -9,8 +9,11 @@ from contextlib import contextmanager
 import psycopg
 import sqlalchemy as sa
 
-from common.errors import Busy, Poison
-from common.postgres.retry import Failure, classify
+from onceloop.errors import Busy, Poison
+from onceloop.postgres.retry import Failure, classify
+
+DATABASE_ERRORS: tuple[type[Exception], ...] = (psycopg.Error, sa.exc.DBAPIError)
+"""Errors that speak of the database, never of a record that was worked on."""
 
 
 @contextmanager

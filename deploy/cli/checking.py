@@ -4,7 +4,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from chaos.checker.config import CheckerSettings, StorySettings
+from audit.config import CheckerSettings, StorySettings
 from deploy.cli.stacks import running_or_named
 from deploy.local import home as homes
 from deploy.local.home import read_secret

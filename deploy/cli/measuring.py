@@ -11,11 +11,11 @@ import structlog
 from pydantic import SecretStr
 from rich.console import Console
 
+from audit.config import CheckerSettings
+from audit.rules.judge import Judgement
+from audit.whole import audit
 from benchmarks import orders
 from benchmarks.worker import Worker, WorkerError
-from chaos.checker.audit import audit
-from chaos.checker.config import CheckerSettings
-from chaos.checker.judge import Judgement
 from common.kafka.admin import Admin
 from common.topics import INVENTORY
 from deploy.cli.checking import ROLE as CHECKER

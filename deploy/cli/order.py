@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from chaos.checker.story import Story, parse_order_id, story_of
-from chaos.checker.terms import Coordinate
-from chaos.checker.timeline import Moment, timeline
+from audit.story import Story, parse_order_id, story_of
+from audit.terms import Coordinate
+from audit.timeline import Moment, timeline
 from deploy.cli.checking import story_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 

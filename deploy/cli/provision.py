@@ -9,7 +9,6 @@ import typer
 from pydantic import SecretStr
 
 from common.config import PREFIX, load
-from common.errors import ConfigError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, ServiceOption, example
 from deploy.cli.stacks import running, services_of
 from deploy.local import home as homes
@@ -20,6 +19,7 @@ from deploy.local.stack.parts import load as load_part
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done
 from deploy.provision.run import provision as provision_all
+from onceloop.errors import ConfigError
 from services.folder import load as load_services
 
 NAMED_MAX = 4

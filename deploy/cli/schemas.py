@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from common.config import RegistrySettings, load
-from common.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 from common.events import asyncapi as description
 from common.events.schema_versions import PACKAGED, SchemaVersion, events, versions
 from common.topics import EVENT_TOPICS
@@ -20,6 +19,7 @@ from deploy.schemas.publish import freeze as publish
 from deploy.schemas.registered import Registered, compare
 from deploy.schemas.schema_fields import changes, fields
 from deploy.schemas.subjects import COMPATIBILITY, register_all
+from onceloop.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 
 EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="An event's name, for example OrderCreated.")]
 FolderOption = Annotated[

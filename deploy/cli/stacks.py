@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from common.config import Settings, load
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local.home import NotRunningError
 from deploy.local.servers.addresses import Addresses
 from deploy.local.stack import state
 from deploy.local.stack.hints import home_option
 from deploy.local.stack.servers import addresses_of
+from onceloop.errors import ConfigError
 from services.folder import Added
 from services.folder import load as load_services
 

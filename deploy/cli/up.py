@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ExitCode, PipelineError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, ServiceOption, example
 from deploy.local import home as homes
 from deploy.local.home import Home
@@ -15,6 +14,7 @@ from deploy.local.stack.doctor import before_start
 from deploy.local.stack.parts import Name, load
 from deploy.local.stack.services import PROVISION
 from deploy.local.stack.view import open_view
+from onceloop.errors import ExitCode, ReportedError
 from services.folder import load as load_services
 from services.table import with_slots
 
@@ -24,7 +24,7 @@ PASSING = {"memory", "disk"}
 app = typer.Typer(**TYPER_OPTIONS)
 
 
-class UnfitMachineError(PipelineError):
+class UnfitMachineError(ReportedError):
     """The stack cannot start on this machine as it is."""
 
     exit_code = ExitCode.CONFIG

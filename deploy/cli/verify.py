@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chaos.checker.audit import audit
-from chaos.checker.invariants import Harm
-from chaos.checker.judge import Judgement, Ruling
-from chaos.checker.since import Since, audit_since
-from chaos.checker.waiting import Waiting
-from common.errors import ExitCode
+from audit.rules.invariants import Harm
+from audit.rules.judge import Judgement, Ruling
+from audit.since import Since, audit_since
+from audit.waiting import Waiting
+from audit.whole import audit
 from deploy.cli.checking import checker_settings, memory_path
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from onceloop.errors import ExitCode
 
 SHOWN_PER_RULE = 3
 

@@ -8,9 +8,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chaos.checker.config import CheckerSettings
-from chaos.checker.sinks import Comparison, compare_sinks
-from common.errors import ExitCode
+from audit.config import CheckerSettings
+from audit.sinks import Comparison, compare_sinks
+from onceloop.errors import ExitCode
 
 SHOWN_PER_TABLE = 3
 NAMED_MAX = 100

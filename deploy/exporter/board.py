@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from prometheus_client import Metric
 from prometheus_client.registry import Collector
 
-from common.kafka.records import Partition
 from deploy.exporter import measures
 from deploy.exporter.observer import Cluster, Look
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
+from onceloop.records import Partition
 
 
 class Board(Collector):

@@ -12,18 +12,20 @@ from typing import Generic, TypeVar
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
-from common import health, metrics
-from common.errors import Busy, Poison
-from common.kafka.records import Partition
-from common.lifecycle import Stop, stop_signal
+from common import metrics
 from common.log import get_logger
 from common.postgres.engine import create_engine
+from common.telemetry import serving_probes
 from common.topics import ORDER_STATUS, Group
 from deploy.exporter import measures
 from deploy.exporter.board import Board
 from deploy.exporter.config import ExporterSettings
 from deploy.exporter.observer import Observer
 from deploy.exporter.tables import read_books, read_positions
+from onceloop import health
+from onceloop.errors import Busy, Poison
+from onceloop.lifecycle import Stop, stop_signal
+from onceloop.records import Partition
 
 SHOWN = (
     "kafka_cluster_",
@@ -113,9 +115,7 @@ def run(settings: ExporterSettings) -> None:
     REGISTRY.register(board)
     with (
         stop_signal() as stop,
-        health.serve(
-            state, host=settings.health_host, port=settings.health_port, shown=(*SHOWN, *metrics.OF_LIBRARY)
-        ) as port,
+        serving_probes(state, settings, (*SHOWN, *metrics.OF_LIBRARY)) as port,
         closing(Observer(settings)) as observer,
     ):
         log.info("exporter.listening", host=settings.health_host, port=port)

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from common.kafka.records import Partition
 from deploy.exporter.observer import Ends
+from onceloop.records import Partition
 
 
 class Stall(NamedTuple):

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 from services import table
 
 OWNER = "migrator"

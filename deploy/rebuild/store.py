@@ -12,13 +12,13 @@ from uuid import UUID
 import psycopg
 import sqlalchemy as sa
 
-from common.errors import FatalError
 from common.events.notifications import message_id
-from common.kafka.records import Partition
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.roles import OWNER
 from deploy.rebuild.events import DecisionRow, SentRow
+from onceloop.errors import FatalError
+from onceloop.records import Partition
 
 _SESSION = ("SET lock_timeout = '5s'", "SET statement_timeout = '60s'", f"SET ROLE {OWNER}")
 _LINE_SEPARATOR = "\x1e"
@@ -26,13 +26,15 @@ _LINE_SEPARATOR = "\x1e"
 _EVENTS = "SELECT order_id::text, event FROM inventory.decision WHERE order_id = ANY(CAST(:ids AS uuid[]))"
 _INSERT = r"""
 INSERT INTO inventory.decision
-    (order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at)
+    (order_id, verdict, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at, user_id)
 SELECT n.order_id, (n.reason IS NULL)::int, n.reason, n.event_id, n.event, n.topic, n.partition, n."offset",
-    string_to_array(n.skus, E'\x1e'), string_to_array(n.qtys, ',')::int[], to_timestamp(n.decided_at_ms / 1000.0)
+    string_to_array(n.skus, E'\x1e'), string_to_array(n.qtys, ',')::int[], to_timestamp(n.decided_at_ms / 1000.0),
+    n.user_id
 FROM unnest(CAST(:order_ids AS uuid[]), CAST(:reasons AS text[]), CAST(:event_ids AS uuid[]),
     CAST(:events AS bytea[]), CAST(:topics AS text[]), CAST(:partitions AS int[]), CAST(:offsets AS bigint[]),
-    CAST(:skus AS text[]), CAST(:qtys AS text[]), CAST(:times AS bigint[]))
-    AS n(order_id, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at_ms)
+    CAST(:skus AS text[]), CAST(:qtys AS text[]), CAST(:times AS bigint[]),
+    CAST(:user_ids AS text[]))
+    AS n(order_id, reason, event_id, event, topic, partition, "offset", skus, qtys, decided_at_ms, user_id)
 ORDER BY n.order_id
 ON CONFLICT (order_id) DO NOTHING
 RETURNING order_id::text
@@ -186,4 +188,5 @@ def _columns(rows: Sequence[DecisionRow]) -> dict[str, object]:
         "skus": [_LINE_SEPARATOR.join(sku for sku, _ in row.lines) for row in rows],
         "qtys": [",".join(str(quantity) for _, quantity in row.lines) for row in rows],
         "times": [row.decided_at_ms for row in rows],
+        "user_ids": [row.user_id for row in rows],
     }

@@ -7,10 +7,10 @@ from http import HTTPStatus
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 from common.config import RegistrySettings
-from common.errors import PipelineError
 from common.events.schema_versions import SchemaVersion, versions
 from common.kafka.schema_registry import NOTHING_OF_THAT_NAME, look_up, registry
 from common.topics import EVENT_TOPICS
+from onceloop.errors import ReportedError
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 """A new schema reads what every older one wrote, and the other way round."""
@@ -27,7 +27,7 @@ class Subjects:
 def register_all(settings: RegistrySettings) -> Subjects:
     """Register every packaged version of every event topic, oldest first; repeating it changes nothing.
 
-    Raises PipelineError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
+    Raises ReportedError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
     """
     ids, new = {}, []
     with registry(settings) as client:
@@ -48,7 +48,7 @@ def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
     except SchemaRegistryError as error:
         if error.http_status_code != HTTPStatus.CONFLICT:
             raise
-        raise PipelineError(
+        raise ReportedError(
             f"the schema of {subject} breaks {COMPATIBILITY}: {error.error_message.rpartition('Exception: ')[2]}",
             cure="give new fields a default, remove only fields that have one, and change no type",
         ) from error

@@ -1,86 +1,89 @@
-"""Orders of many units are suspected, the others cleared: `python -m fraud`, one process in one slot.
+"""Is this customer buying too much at once? Each order is cleared or suspected, exactly once: `python -m fraud`.
 
-Consume, decide, produce by the client alone: what it wrote and the offsets it read become visible in one transaction.
+A service that the pipeline knows by its row alone, `service.toml`: it reads `orders.created`, and the schemas that its
+records name, as any program could. A customer whose units within an hour exceed `FRAUD_UNITS_MAX` is suspected. The
+answer depends on the clock, so the same order might be answered otherwise a second time: it never is.
 """
 
 import json
 import os
-import signal
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import urllib.request
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Message, Producer
+import fastavro
+import psycopg
 
-from common.config import KafkaSettings, load
-from common.events.orders import OrderCreated
-from common.kafka.schema_registry import open_codec
-from common.topics import ORDERS_CREATED
+from onceloop import InputRecord, KafkaConfig, LinesObserver, Observers, Once, OutputRecord, Refused
+from onceloop.prometheus import PrometheusObserver
 
-GROUP = "fraud"
-TRANSACTION_SECONDS = 10.0
-BATCH_MAX = 100
+CREATE = """
+CREATE TABLE IF NOT EXISTS customer (user_id text PRIMARY KEY, units bigint NOT NULL, since timestamptz NOT NULL)
+"""
+BUY = """
+INSERT INTO customer AS c VALUES (%(user)s, %(units)s, now()) ON CONFLICT (user_id) DO UPDATE SET
+    units = excluded.units + CASE WHEN c.since > now() - interval '1 hour' THEN c.units ELSE 0 END,
+    since = CASE WHEN c.since > now() - interval '1 hour' THEN c.since ELSE now() END
+RETURNING units
+"""
+PREFIX_BYTES = 5
+"""Before the Avro of a value: a zero byte, and the number of its schema."""
+REGISTRY_SECONDS = 5
 
-
-def main() -> None:
-    """Work until SIGTERM or SIGINT."""
-    slot, bootstrap = os.environ["PIPELINE_SLOT"], os.environ["PIPELINE_KAFKA_BOOTSTRAP"]
-    codec = open_codec(load(KafkaSettings), (ORDERS_CREATED,))
-    consumer = Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": GROUP,
-            "group.instance.id": f"{GROUP}-{slot}",
-            "enable.auto.commit": False,  # the offsets travel in the transaction
-            "isolation.level": "read_committed",
-            "auto.offset.reset": "error",  # `pipeline up` has given the group its first offsets
-            "session.timeout.ms": 6000,
-        }
-    )
-    producer = Producer({"bootstrap.servers": bootstrap, "transactional.id": f"{GROUP}-{slot}"})
-    producer.init_transactions(TRANSACTION_SECONDS)
-    consumer.subscribe([ORDERS_CREATED.name])
-    stopped = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopped.set())
-    serve_health()
-    while not stopped.is_set():
-        messages = [each for each in consumer.consume(BATCH_MAX, 0.2) if readable(each)]
-        if messages:
-            producer.begin_transaction()
-            for message in messages:
-                order = codec.decode(OrderCreated, message.value() or b"")
-                units = sum(line.quantity for line in order.lines)
-                topic = "fraud.suspected" if units > int(os.environ["FRAUD_UNITS_MAX"]) else "fraud.cleared"
-                verdict = json.dumps({"order_id": str(order.order_id), "units": units})
-                producer.produce(topic, key=message.key(), value=verdict.encode())
-            offsets, member = consumer.position(consumer.assignment()), consumer.consumer_group_metadata()
-            producer.send_offsets_to_transaction(offsets, member, TRANSACTION_SECONDS)
-            producer.commit_transaction(TRANSACTION_SECONDS)  # an error ends the process; the next one goes on
-            print(json.dumps({"level": "info", "event": "batch.committed", "records": len(messages)}), flush=True)
-    consumer.close()
+namespace = os.environ.get("PIPELINE_NAMESPACE", "")
+password_file = Path(os.environ["PIPELINE_POSTGRES_PASSWORD_FILE"])
+metrics = PrometheusObserver()
+app = Once(
+    kafka=KafkaConfig(os.environ["PIPELINE_KAFKA_BOOTSTRAP"]),
+    postgres=os.environ["PIPELINE_POSTGRES_URL"],
+    password=lambda: password_file.read_text(encoding="utf-8").strip(),
+    group=f"{namespace}.fraud".removeprefix("."),
+    topic_prefix=f"{namespace}." if namespace else "",
+    schema="fraud",
+    slot=int(os.environ["PIPELINE_SLOT"]),
+    inputs=["orders.created"],
+    outputs=["fraud.cleared", "fraud.suspected"],
+    health_port=int(os.environ["PIPELINE_HEALTH_PORT"]),
+    metrics_page=metrics.page,
+    observer=Observers(LinesObserver(), metrics),
+)
 
 
-def readable(message: Message) -> bool:
-    """Tell whether it is a record; raise what the broker says instead of one."""
-    if (error := message.error()) is not None:
-        raise KafkaException(error)
-    return True
+@lru_cache(maxsize=64)
+def schema(number: int) -> Any:
+    """Return a schema of the registry. Raises OSError while the registry does not answer: then `Once` tries again."""
+    url = f"{os.environ['PIPELINE_REGISTRY_URL'].rstrip('/')}/schemas/ids/{number}"
+    with urllib.request.urlopen(url, timeout=REGISTRY_SECONDS) as answer:  # noqa: S310 - the registry of the stack
+        return fastavro.parse_schema(json.loads(json.load(answer)["schema"]))
 
 
-def serve_health() -> None:
-    """Answer /readyz, /livez and /metrics on the port that the pipeline gives."""
+@lru_cache(maxsize=1000)  # the key function and the handler ask for the same order
+def order(value: bytes | None) -> Any:
+    """Return the order that a record holds. Raises Refused if it holds none."""
+    if not value or value[0] != 0 or len(value) <= PREFIX_BYTES:
+        raise Refused("no Avro with the number of its schema before it")
+    writer = schema(int.from_bytes(value[1:PREFIX_BYTES], "big"))
+    return fastavro.schemaless_reader(BytesIO(value[PREFIX_BYTES:]), writer, None)
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            self.send_response(200)
-            self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Log nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", int(os.environ["PIPELINE_HEALTH_PORT"])), Answer)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+@app.each(key=lambda record: str(order(record.value)["order_id"]))
+def check(record: InputRecord, db: psycopg.Connection) -> list[OutputRecord]:
+    """Clear or suspect one order."""
+    asked = order(record.value)
+    units = sum(line["quantity"] for line in asked["lines"])
+    row = db.execute(BUY, {"user": asked["user_id"], "units": units}).fetchone()
+    within_an_hour = row[0] if row else units
+    suspected = within_an_hour > int(os.environ["FRAUD_UNITS_MAX"])
+    verdict = {"order_id": str(asked["order_id"]), "units_within_an_hour": within_an_hour}
+    topic = "fraud.suspected" if suspected else "fraud.cleared"
+    return [OutputRecord(topic, key=record.key, value=json.dumps(verdict).encode())]
 
 
 if __name__ == "__main__":
-    main()
+    app.init()
+    with psycopg.connect(app.postgres, password=app.password(), autocommit=True) as connection:
+        connection.execute("SET search_path TO fraud")
+        connection.execute(CREATE)
+    app.main()

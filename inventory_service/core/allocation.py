@@ -1,55 +1,21 @@
-"""Decide which orders get stock. Pure.
+"""Decide which orders get stock. Pure. This is the rule to change: what it may rely on is in the module `rule`.
 
 In order of arrival, all lines of an order or none; `available` never falls below zero. The same orders on the same
 stock give the same outcomes.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
 
 from common.events.inventory import Reason
-from common.events.orders import OrderLine
+from inventory_service.core.rule import Allocation, Context, Demand, Failed, Need, Outcome, Reserved
+
+NEEDS: frozenset[Need] = frozenset()
 
 
-class Demand(NamedTuple):
-    """What one order asks for. A SKU stands on one line at most, quantities are at least 1."""
-
-    order_id: str
-    lines: tuple[OrderLine, ...]
-
-
-class Reserved(NamedTuple):
-    """All lines are held."""
-
-    order_id: str
-
-
-class Failed(NamedTuple):
-    """Nothing is held; the first line that lacked stock, in units."""
-
-    order_id: str
-    reason: Reason
-    sku: str
-    requested: int
-    available: int
-
-
-Outcome = Reserved | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class Allocation:
-    """One outcome per demand, in their order; units taken per SKU, only SKUs that lose some."""
-
-    outcomes: tuple[Outcome, ...]
-    taken: Mapping[str, int]
-
-
-def allocate(demands: Iterable[Demand], available: Mapping[str, int]) -> Allocation:
+def allocate(demands: Sequence[Demand], available: Mapping[str, int], context: Context) -> Allocation:
     """Return who gets what. A SKU that `available` lacks is unknown."""
+    del context  # this rule asks for nothing
     left = dict(available)
-    taken: dict[str, int] = {}
     outcomes: list[Outcome] = []
     for demand in demands:
         lacking = _first_lacking(demand, left)
@@ -58,9 +24,9 @@ def allocate(demands: Iterable[Demand], available: Mapping[str, int]) -> Allocat
             continue
         for sku, quantity in demand.lines:
             left[sku] -= quantity
-            taken[sku] = taken.get(sku, 0) + quantity
-        outcomes.append(Reserved(demand.order_id))
-    return Allocation(tuple(outcomes), taken)
+        outcomes.append(Reserved(demand.order_id, demand.lines))
+    taken = {sku: units - left[sku] for sku, units in available.items() if left[sku] != units}
+    return Allocation(outcomes, taken)
 
 
 def _first_lacking(demand: Demand, left: Mapping[str, int]) -> Failed | None:

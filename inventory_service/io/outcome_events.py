@@ -1,28 +1,31 @@
 """Decisions as events: bytes that are stored with the decision, and the record that carries them."""
 
-import uuid_utils
+from collections.abc import Callable
+from uuid import UUID
 
 from common.events import envelope
 from common.events.codec import Codec
-from common.events.inventory import InventoryFailed
-from common.kafka.records import OutputRecord
+from common.events.inventory import InventoryFailed, InventoryReserved
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
-from inventory_service.core.allocation import Outcome, Reserved
 from inventory_service.core.replay import Arrival, Decision
+from inventory_service.core.rule import Outcome, Reserved
+from inventory_service.core.turns import Turn
 from inventory_service.io.decision_store import NewDecision
+from onceloop.records import OutputRecord
 
 
 class OutcomeEvents:
-    """Of one namespace."""
+    """Of one namespace. `new_id` returns the id of an event."""
 
-    def __init__(self, codec: Codec, *, namespace: str) -> None:
+    def __init__(self, codec: Codec, *, namespace: str, new_id: Callable[[], UUID]) -> None:
         self._codec = codec
+        self._new_id = new_id
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._failed_topic = INVENTORY_FAILED.within(namespace)
 
-    def new(self, arrival: Arrival, outcome: Outcome, now_ms: int) -> NewDecision:
+    def new(self, arrival: Arrival, outcome: Outcome, now_ms: int, turn: Turn | None = None) -> NewDecision:
         """Return the decision of an order, with its event as it will be repeated by every replay."""
-        event_id = str(uuid_utils.uuid7())
+        event_id = str(self._new_id())
         return NewDecision(
             decision=Decision(
                 order_id=arrival.order.order_id,
@@ -32,14 +35,19 @@ class OutcomeEvents:
                 owner=arrival.coordinate,
                 decided_at_ms=now_ms,
             ),
-            lines=arrival.order.lines,
+            lines=outcome.lines if isinstance(outcome, Reserved) else arrival.order.lines,
+            turn=turn,
         )
 
     def encode(self, arrival: Arrival, outcome: Outcome, event_id: str, now_ms: int) -> bytes:
         """Return the event's bytes."""
-        if isinstance(outcome, Reserved):
-            return self._codec.encode_reserved(arrival.value, event_id=event_id, decided_at_ms=now_ms)
         order = arrival.order
+        if isinstance(outcome, Reserved):
+            if outcome.lines == order.lines:
+                return self._codec.encode_reserved(arrival.value, event_id=event_id, decided_at_ms=now_ms)
+            return self._codec.encode(
+                InventoryReserved(event_id, order.order_id, order.user_id, outcome.lines, order.placed_at_ms, now_ms)
+            )
         return self._codec.encode(
             InventoryFailed(
                 event_id=event_id,

@@ -34,15 +34,21 @@ decision = sa.Table(
     sa.Column("topic", sa.Text, nullable=False),
     sa.Column("partition", sa.Integer, nullable=False),
     sa.Column("offset", sa.BigInteger, nullable=False),
-    sa.Column("skus", pg.ARRAY(sa.Text), nullable=False),
+    sa.Column("skus", pg.ARRAY(sa.Text), nullable=False),  # what is held; of a failed order what it asked for
     sa.Column("qtys", pg.ARRAY(sa.Integer), nullable=False),
     sa.Column("replays", sa.Integer, nullable=False, server_default=sa.text("0")),
     # Bound by the worker, never by the database: the event's time header follows from it.
     sa.Column("decided_at", sa.DateTime(timezone=True), nullable=False),
+    # Only where the rule asks what customers hold: whose the order is, and its number among those of the customer.
+    sa.Column("user_id", sa.Text),
+    sa.Column("turn", sa.Integer),
     sa.CheckConstraint("verdict IN (0, 1)", name="decision_verdict_known"),
     sa.CheckConstraint("(verdict = 1) = (reason IS NULL)", name="decision_reason_iff_failed"),
     sa.CheckConstraint("cardinality(skus) = cardinality(qtys)", name="decision_lines_match"),
     sa.CheckConstraint("replays >= 0", name="decision_replays_ge_0"),
+    sa.CheckConstraint("turn IS NULL OR user_id IS NOT NULL", name="decision_turn_has_user"),
+    # One decision of a customer after the other. Rows without a customer are not in it: they cost nothing.
+    sa.Index("decision_turn", "user_id", "turn", unique=True, postgresql_where=sa.text("user_id IS NOT NULL")),
 )
 
 decision_total = sa.Table(

@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common import metrics
-from common.kafka.records import CommitPoint, Partition
 from common.topics import ORDERS_CREATED
+from onceloop.metrics import DEAD_LETTERS
+from onceloop.records import CommitPoint, Partition
+from onceloop.telemetry import Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +23,9 @@ class Unsettled:
         known = self.offsets.keys() & stable.keys()
         return bool(known) and all(stable[at].offset >= self.offsets[at].offset for at in known)
 
-    def count(self) -> None:
+    def count(self, observer: Observer) -> None:
         """Count orders by outcome and reason, and dead letters."""
         for reason, orders in self.reasons.items():
             verdict, label = ("reserved", metrics.NO_REASON) if reason is None else ("failed", reason)
-            metrics.INVENTORY_DECISIONS.labels(verdict, label).inc(orders)
-        metrics.DEAD_LETTERS.labels(ORDERS_CREATED.name).inc(self.letters)
+            observer.count(metrics.INVENTORY_DECISIONS, verdict, label, by=orders)
+        observer.count(DEAD_LETTERS, ORDERS_CREATED.name, by=self.letters)

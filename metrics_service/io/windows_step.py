@@ -7,20 +7,23 @@ behind it is none: what was published is below the committed `p`, or in a window
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common import failpoints, metrics
-from common.errors import FatalError, Undecodable
+from common import metrics
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.volume import VolumePartial, minute_name
-from common.kafka.dead_letter import dead_letter
-from common.kafka.offset_proof import OffsetProof
-from common.kafka.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 from common.log import get_logger
+from common.telemetry import OBSERVER
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, dead_letter_topic
 from metrics_service.core import proof
 from metrics_service.core.windows import Order, Patience, Windows
 from metrics_service.io.start_guard import StartGuard
+from onceloop import failpoints
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import FatalError, Undecodable
+from onceloop.metrics import DEAD_LETTERS
+from onceloop.offset_proof import OffsetProof
+from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 
 SOURCES = (INVENTORY_RESERVED, INVENTORY_FAILED)
 BATCH_RECORDS_MAX = 1000
@@ -107,7 +110,7 @@ class WindowsStep:
         metrics.METRICS_LATE.inc(late)
         metrics.METRICS_PARTIALS.inc(len(published.records) - len(self._letters))
         for letter in self._letters:
-            metrics.DEAD_LETTERS.labels(self._letters_of[letter.topic]).inc()
+            OBSERVER.count(DEAD_LETTERS, self._letters_of[letter.topic])
         for partition, point in published.offsets.items():
             self._windows[partition].settled(point)
         self._letters.clear()
@@ -118,7 +121,7 @@ class WindowsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all windows; those that were open are filled again from the committed offsets on.
 
-        Raises PipelineError for offset metadata that another version wrote, or for another topic.
+        Raises ReportedError for offset metadata that another version wrote, or for another topic.
         """
         now_ms = self._now_ms()
         self._letters.clear()

@@ -16,7 +16,7 @@ from common.events.notifications import Kind
 from common.events.orders import OrderLine
 from notification_service.core.outcomes import Outcome
 
-_NO_STOCK = "Nothing is set aside and nothing was charged: we fill an order as a whole or not at all."
+_NO_STOCK = "Nothing is set aside and nothing was charged."
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def _order_confirmed(outcome: InventoryReserved) -> Message:
         Kind.ORDER_CONFIRMED,
         subject="Your order is confirmed",
         text=_letter(
-            "thank you for your order! Everything you asked for is set aside for you:",
+            "thank you for your order! This is set aside for you:",
             _listed(outcome.lines),
             "We are getting it ready now. There is nothing left for you to do.",
             _reference(outcome),

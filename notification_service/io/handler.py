@@ -22,16 +22,12 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from common import failpoints, metrics
-from common.errors import Busy, Poison, Undecodable
+from common import metrics
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
-from common.kafka.acked_producer import AckedProducer, Unacknowledged
-from common.kafka.dead_letter import dead_letter
-from common.kafka.records import InputRecord, OutputRecord
-from common.lifecycle import Stop
 from common.log import get_logger
+from common.telemetry import OBSERVER
 from common.topics import (
     INVENTORY_FAILED,
     INVENTORY_RESERVED,
@@ -42,10 +38,17 @@ from common.topics import (
 )
 from notification_service.core.entries import Entry, Key, claim, notification_sent
 from notification_service.core.messages import message
-from notification_service.core.outcomes import Outcome, read
+from notification_service.core.outcomes import Outcome
 from notification_service.io import ledger_store
 from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import Delivery, End, Letter, Sender
+from onceloop import failpoints
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import Busy, Poison, Undecodable
+from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
+from onceloop.lifecycle import Stop
+from onceloop.metrics import DEAD_LETTERS
+from onceloop.records import InputRecord, OutputRecord
 
 PUBLISH_SECONDS = 6.0
 """The producer gives a record up after 5 s, so its own answer arrives first."""
@@ -131,7 +134,7 @@ class NotificationHandler:
         batch = _Batch()
         for record in records:
             try:
-                outcome = read(self._codec, SOURCES[self._sources[record.partition.topic]], record.value)
+                outcome = self._codec.decode(SOURCES[self._sources[record.partition.topic]], record.value)
             except Undecodable as cause:
                 batch.dead_letters.append(self._dead_letter(record, cause))
             else:
@@ -210,7 +213,7 @@ class NotificationHandler:
         except Unacknowledged as error:
             raise Busy(f"broker: {error}") from error
         for letter in batch.dead_letters:
-            metrics.DEAD_LETTERS.labels(self._letters_of[letter.topic]).inc()
+            OBSERVER.count(DEAD_LETTERS, self._letters_of[letter.topic])
 
     def _events(self, batch: _Batch) -> Iterator[OutputRecord]:
         """Yield a `NotificationSent` for each row that is sent, in order of arrival, keyed as its record was."""

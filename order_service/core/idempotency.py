@@ -5,7 +5,7 @@ The row of a key is written once, by whoever comes first; everybody judges by th
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum, auto
 
 from order_service.core.placement import PlaceOrder
@@ -38,9 +38,11 @@ class KeyRow:
 def fingerprint(command: PlaceOrder) -> bytes:
     """Return the SHA-256 of the command in canonical form, so that spacing and member order of the JSON do not matter.
 
-    Keys outlive a release: a member that is added to the command must leave the form of commands without it unchanged.
+    Keys outlive a release: a member at its default is left out, so one that is added to the command (with a default)
+    leaves the form of commands without it unchanged.
     """
-    canonical = {"user_id": command.user_id, "lines": [[line.sku, line.quantity] for line in command.lines]}
+    members = {each.name: (getattr(command, each.name), each.default) for each in fields(command)}
+    canonical = {name: value for name, (value, default) in members.items() if value != default}
     text = json.dumps(canonical, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
     return hashlib.sha256(text.encode()).digest()
 

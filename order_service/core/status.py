@@ -38,7 +38,8 @@ class Lacking:
 class OrderStatus:
     """What is known of an order. Times: epoch milliseconds, UTC.
 
-    `lines` and `placed_at_ms` are None as long as only a notification told of the order.
+    `lines`: what was asked for; of a reserved order what is held, which may be less. They and `placed_at_ms` are None
+    as long as only a notification told of the order.
     """
 
     order_id: str
@@ -86,13 +87,13 @@ def told_by(event: Told) -> OrderStatus:
 
 
 def join(known: OrderStatus, told: OrderStatus) -> OrderStatus:
-    """Return both together: a decision stays, gaps are filled, the earliest notification counts."""
-    decided = told if known.status is Status.PENDING else known
+    """Return both together: a decision stays with its lines, gaps are filled, the earliest notification counts."""
+    decided, other = (told, known) if known.status is Status.PENDING else (known, told)
     return OrderStatus(
         order_id=known.order_id,
         user_id=known.user_id,
         status=decided.status,
-        lines=known.lines if known.lines is not None else told.lines,
+        lines=decided.lines if decided.lines is not None else other.lines,
         placed_at_ms=known.placed_at_ms if known.placed_at_ms is not None else told.placed_at_ms,
         decided_at_ms=decided.decided_at_ms,
         reason=decided.reason,

@@ -5,6 +5,7 @@ Python's terms: numbers with a fraction or an exponent as Decimal, parameters an
 """
 
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Literal, Self
@@ -149,7 +150,8 @@ class PlaceOrderBody(_Strict):
 
     def as_sent(self) -> PlaceOrder:
         """Return the same with names as they came: as a release before this rule kept them."""
-        return PlaceOrder(self.user_id, tuple(OrderLine(line.sku, line.quantity) for line in self.lines))
+        lines = tuple(OrderLine(line.sku, line.quantity) for line in self.lines)
+        return replace(self.command(), user_id=self.user_id, lines=lines)
 
 
 def _key(text: str) -> str:
@@ -269,7 +271,9 @@ class OrderDocument(BaseModel):
     order_id: str
     user_id: str
     status: Status
-    lines: list[LineDocument]
+    lines: list[LineDocument] = Field(
+        description="What was asked for; of a reserved order what is held, which may be less."
+    )
     placed_at: str = Field(json_schema_extra={"format": "date-time"})
     decided_at: str | None = Field(json_schema_extra={"format": "date-time"})
     reason: str | None = Field(description="Why it failed: `insufficient_stock`, for example.")

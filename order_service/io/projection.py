@@ -10,16 +10,14 @@ what is known from the others.
 from collections.abc import Iterable, Mapping, Sequence
 
 from common import metrics
-from common.errors import Poison, Undecodable
-from common.events import orders
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
-from common.events.orders import SKU_LENGTH_MAX, OrderCreated, OrderLine
-from common.kafka.loop_core import next_offsets
-from common.kafka.records import CommitPoint, InputRecord, Partition
+from common.events.orders import OrderCreated
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
+from onceloop.errors import Poison, Undecodable
+from onceloop.records import CommitPoint, InputRecord, Partition, next_offsets
 from order_service.core.status import OrderStatus, Told, fold, told_by
 from order_service.io.status_store import StatusStore
 
@@ -30,7 +28,6 @@ _EVENTS: tuple[tuple[Topic, type[Told]], ...] = (
     (NOTIFICATION_SENT, NotificationSent),
 )
 TOPICS = tuple(topic for topic, _ in _EVENTS)
-_STAND_IN = (OrderLine("none", 1),)
 
 log = get_logger()
 
@@ -68,8 +65,6 @@ class Projection:
         for record in batch:
             try:
                 event = self._codec.decode(self._event_of[record.partition.topic], record.value)
-                if found := _complaint(event):
-                    raise Undecodable("content", found)  # noqa: TRY301 - one way out for all that cannot be read
             except Undecodable as cause:
                 _skip(record, cause)
             else:
@@ -86,15 +81,3 @@ def _skip(record: InputRecord, cause: Undecodable) -> None:
         error_class=cause.error_class,
         reason=cause.reason,
     )
-
-
-def _complaint(event: Told) -> str:
-    """Return why the table could not hold this event, or an empty text; the limits of an order hold for all."""
-    if isinstance(event, OrderCreated):
-        return ""  # the codec has looked already
-    if isinstance(event, NotificationSent):
-        return orders.complaint(OrderCreated(event.order_id, event.user_id, _STAND_IN, event.sent_at_ms))
-    if isinstance(event, InventoryFailed) and (found := orders.text_complaint(event.sku, length_max=SKU_LENGTH_MAX)):
-        return f"sku {found}"
-    found = orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.placed_at_ms))
-    return found or orders.complaint(OrderCreated(event.order_id, event.user_id, event.lines, event.decided_at_ms))

@@ -20,13 +20,14 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from common import failpoints, metrics, probe_server, shared_metrics
-from common.config import with_port
-from common.errors import ExitCode, FatalError
-from common.lifecycle import Stop
+from common import metrics, shared_metrics
 from common.log import get_logger
 from common.postgres.engine import create_engine
-from common.probe_server import Page, Pages
+from common.telemetry import listening
+from onceloop import failpoints, probe_server
+from onceloop.errors import ExitCode, FatalError
+from onceloop.lifecycle import Stop
+from onceloop.probe_server import Page, Pages, with_port
 from order_service.config import ApiSettings
 from order_service.io.app import create_app
 from order_service.io.http_worker import Worker, connections_max
@@ -51,7 +52,7 @@ def run(settings: ApiSettings, *, metrics_folder: Path) -> None:
     Raises FatalError if the address is in use or workers cannot start.
     """
     master = os.getpid()
-    probes = probe_server.listen(settings.health_host, settings.health_port)
+    probes = listening(settings)
     try:
         _Server(settings, metrics_folder, probes).run()
     except SystemExit as ended:  # gunicorn ends so, in the master and in each worker

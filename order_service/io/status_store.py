@@ -15,12 +15,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from common.errors import Busy
 from common.events.inventory import Reason
 from common.events.orders import OrderLine
-from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_mark import mark
 from common.postgres.outage import outage_is_busy
+from onceloop.errors import Busy
+from onceloop.kafka.topic_mark import mark
+from onceloop.records import CommitPoint, Partition
 from order_service.core.status import Lacking, OrderStatus, Status
 from order_service.io.tables import order_status as table
 from order_service.io.tables import projection_offset as positions
@@ -153,7 +153,8 @@ def _upsert_statuses(connection: sa.Connection, statuses: Sequence[OrderStatus])
                 requested = CASE known.status WHEN 'pending' THEN excluded.requested ELSE known.requested END,
                 available = CASE known.status WHEN 'pending' THEN excluded.available ELSE known.available END,
                 decided_at = CASE known.status WHEN 'pending' THEN excluded.decided_at ELSE known.decided_at END,
-                lines = COALESCE(known.lines, excluded.lines),
+                lines = CASE known.status WHEN 'pending' THEN COALESCE(excluded.lines, known.lines)
+                    ELSE known.lines END,
                 placed_at = COALESCE(known.placed_at, excluded.placed_at),
                 notified_at = LEAST(known.notified_at, excluded.notified_at)
             """

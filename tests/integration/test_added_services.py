@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 from common.config import PostgresSettings
 from common.kafka.admin import Admin
-from common.kafka.records import Partition
 from common.postgres.engine import create_engine
 from common.topics import ORDERS_CREATED, Group
 from deploy.provision import additions, database, roles
 from deploy.provision.config import ProvisionSettings
+from onceloop.records import Partition
 from services.folder import FILE, Added, load
 from tests.pipeline import Pipeline
 

@@ -8,14 +8,14 @@ from dataclasses import replace
 import confluent_kafka
 import pytest
 
-from chaos.checker import audit as auditing
-from chaos.checker import scene
-from chaos.checker.audit import Auditor, audit
-from chaos.checker.collector import Collector, Record
-from chaos.checker.errors import StoreDownError
-from chaos.checker.evidence import Evidence
-from chaos.checker.judge import Judgement
-from chaos.checker.second_reading import Census, digest_of
+from audit import scene
+from audit import whole as auditing
+from audit.errors import StoreDownError
+from audit.readers.collector import Collector, Record
+from audit.readers.evidence import Evidence
+from audit.readers.second_reading import Census, digest_of
+from audit.rules.judge import Judgement
+from audit.whole import Auditor, audit
 from common.topics import INVENTORY_RESERVED, ORDERS_CREATED, Topic
 from tests.audits import broken, copy_event, execute, inventory, process, settings_of, verdict
 from tests.factories import make_order
@@ -111,7 +111,7 @@ def test_an_auditor_reads_anew_after_a_store_was_down(pipeline: Pipeline, monkey
     process(pipeline, [make_order()])
     with Auditor(settings_of(pipeline)) as auditor:
         with monkeypatch.context() as planted:
-            planted.setattr("chaos.checker.tables.DECISIONS", "SELECT * FROM nowhere")
+            planted.setattr("audit.readers.tables.DECISIONS", "SELECT * FROM nowhere")
             with pytest.raises(StoreDownError):
                 auditor.audit(wait_seconds=0, followers=False)
         judgement = auditor.audit(wait_seconds=0, followers=False)
@@ -229,7 +229,7 @@ def test_the_broker_s_own_word_tells_of_an_open_transaction(
 ) -> None:
     """Aim: the watermarks are a witness of their own. The reader's word for a stall is taken away."""
     monkeypatch.setattr(auditing, "STALL_SECONDS", 1.0)
-    monkeypatch.setattr("chaos.checker.topics.TopicReader._behind", lambda *_: [])
+    monkeypatch.setattr("audit.readers.topics.TopicReader._behind", lambda *_: [])
     with transaction(pipeline) as producer:
         judgement = verdict(pipeline)
         producer.abort_transaction(10)
@@ -324,7 +324,7 @@ def transaction(
 def test_a_store_that_does_not_answer_is_no_judgement(
     pipeline: Pipeline, address: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chaos.checker.cluster.CALL_SECONDS", 1.0)
+    monkeypatch.setattr("audit.readers.cluster.CALL_SECONDS", 1.0)
     write_orders(pipeline, [make_order()])
 
     with pytest.raises(StoreDownError):

@@ -5,9 +5,9 @@ from concurrent.futures import ThreadPoolExecutor, wait
 
 import pytest
 
-from chaos.checker.audit import Auditor
-from chaos.checker.cluster import Cluster
-from chaos.checker.terms import Offsets, Spot
+from audit.readers.cluster import Cluster
+from audit.terms import Offsets, Spot
+from audit.whole import Auditor
 from common.topics import EVENT_TOPICS, INVENTORY, METRICS_PARTIALS, MINUTE_VOLUMES, ORDERS_CREATED, Topic
 from tests.audits import OUTCOMES, broken, commit, execute, grow, process, settings_of, trim, verdict
 from tests.factories import make_order

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.audit import audit
-from chaos.checker.collector import Collector, Record
-from chaos.checker.memory import MemoryRefusedError
-from chaos.checker.since import Since, audit_since
+from audit.memory import MemoryRefusedError
+from audit.readers.collector import Collector, Record
+from audit.since import Since, audit_since
+from audit.whole import audit
 from common.topics import INVENTORY, INVENTORY_RESERVED, ORDERS_CREATED
 from tests.audits import OUTCOMES, broken, commit, copy_event, execute, grow, inventory, process, settings_of, trim
 from tests.factories import make_order

@@ -10,20 +10,23 @@ from typing import Any, Self
 
 import pytest
 import sqlalchemy as sa
+from prometheus_client import REGISTRY
 
-from common import failpoints, metrics
-from common.errors import Busy, FatalError, Poison
-from common.health import Health
-from common.kafka import consumer_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.consumer_loop import Offsets, OffsetsInGroup, OffsetsWithData, run
-from common.kafka.looking_back import earliest
-from common.kafka.loop_core import next_offsets
-from common.kafka.options import admin_options, consumer_options
-from common.kafka.records import CommitPoint, InputRecord, Partition
-from common.lifecycle import Stop
+from common.kafka.members import member_options
 from common.postgres.engine import create_engine
+from common.telemetry import RUNTIME
 from common.topics import INVENTORY_RESERVED, NOTIFICATION
+from onceloop import failpoints
+from onceloop import plain as consumer_loop
+from onceloop.errors import Busy, FatalError, Poison
+from onceloop.health import Health
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.looking_back import earliest
+from onceloop.kafka.options import admin_options
+from onceloop.lifecycle import Stop
+from onceloop.metrics import CONSUMER_LAG
+from onceloop.plain import Offsets, OffsetsInGroup, OffsetsWithData, run
+from onceloop.records import CommitPoint, InputRecord, Partition, next_offsets
 from tests.pipeline import Pipeline
 from tests.records import transactional_producer, wait_for, write
 
@@ -50,7 +53,10 @@ class Member:
     ) -> None:
         settings = pipeline.kafka.model_copy(update={"kafka_consumer_options": options})
         self._consumer = GroupConsumer(
-            consumer_options(settings, group=NOTIFICATION, slot=slot), [INVENTORY_RESERVED.within(pipeline.namespace)]
+            member_options(settings, NOTIFICATION, slot=slot),
+            [INVENTORY_RESERVED.within(pipeline.namespace)],
+            service=NOTIFICATION.name,
+            runtime=RUNTIME,
         )
         topic_ids = pipeline.admin.topic_ids([INVENTORY_RESERVED])
         self._offsets: Offsets = (
@@ -58,7 +64,7 @@ class Member:
                 store,
                 self._consumer,
                 topic_ids=topic_ids,
-                earliest=partial(earliest, admin_options(pipeline.kafka)),
+                earliest=partial(earliest, admin_options(pipeline.kafka.kafka)),
             )
             if store
             else OffsetsInGroup(self._consumer, service="test", topic_ids=topic_ids, prove=lambda _offsets: None)
@@ -207,7 +213,7 @@ def test_each_record_is_handled_once_in_order_and_the_group_remembers(pipeline: 
 
 def lag() -> float | None:
     """Return what the worker says of itself, all its partitions together."""
-    samples = [each for family in metrics.CONSUMER_LAG.collect() for each in family.samples]
+    samples = [each for family in REGISTRY.collect() if family.name == CONSUMER_LAG.name for each in family.samples]
     return sum(each.value for each in samples if each.labels["group"] == NOTIFICATION.name) if samples else None
 
 

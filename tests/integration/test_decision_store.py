@@ -9,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.events.orders import SKU_LENGTH_MAX, text_complaint
-from common.kafka.records import Partition
-from common.postgres import retry
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
+from common.postgres.hot import hot_connection
 from inventory_service.core.replay import Coordinate, Decision
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import Snapshot
+from onceloop.postgres import retry
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.retry import rerun
+from onceloop.records import Partition
 from tests.books import NOW_MS, Books, new_decision, open_books, record, some_id, some_sku
 from tests.stack import Stack
 

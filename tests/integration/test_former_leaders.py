@@ -7,14 +7,14 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
-from chaos.checker.cluster import EARLIEST
-from chaos.checker.cluster import Cluster as WatchedCluster
-from chaos.checker.terms import Spot
+from audit.readers.cluster import EARLIEST
+from audit.readers.cluster import Cluster as WatchedCluster
+from audit.terms import Spot
 from common.config import KafkaSettings
 from common.kafka.admin_calls import AdminCalls
-from common.kafka.records import Partition
 from common.topics import METRICS_PARTIALS
 from deploy.offsets.cluster import Cluster as MendedCluster
+from onceloop.records import Partition
 from tests.audits import grow
 from tests.mock_cluster import MockCluster
 from tests.pipeline import Pipeline

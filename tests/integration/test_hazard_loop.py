@@ -13,16 +13,17 @@ import confluent_kafka
 import pytest
 import structlog
 
-from common.errors import ContractError, FatalError
-from common.health import Health
-from common.kafka import loop_core, transactional_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.loop_core import generation, next_offsets
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.lifecycle import Stop
+from common.kafka.members import member_options, writer_options
+from common.telemetry import RUNTIME
 from common.topics import INVENTORY, INVENTORY_RESERVED, ORDERS_CREATED
+from onceloop import transactional as transactional_loop
+from onceloop import unsure_ends
+from onceloop.errors import ContractError, FatalError
+from onceloop.health import Health
+from onceloop.kafka.group_consumer import GroupConsumer, generation
+from onceloop.kafka.transactional_producer import End, TransactionalProducer
+from onceloop.lifecycle import Stop
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish, next_offsets
 from tests.pipeline import Pipeline
 from tests.records import read, wait_for, write
 
@@ -90,9 +91,12 @@ class Loop:
         self.failed: BaseException | None = None
         self.producers = 0
         self._wrap = wrap
-        self._producing = {**transactional_producer_options(pipeline.kafka, service="inventory", slot=0), **options}
+        self._producing = {**writer_options(pipeline.kafka, INVENTORY, slot=0), **options}
         self._consumer = GroupConsumer(
-            consumer_options(pipeline.kafka, group=INVENTORY, slot=0), [ORDERS_CREATED.within(pipeline.namespace)]
+            member_options(pipeline.kafka, INVENTORY, slot=0),
+            [ORDERS_CREATED.within(pipeline.namespace)],
+            service=INVENTORY.name,
+            runtime=RUNTIME,
         )
         self._thread = threading.Thread(target=self._run)
 
@@ -106,7 +110,7 @@ class Loop:
         assert not self._thread.is_alive(), "the loop does not stop"
 
     def _build(self) -> TransactionalProducer:
-        producer = TransactionalProducer(self._producing, service="inventory")
+        producer = TransactionalProducer(self._producing, service="inventory", runtime=RUNTIME)
         producer._producer = self._wrap(producer._producer)
         self.producers += 1
         return producer
@@ -120,21 +124,21 @@ class Loop:
                 stop=self.stop,
                 health=Health(),
                 service="inventory",
+                runtime=RUNTIME,
             )
         except BaseException as error:  # noqa: BLE001 - the test looks at it
             self.failed = error
 
 
 @pytest.fixture
-def pipeline(make_pipeline: Callable[..., Pipeline], monkeypatch: pytest.MonkeyPatch) -> Pipeline:
-    monkeypatch.setattr(transactional_loop, "_spare_the_collector", lambda: None)  # this process is not the loop's own
+def pipeline(make_pipeline: Callable[..., Pipeline]) -> Pipeline:
     return make_pipeline(partitions=2)
 
 
 def producer_in(pipeline: Pipeline, *, slot: int) -> TransactionalProducer:
     """Return a producer that has just taken the slot's epoch."""
-    options = transactional_producer_options(pipeline.kafka, service="inventory", slot=slot)
-    producer = TransactionalProducer(options, service="inventory")
+    options = writer_options(pipeline.kafka, INVENTORY, slot=slot)
+    producer = TransactionalProducer(options, service="inventory", runtime=RUNTIME)
     producer.initialise()
     return producer
 
@@ -271,7 +275,7 @@ def test_epoch_that_is_taken_for_ever_ends_the_process_which_says_what_is_known(
     pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """H8: only a person can help then. Must hold: nothing was published, and no twin is claimed that was not seen."""
-    monkeypatch.setattr(loop_core, "UNSURE_ENDS_MAX", 5)
+    monkeypatch.setattr(unsure_ends, "UNSURE_ENDS_MAX", 5)
     monkeypatch.setattr(transactional_loop, "TWIN_SECONDS", 0.5)
     load(pipeline)
     with Loop(pipeline, wrap=Fences(pipeline, 1000)) as loop:
@@ -352,7 +356,7 @@ def test_metadata_from_before_the_join_is_refused_for_static_members_alone(pipel
         before = pipeline.admin.committed(INVENTORY)[partition]
         assert before.offset > 0
         for slot, error in ((0, "FENCED_INSTANCE_ID"), (1, "UNKNOWN_MEMBER_ID"), (None, None)):
-            options = consumer_options(pipeline.kafka, group=INVENTORY, slot=slot or 0)
+            options = member_options(pipeline.kafka, INVENTORY, slot=slot or 0)
             if slot is None:
                 del options["group.instance.id"]
             with closing(confluent_kafka.Consumer(options)) as stranger, structlog.testing.capture_logs() as logs:

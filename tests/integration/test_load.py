@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from chaos.checker.audit import audit
-from chaos.checker.config import CheckerSettings
-from chaos.checker.evidence import Evidence
-from chaos.checker.http_history import read_history
-from chaos.checker.judge import Judgement
-from chaos.checker.snapshots import StockSampler, read_snapshots
-from chaos.checker.testimony import End, Kind
-from chaos.checker.written import read_written
+from audit.config import CheckerSettings
+from audit.readers.evidence import Evidence
+from audit.readers.http_history import read_history
+from audit.readers.snapshots import StockSampler, read_snapshots
+from audit.readers.written import read_written
+from audit.rules.judge import Judgement
+from audit.testimony import End, Kind
+from audit.whole import audit
 from chaos.load import DirectLoad, HttpLoad, Mix
 from chaos.load.partitions import home_of
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED

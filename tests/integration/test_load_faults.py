@@ -10,11 +10,11 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from chaos.checker.audit import audit
-from chaos.checker.evidence import Evidence
-from chaos.checker.http_history import read_history
-from chaos.checker.testimony import End
-from chaos.checker.written import read_written
+from audit.readers.evidence import Evidence
+from audit.readers.http_history import read_history
+from audit.readers.written import read_written
+from audit.testimony import End
+from audit.whole import audit
 from chaos.load import DirectLoad, HttpLoad, Mix
 from chaos.proxy import PRODUCE, KafkaProxy
 from chaos.relay import Action, Direction

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-from common.errors import ExitCode
 from deploy.local import home as homes
 from deploy.local.fetch.jars import ensure
 from deploy.local.home import Home
@@ -26,6 +25,7 @@ from deploy.local.stack import state
 from deploy.local.stack.state import Phase, ProcessState, StackState
 from deploy.local.supervise.guardian import lives
 from deploy.local.supervise.runner import State
+from onceloop.errors import ExitCode
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
 
@@ -50,7 +50,7 @@ servers[-1].serve_forever()
 
 DRIVER = """
 import json, pathlib, sys
-from common.errors import PipelineError
+from onceloop.errors import ReportedError
 from deploy.cli.main import tell
 from deploy.local import home
 from deploy.local.stack import supervisor
@@ -70,7 +70,7 @@ try:
     with open_view(place) as view:
         provision = (sys.executable, "-c", plan["provision"])
         supervisor.run(supervisor.Plan(place, services, provision, servers=()), view)
-except PipelineError as error:
+except ReportedError as error:
     sys.exit(tell(error))
 """
 

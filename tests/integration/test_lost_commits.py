@@ -8,11 +8,12 @@ import pytest
 
 from chaos.proxy import COMMIT, PostgresProxy
 from chaos.relay import Action, Direction
-from common import failpoints
-from common.postgres import options
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
+from common.postgres.hot import hot_connection
 from inventory_service.io.decision_store import GUARDS
+from onceloop import failpoints
+from onceloop.postgres import options
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.retry import rerun
 from tests.batches import reserve
 from tests.books import Books, open_books, some_id, some_sku
 from tests.records import wait_for
@@ -65,7 +66,10 @@ def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Bo
     done: list[str] = []
     pid = connection.get().info.backend_pid
     worker = threading.Thread(target=lambda: done.append(rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)))
-    with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
+    with (
+        hot_connection(books.postgres("inventory_rw"), application="holder") as holder,
+        holder.get().transaction(),
+    ):
         holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = %s FOR UPDATE", [tea])
         worker.start()
         wait_for(lambda: books.waits_for_lock(pid), what="a session that waits for a lock")

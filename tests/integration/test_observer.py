@@ -8,11 +8,11 @@ import pytest
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.kafka.records import Partition
 from common.topics import INVENTORY, INVENTORY_RESERVED, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED, Topic
 from deploy.exporter.observer import Look, Observer
 from deploy.exporter.tail_reader import TailReader
 from deploy.exporter.tail_window import UNREAD_MAX
+from onceloop.records import Partition
 from tests.pipeline import Pipeline
 from tests.records import transactional_producer, wait_for, write
 

@@ -16,8 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ConfigResource,
 )
 
-from common.kafka.options import admin_options
 from common.topics import ORDERS_CREATED
+from onceloop.kafka.options import admin_options
 from tests.api import Api, behind, new_user, running_api, start_projection
 from tests.forwarder import Forwarder, forward
 from tests.pipeline import Pipeline, open_pipeline
@@ -121,7 +121,7 @@ def test_order_that_the_broker_refuses_is_not_accepted__and_is_once_the_cause_is
 def topic_rule(pipeline: Pipeline, rule: dict[str, str]) -> Iterator[None]:
     """Have the broker keep this rule for `orders.created`, for the time of the block."""
     name = ORDERS_CREATED.within(pipeline.namespace)
-    client = AdminClient(admin_options(pipeline.kafka))
+    client = AdminClient(admin_options(pipeline.kafka.kafka))
 
     def alter(operation: AlterConfigOpType) -> None:
         entries = [ConfigEntry(option, value, incremental_operation=operation) for option, value in rule.items()]

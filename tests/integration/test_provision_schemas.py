@@ -10,13 +10,13 @@ from functools import partial
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import schema_text
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 from common.kafka import schema_registry
 from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, ORDERS_CREATED
 from deploy.schemas import subjects
+from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 from tests.pipeline import Pipeline
 
 ORDER = OrderCreated(
@@ -50,7 +50,7 @@ def with_field(field: dict[str, object]) -> str:
 
 
 def test_an_incompatible_schema_is_refused_naming_subject_and_rule(client: SchemaRegistryClient, subject: str) -> None:
-    with pytest.raises(PipelineError, match=rf"{subject} breaks FULL_TRANSITIVE") as refusal:
+    with pytest.raises(ReportedError, match=rf"{subject} breaks FULL_TRANSITIVE") as refusal:
         subjects.register(client, subject, with_field({"name": "channel", "type": "string"}))
     assert "default" in refusal.value.cure
     assert client.get_versions(subject) == [1]
@@ -107,15 +107,15 @@ def test_an_id_that_nobody_registered_is_undecodable(pipeline: Pipeline) -> None
 def test_what_is_no_registry_is_named_and_makes_no_dead_letters(pipeline: Pipeline) -> None:
     """Its 404 says nothing about a schema id: a wrong address must not cost a record."""
     elsewhere = pipeline.kafka.model_copy(update={"registry_url": f"{pipeline.kafka.registry_url}/elsewhere"})
-    with pytest.raises(PipelineError, match="refuses"):
+    with pytest.raises(ReportedError, match="refuses"):
         schema_registry.open_codec(elsewhere, [ORDERS_CREATED])
-    with pytest.raises(PipelineError, match="refuses"), schema_registry.registry(elsewhere) as client:
+    with pytest.raises(ReportedError, match="refuses"), schema_registry.registry(elsewhere) as client:
         schema_registry._fetch(client, 1)
 
 
 def test_a_registry_outage_after_start_stops_only_unknown_schemas(pipeline: Pipeline) -> None:
     reachable = schema_registry.open_codec(pipeline.kafka, [NOTIFICATION_SENT])
-    sent = NotificationSent("e", "o", "ada", Kind.ORDER_CONFIRMED, "log", 1)
+    sent = NotificationSent(ORDER.order_id, ORDER.order_id, "ada", Kind.ORDER_CONFIRMED, "log", 1)
     away = pipeline.kafka.model_copy(update={"registry_url": "http://127.0.0.1:9"})
     with pytest.raises(FatalError, match=r"registry does not answer at http://127\.0\.0\.1:9"):
         schema_registry.open_codec(away, [NOTIFICATION_SENT])

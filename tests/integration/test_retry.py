@@ -8,11 +8,12 @@ from contextlib import nullcontext
 import psycopg
 import pytest
 
-from common.errors import Busy, ContractError, Poison
-from common.postgres import retry
-from common.postgres.bounded import BoundedConnection
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import ATTEMPTS_MAX, DIVISION_BY_ZERO, rerun
+from common.postgres.hot import hot_connection
+from onceloop.errors import Busy, ContractError, Poison
+from onceloop.postgres import retry
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.retry import ATTEMPTS_MAX, DIVISION_BY_ZERO, rerun
 from tests.books import Books, open_books
 from tests.forwarder import Forwarder
 from tests.records import wait_for
@@ -134,7 +135,10 @@ def test_statement_that_waits_too_long_for_a_lock_is_made_again(books: Books, co
         waited.append(time.monotonic())
         session.execute("SELECT 1 FROM inventory.stock WHERE sku = 'locked' FOR UPDATE")
 
-    with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
+    with (
+        hot_connection(books.postgres("inventory_rw"), application="holder") as holder,
+        holder.get().transaction(),
+    ):
         holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = 'locked' FOR UPDATE")
         with pytest.raises(Busy):
             rerun(work, connection)

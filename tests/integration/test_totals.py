@@ -8,8 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from chaos.plan import Action, Arm
-from common.postgres.connection import hot_connection
 from common.postgres.engine import create_engine
+from common.postgres.hot import hot_connection
 from deploy.exporter.tables import read_books
 from deploy.local.stack.totals import Totals, read_totals
 from tests.books import new_decision, record

@@ -6,11 +6,11 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.errors import FatalError
-from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options
-from common.kafka.records import CommitPoint, Partition
+from common.kafka.members import member_options
 from common.topics import INVENTORY, ORDERS_CREATED
+from onceloop.errors import FatalError
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.records import CommitPoint, Partition
 from tests.pipeline import Pipeline
 from tests.records import wait_for
 
@@ -45,8 +45,8 @@ def trim(pipeline: Pipeline, topic: str, *, below: int) -> None:
 
 def joined(pipeline: Pipeline) -> GroupConsumer:
     """Return a member of the group that owns all partitions."""
-    options = consumer_options(pipeline.kafka, group=INVENTORY, slot=0)
-    member = GroupConsumer(options, [ORDERS_CREATED.within(pipeline.namespace)])
+    options = member_options(pipeline.kafka, INVENTORY, slot=0)
+    member = GroupConsumer(options, [ORDERS_CREATED.within(pipeline.namespace)], service=INVENTORY.name)
     wait_for(lambda: not member.take(1) and member.joined, what="the share")
     return member
 
@@ -75,11 +75,13 @@ def test_start_on_topics_with_trimmed_heads_reads_on_from_the_committed_offset(t
 
 def test_rewind_after_a_rebalance_reads_nothing_below_the_committed_offset(trimmed: Pipeline) -> None:
     """Fault: another member comes and goes, so that partitions are taken over while their heads are gone."""
-    options = consumer_options(trimmed.kafka, group=INVENTORY, slot=1)
+    options = member_options(trimmed.kafka, INVENTORY, slot=1)
     with closing(joined(trimmed)) as member:
         read_to_the_end(member)
         for _ in range(2):
-            with closing(GroupConsumer(options, [ORDERS_CREATED.within(trimmed.namespace)])) as other:
+            with closing(
+                GroupConsumer(options, [ORDERS_CREATED.within(trimmed.namespace)], service=INVENTORY.name)
+            ) as other:
 
                 def shared(other: GroupConsumer = other) -> bool:
                     for each in (member, other):

@@ -16,16 +16,18 @@ from confluent_kafka import KafkaError, TopicPartition
 from chaos.proxy import FIND_COORDINATOR, KafkaProxy
 from chaos.relay import Direction
 from common.config import KafkaSettings
-from common.errors import FatalError
-from common.health import LIVE_WITHIN_SECONDS, Health
-from common.kafka import bounded_call, producer, transactional_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.loop_core import next_offsets
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.lifecycle import Stop
+from common.kafka.members import member_options, writer_options
+from common.telemetry import RUNTIME
 from common.topics import INVENTORY
+from onceloop import bounded_call
+from onceloop import transactional as transactional_loop
+from onceloop.errors import FatalError
+from onceloop.health import LIVE_WITHIN_SECONDS, Health
+from onceloop.kafka import transactional_producer as producer
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import Stop
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish, next_offsets
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 
@@ -75,11 +77,17 @@ class Loop:
     """The loop in a thread of its own, its clients distinguished by their ids."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        consuming = {**consumer_options(settings, group=INVENTORY, slot=0), "client.id": CONSUMER}
-        producing = {**transactional_producer_options(settings, service="inventory", slot=0), "client.id": PRODUCER}
+        consuming = {
+            **member_options(settings, INVENTORY, slot=0),
+            "client.id": CONSUMER,
+        }
+        producing = {
+            **writer_options(settings, INVENTORY, slot=0),
+            "client.id": PRODUCER,
+        }
         self.step, self.health, self.stop = Repeat(), Beats(), Stop()
         self.failed: BaseException | None = None
-        self._consumer = GroupConsumer(consuming, ["in"])
+        self._consumer = GroupConsumer(consuming, ["in"], service="inventory", runtime=RUNTIME)
         self.producers = 0
         self._producing = producing
         self._thread = threading.Thread(target=self._run)
@@ -95,7 +103,7 @@ class Loop:
 
     def _build(self) -> TransactionalProducer:
         self.producers += 1
-        return TransactionalProducer(self._producing, service="inventory")
+        return TransactionalProducer(self._producing, service="inventory", runtime=RUNTIME)
 
     def _run(self) -> None:
         try:
@@ -106,6 +114,7 @@ class Loop:
                 stop=self.stop,
                 health=self.health,
                 service="inventory",
+                runtime=RUNTIME,
             )
         except FatalError as error:
             self.failed = error
@@ -114,7 +123,6 @@ class Loop:
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[MockCluster]:
     """Return a cluster that is not closed while calls hang: they hold clients of it."""
-    monkeypatch.setattr(transactional_loop, "_spare_the_collector", lambda: None)  # this process is not the loop's own
     monkeypatch.setattr(bounded_call, "_stuck", [])
     made = MockCluster()
     group = INVENTORY.within("wrong")

@@ -15,7 +15,7 @@ import confluent_kafka
 import pytest
 import sqlalchemy as sa
 
-from chaos.checker.sinks import Comparison, compare_sinks
+from audit.sinks import Comparison, compare_sinks
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.volume import MinuteVolume, minute_name

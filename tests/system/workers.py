@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-from chaos.checker.audit import audit
-from chaos.checker.config import CheckerSettings
-from chaos.checker.judge import Judgement
+from audit.config import CheckerSettings
+from audit.rules.judge import Judgement
+from audit.whole import audit
 from chaos.plan import Arm, Fired, read_evidence, write_plan
 from tests.pipeline import Pipeline
 from tests.processes import Process

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
 from chaos.points import POINTS
-from common.topics import EVENT_TOPICS
+from common.topics import ALL_TOPICS, EVENT_TOPICS
 from deploy.cli.main import COMMANDS
+from deploy.provision.roles import ROLES
 from services.table import PACKAGES
 
 ROOT = Path(__file__).parents[2]
@@ -27,10 +28,9 @@ DOCUMENTS = (
 )
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 SOURCE = re.compile(
-    rf"`((?:{'|'.join(PACKAGES)}|common|services|deploy|chaos|migrations|tests|tools|benchmarks|docs)"
+    rf"`((?:{'|'.join(PACKAGES)}|common|onceloop|services|deploy|chaos|migrations|tests|tools|benchmarks|docs)"
     r"/[\w./-]*)`(?: ((?:`\w+(?:\.\w+)*`(?:, )?)+))?"
 )
-UNUSED_HAZARDS = {39, 48}
 EVENT = re.compile(r"`([a-z]+\.[a-z_]+)`")
 
 
@@ -56,18 +56,6 @@ def names_in(path: Path) -> set[str]:
     return defined
 
 
-def test_guarantees_name_tests() -> None:
-    assert len(TEST.findall(text("docs/guarantees.md"))) > 40
-
-
-def test_every_hazard_is_provoked_by_a_test() -> None:
-    rows = re.findall(r"^\| (H\d+(?:, H\d+)*) \|(.*)$", text("docs/guarantees.md"), flags=re.MULTILINE)
-    without_test = [numbers for numbers, row in rows if not TEST.search(row)]
-    assert without_test == []
-    found = [int(number) for numbers, _ in rows for number in re.findall(r"\d+", numbers)]
-    assert sorted(found) == [number for number in range(1, max(found) + 1) if number not in UNUSED_HAZARDS]
-
-
 @pytest.mark.parametrize("document", all_documents())
 def test_every_test_named_exists(document: str) -> None:
     missing = [
@@ -91,6 +79,24 @@ def test_every_file_and_name_in_it_exists(document: str) -> None:
     assert missing == []
 
 
+def headings(document: Path) -> set[str]:
+    """Return the anchors that GitHub gives a document's headings."""
+    outside_of_code = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ +(.+?) *$", outside_of_code, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("document", all_documents())
+def test_anchors_resolve_on_github__the_site_checks_its_own(document: str) -> None:
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", text(document))
+    inside = [(file, anchor) for file, anchor in links if "://" not in file]
+    here = ROOT / document
+    missing = [
+        f"{file}#{anchor}" for file, anchor in inside if anchor not in headings(here.parent / file if file else here)
+    ]
+    assert missing == []
+
+
 @pytest.mark.parametrize("document", DOCUMENTS)
 def test_every_command_named_exists(document: str) -> None:
     commands = set(re.findall(r"(?:`|bin/|^    )pipeline ([a-z]+)", text(document), flags=re.MULTILINE))
@@ -98,13 +104,42 @@ def test_every_command_named_exists(document: str) -> None:
 
 
 def test_every_log_event_of_the_runbook_is_logged_somewhere() -> None:
-    product = ("common", *PACKAGES)
+    product = ("common", "onceloop", *PACKAGES)
     source = "\n".join(path.read_text(encoding="utf-8") for part in product for path in (ROOT / part).rglob("*.py"))
     migrations = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations/versions").glob("*.py"))
     tables = set(re.findall(r"CREATE TABLE (\S+)", migrations))
     events = set(EVENT.findall(text("docs/runbook.md"))) - {topic.name for topic in EVENT_TOPICS} - tables
     assert len(events) > 10
     assert [event for event in sorted(events) if f'"{event}"' not in source] == []
+
+
+def test_workflow_runs_targets_of_the_makefile_alone__on_every_python_and_machine_of_the_readme() -> None:
+    """What only a workflow does cannot be tried on a developer's machine."""
+    workflow = text(".github/workflows/checks.yml")
+    targets = set(re.findall(r"^([a-z-]+):.*## ", text("Makefile"), flags=re.MULTILINE))
+    commands = re.findall(r"- run: (.*)", workflow)
+    assert {"make check", "make docs", "make test", "make chaos"} == set(commands)
+    assert {command.removeprefix("make ") for command in commands} <= targets
+    assert all(f'"3.{minor}"' in workflow for minor in range(11, 15))
+    assert all(system in workflow for system in ("ubuntu-latest", "ubuntu-24.04-arm", "macos-latest"))
+
+
+def test_page_on_own_servers_lists_every_topic_group_and_role() -> None:
+    """Its permissions are a copy of the table of topics: whoever adds a reader changes both."""
+    page = text("docs/howto/run-on-your-own-kafka.md")
+    permitted = {row[0]: row[1] for row in re.findall(r"^\| (\w+) \| ((?:Read|Write).*)$", page, flags=re.MULTILINE)}
+    owners = {"order-status": "order", "metrics-totals": "metrics"}
+    for topic in ALL_TOPICS:
+        for writer in topic.writers:
+            assert re.search(rf"Write [^;|]*`{re.escape(topic.name)}`", permitted[owners.get(writer, writer)]), (
+                topic.name
+            )
+        for group in topic.readers:
+            row = permitted[owners.get(group.name, group.name)]
+            assert re.search(rf"Read[^;|]*`{re.escape(topic.name)}`", row), (topic.name, group.name)
+            assert f"`{group.name}`" in row.split(" | ")[1]
+    assert [topic.name for topic in EVENT_TOPICS if f"| `{topic.name}` | {topic.partitions} |" not in page] == []
+    assert [role.name for role in ROLES if f"`{role.name}`" not in page] == []
 
 
 def test_every_rule_of_the_checker_is_explained() -> None:

@@ -14,13 +14,14 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from common.config import PREFIX, KafkaSettings, PostgresSettings, Settings, WorkerSettings, load
-from common.kafka.options import consumer_options, idempotent_producer_options, transactional_producer_options
+from common.kafka.members import member_options, writer_options
 from common.topics import INVENTORY
+from onceloop.kafka.options import idempotent_producer_options
 from services.row import Service
 from services.table import EXPORTER, PACKAGES, SERVICES
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("common", *PACKAGES, "deploy", "chaos")
+PRODUCT = ("common", "onceloop", *PACKAGES, "deploy", "chaos")
 LINE = re.compile(rf"(?P<off># )?(?P<name>{PREFIX}[A-Z0-9_]+)=(?P<value>.*)")
 
 
@@ -142,6 +143,6 @@ def _takes(settings: type[Settings], environment: pytest.MonkeyPatch, name: str,
 @pytest.mark.usefixtures("environment")
 def test_client_options_shown_pass_the_guard() -> None:
     settings = load(KafkaSettings)
-    assert consumer_options(settings, group=INVENTORY, slot=0)["session.timeout.ms"] == 10_000
-    assert transactional_producer_options(settings, service="inventory", slot=0)["transaction.timeout.ms"] == 10_000
-    assert idempotent_producer_options(settings)["security.protocol"] == "SASL_SSL"
+    assert member_options(settings, INVENTORY, slot=0)["session.timeout.ms"] == 10_000
+    assert writer_options(settings, INVENTORY, slot=0)["transaction.timeout.ms"] == 10_000
+    assert idempotent_producer_options(settings.kafka)["security.protocol"] == "SASL_SSL"

@@ -8,8 +8,8 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from common.config import RegistrySettings, Settings, load, without_credentials
-from common.errors import ConfigError
 from deploy.provision.config import ProvisionSettings
+from onceloop.errors import ConfigError
 from services.table import EXPORTER, SERVICES
 from tests.unit.test_env_example import settings_of
 

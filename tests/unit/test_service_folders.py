@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
 from common.topics import ORDERS_CREATED, Group
+from onceloop.errors import ConfigError
 from services.folder import FILE, RESERVED, SET_FOR_IT, load
 
 ROW = """

@@ -16,7 +16,13 @@ from services import table
 ROOT = Path(__file__).parents[2]
 MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
-READS_ENVIRONMENT = {"common/config.py", "chaos/launch.py"}
+READS_ENVIRONMENT = {
+    "common/config.py",
+    "chaos/launch.py",
+    "onceloop/examples/ledger.py",
+    "onceloop/testing/servers.py",
+    "onceloop/testing/members.py",
+}
 BANNED_NAMES = {"utils", "util", "misc", "helpers", "manager", "data", "info"}
 IMPURE_CALLS = {
     "now",
@@ -56,8 +62,9 @@ def project() -> dict[str, Any]:
 # What is looked at follows from the tree, so that a new service or package is never forgotten.
 PACKAGES = tuple(project()["importlinter"]["root_packages"])
 FOR_MAKERS = {"tools"}
+OWN_DISTRIBUTION = {"onceloop"}
 SERVICES = table.PACKAGES
-PRODUCT = (*SERVICES, "common")
+PRODUCT = (*SERVICES, "common", "onceloop")
 COMMAND_LINE = tuple(package for package in PACKAGES if package not in PRODUCT)
 
 
@@ -80,7 +87,7 @@ def test_there_is_something_to_look_at() -> None:
 def test_every_folder_with_modules_is_a_package_that_is_looked_at_and_shipped() -> None:
     folders = {path.relative_to(ROOT).parts[0] for path in tracked("*/*.py")} - {"tests", "examples"}
     assert folders == set(PACKAGES)
-    assert folders - FOR_MAKERS == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
+    assert folders - FOR_MAKERS - OWN_DISTRIBUTION == set(project()["hatch"]["build"]["targets"]["wheel"]["packages"])
 
 
 def test_what_only_makers_need_is_not_in_the_image() -> None:

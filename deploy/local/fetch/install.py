@@ -22,7 +22,7 @@ _OPTIONS = (
     "--no-compile",  # most of it is never imported; what is, gets compiled then
     "--progress-bar=off",
 )
-_PROJECT = ("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".")
+_PROJECTS = ("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".", "--editable", "onceloop")
 _PACKAGE = re.compile(r"^[A-Za-z0-9][\w.-]*(\[[\w,-]+\])?==", re.MULTILINE)
 _TAKEN_UP = re.compile(r"^(?:Collecting|Requirement already satisfied:|Ignoring) (?P<name>[\w.-]+)")
 _FETCHED = re.compile(r"^ +(?:Downloading|Using cached) (?P<name>[\w.]+)-.* \((?P<size>[\d.]+ [kM]B)\)")
@@ -69,7 +69,7 @@ def packages_in(lock: str) -> int:
 
 
 def install(lock: Path) -> int:
-    """Install what the lock names, then the project itself; return pip's exit code. Prints why if it failed."""
+    """Install what the lock names, then project and library; return pip's exit code. Prints why if it failed."""
     packages = packages_in(lock.read_text(encoding="utf-8"))
     sys.stdout.write(f"installing {packages} packages from {lock.name} into {sys.prefix}\n")
     progress = Progress(packages, terminal=sys.stdout.isatty(), write=_written)
@@ -85,7 +85,7 @@ def install(lock: Path) -> int:
     if pip.returncode:
         sys.stderr.write("".join(last))
         return pip.returncode
-    return subprocess.run([sys.executable, *_PIP, *_PROJECT], check=False).returncode
+    return subprocess.run([sys.executable, *_PIP, *_PROJECTS], check=False).returncode
 
 
 def _written(text: str) -> None:

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import psutil
 
-from common.errors import PipelineError
 from deploy.local import home as homes
 from deploy.local.fetch import jars
 from deploy.local.home import Home
@@ -32,6 +31,7 @@ from deploy.local.supervise.guardian import Guardian
 from deploy.local.supervise.launch import Program
 from deploy.local.supervise.process import stop_all
 from deploy.local.supervise.runner import TICK_SECONDS, Runner, State, raise_failure
+from onceloop.errors import ReportedError
 from services.row import Service
 
 SERVICE_ATTEMPTS_MAX = 5
@@ -198,7 +198,7 @@ class _Supervisor:
         ]
         self._runners = (*self._servers.values(), *self._added, self._provision, *self._services)
         self._phase = Phase.STARTING
-        self._error: PipelineError | None = None
+        self._error: ReportedError | None = None
         self._published_at = self._kept_house_at = 0.0
 
     def run(self, wish: Wish) -> None:
@@ -208,7 +208,7 @@ class _Supervisor:
                 while not wish():
                     self._tick(latest())
                     time.sleep(TICK_SECONDS)
-            except PipelineError as error:
+            except ReportedError as error:
                 self._error = error
                 raise
             finally:

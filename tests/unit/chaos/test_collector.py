@@ -11,10 +11,10 @@ from typing import Any
 import fastavro
 import pytest
 
-from chaos.checker.avro import Registry, UnreadableError, impossible
-from chaos.checker.books import Verdict
-from chaos.checker.collector import DEAD_LETTER_HEADERS, Collector, Record
-from chaos.checker.terms import Coordinate
+from audit.books import Verdict
+from audit.readers.avro import Registry, UnreadableError, impossible
+from audit.readers.collector import DEAD_LETTER_HEADERS, Collector, Record
+from audit.terms import Coordinate
 from common.events.codec import schema_text
 from common.events.inventory import InventoryReserved
 from common.events.orders import OrderCreated, OrderLine

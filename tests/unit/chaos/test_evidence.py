@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.evidence import Evidence
-from chaos.checker.http_history import Answer, HistoryWriter, read_history, short_digest
-from chaos.checker.logs import search
-from chaos.checker.snapshots import read_snapshots, snapshot_line
-from chaos.checker.terms import Coordinate, Stock
-from chaos.checker.testimony import End, Kind, Leak, Snapshot, Written
-from chaos.checker.written import WrittenWriter, read_written
+from audit.readers.evidence import Evidence
+from audit.readers.http_history import Answer, HistoryWriter, read_history, short_digest
+from audit.readers.logs import search
+from audit.readers.snapshots import read_snapshots, snapshot_line
+from audit.readers.written import WrittenWriter, read_written
+from audit.terms import Coordinate, Stock
+from audit.testimony import End, Kind, Leak, Snapshot, Written
 
 LINES = (("tea", 2), ("mug", 1))
 

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.books import (
+from audit.books import (
     Books,
     Created,
     DeadLetter,
     Decision,
     Key,
+    Lacking,
     LedgerRow,
     Outcome,
     Poison,
@@ -23,14 +24,16 @@ from chaos.checker.books import (
     Unfinished,
     Verdict,
 )
-from chaos.checker.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm
-from chaos.checker.judge import judge
-from chaos.checker.terms import Coordinate, Spot, Stock, Tally
+from audit.rules.invariants import INVARIANTS, NO_FALSE_REFUSAL, Harm
+from audit.rules.judge import judge
+from audit.terms import Coordinate, Spot, Stock, Tally, Turns
 
 CREATED, RESERVED, FAILED, SENT = "orders.created", "inventory.reserved", "inventory.failed", "notification.sent"
 DLQ = "orders.created.inventory.dlq"
 POISON_AT = Coordinate(CREATED, 0, 2)
 ALL_READ = {Spot(CREATED, 0): 4, Spot(RESERVED, 0): 9, Spot(FAILED, 0): 9, Spot(SENT, 0): 9, Spot(DLQ, 0): 9}
+
+SHORT, LIMITED = Lacking("insufficient_stock", "mug", 3, 2), Lacking("other", "mug", 3, 0)
 
 
 def make_event(verdict: Verdict, offset: int, order_id: str, *, digest: bytes, source: int, lines: int) -> Outcome:
@@ -51,7 +54,7 @@ def make_books() -> Books:
             "tea": (
                 Outcome(Verdict.RESERVED, 0, 5, "tea", "e-tea", "e-tea", b"R", Coordinate(CREATED, 0, 0), lines=1),
             ),
-            "mug": (Outcome(Verdict.FAILED, 0, 6, "mug", "e-mug", "e-mug", b"F", Coordinate(CREATED, 0, 1), lines=2),),
+            "mug": (make_event(Verdict.FAILED, 6, "mug", digest=b"F", source=1, lines=2)._replace(lacking=SHORT),),
         },
         sent={
             "tea": (
@@ -65,12 +68,14 @@ def make_books() -> Books:
         keys=(Key("tea", b"T"),),
         decisions={
             "tea": Decision(Verdict.RESERVED, "e-tea", b"R", Coordinate(CREATED, 0, 0), 1, (), 1),
-            "mug": Decision(Verdict.FAILED, "e-mug", b"F", Coordinate(CREATED, 0, 1), 2, (("mug", 3),), 0),
+            "mug": Decision(
+                Verdict.FAILED, "e-mug", b"F", Coordinate(CREATED, 0, 1), 2, (("mug", 3),), 0, SHORT.reason
+            ),
         },
         stock=(Stock("tea", 10, 8, 2), Stock("mug", 2, 2, 0)),
         statuses={
             "tea": Status("reserved", 7, lines=1),
-            "mug": Status("failed", 7, lines=2),
+            "mug": Status("failed", 7, lines=2, lacking=SHORT),
             "new": Status("pending", lines=3),
         },
         ledger={
@@ -127,6 +132,17 @@ def always(**changes: Any) -> Defect:
 
 LETTER = DeadLetter(Coordinate(DLQ, 0, 0), POISON_AT, b"P", ())
 
+
+def held_in_part(books: Books, *lines: tuple[str, int]) -> dict[str, Any]:
+    """Return what changes when `tea` asked for three units and its decision holds these lines."""
+    return {
+        **with_decision("tea", lines=9, row_lines=lines)(books),
+        **with_outcome("tea", lines=9)(books),
+        "created": {**books.created, "tea": tuple(c._replace(asked=(("tea", 3),)) for c in books.created["tea"])},
+        "statuses": {**books.statuses, "tea": books.statuses["tea"]._replace(lines=9)},
+    }
+
+
 DEFECTS: dict[str, tuple[str, Defect]] = {
     "a confirmed order is not on the topic": ("S1", always(keys=(Key("gone", b"G"),))),
     "the topic holds other bytes than the key": ("S1", always(keys=(Key("tea", b"X"),))),
@@ -148,6 +164,22 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "a copy emits instead of the owner": ("S7", with_outcome("tea", source=Coordinate(CREATED, 0, 3))),
     "an event without source": ("S7", with_outcome("tea", source=None)),
     "a decision was made over other lines": ("S7", with_decision("tea", lines=9)),
+    "more is held than was ordered": ("S7", lambda books: held_in_part(books, ("tea", 4))),
+    "something else is held than was ordered": ("S7", lambda books: held_in_part(books, ("mug", 1))),
+    "nothing of a reserved order is held": ("S7", lambda books: held_in_part(books, ("tea", 0))),
+    "a reserved order has no line": ("S7", held_in_part),
+    "a SKU is held on two lines": ("S7", lambda books: held_in_part(books, ("tea", 1), ("tea", 1))),
+    "an event names more than is held": (
+        "S7",
+        lambda books: {
+            **held_in_part(books, ("tea", 2)),
+            **with_outcome("tea", lines=1)(books),
+            "statuses": books.statuses,
+        },
+    ),
+    "a failed order keeps a part of its lines": ("S7", with_decision("mug", lines=9, row_lines=(("mug", 1),))),
+    "a decision counts as another customer's": ("S7", with_decision("tea", user="eve")),
+    "a decision of a customer is missing from the count": ("S7", always(turns=(Turns("ada", 2, 3),))),
     "poison is skipped in silence": ("S8", always(dead_letters=())),
     "a decided order is dead-lettered too": (
         "S8",
@@ -252,6 +284,20 @@ def test_a_refusal_with_stock_left_is_caught_only_where_nothing_was_restocked() 
     assert [r.invariant for r in judge(books, restocked=False).rulings if r.broken] == [NO_FALSE_REFUSAL.id]
 
 
+def test_a_refusal_for_a_reason_of_the_rules_own_makes_no_claim_about_stock() -> None:
+    books = replace(make_books(), stock=(Stock("tea", 10, 8, 2), Stock("mug", 5, 5, 0)))
+    limited = replace(
+        books, **with_decision("mug", reason="other")(books), **with_outcome("mug", lacking=LIMITED)(books)
+    )
+    limited = replace(limited, statuses={**limited.statuses, "mug": limited.statuses["mug"]._replace(lacking=LIMITED)})
+    assert judge(limited, restocked=False).sound
+
+
+def test_a_part_of_an_order_may_be_held_if_row_event_and_status_say_the_same() -> None:
+    books = make_books()
+    assert judge(replace(books, **held_in_part(books, ("tea", 2)))).sound
+
+
 def test_records_in_flight_are_not_judged() -> None:
     """Everything of `mug` behind the decision is still on its way, as it is on a live system."""
     books = make_books()
@@ -301,7 +347,7 @@ def test_an_event_whose_customer_cannot_be_reached_is_a_dead_letter_and_not_told
         books,
         **with_ledger("mug", state="claimed", sent_at=None)(books),
         **without("sent", "mug")(books),
-        statuses={**books.statuses, "mug": Status("failed", lines=2)},
+        statuses={**books.statuses, "mug": Status("failed", lines=2, lacking=SHORT)},
         dead_letters=(LETTER, DeadLetter(Coordinate("inventory.failed.notification.dlq", 0, 0), at, b"F", (), b"F")),
     )
 

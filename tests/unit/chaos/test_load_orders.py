@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 
-from chaos.checker.avro import UnreadableError, impossible
-from chaos.checker.testimony import End, Kind
+from audit.readers.avro import UnreadableError, impossible
+from audit.testimony import End, Kind
 from chaos.load.http import understood
 from chaos.load.mix import Mix
 from chaos.load.orders import requests
 from chaos.load.partitions import home_of
 from chaos.load.poison import POISON
 from chaos.load.records import Planned, records
-from common.errors import Undecodable
 from common.events.orders import OrderCreated
+from onceloop.errors import Undecodable
 from tests.factories import make_codec, make_order
 from tests.unit.chaos.test_second_reading import REGISTRY
 

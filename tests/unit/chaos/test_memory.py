@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.checker.avro import Registry
-from chaos.checker.books import (
+from audit.books import (
     Books,
     Counting,
     Created,
@@ -24,12 +23,13 @@ from chaos.checker.books import (
     Undecodable,
     Verdict,
 )
-from chaos.checker.collector import Collector
-from chaos.checker.facts import LISTED, Fact
-from chaos.checker.memory import Memory, MemoryRefusedError, Position
-from chaos.checker.table_digests import bucket_of, digits_for
-from chaos.checker.terms import Coordinate, Spot
-from common.errors import ExitCode, PipelineError
+from audit.facts import LISTED, Fact
+from audit.memory import Memory, MemoryRefusedError, Position
+from audit.readers.avro import Registry
+from audit.readers.collector import Collector
+from audit.readers.table_digests import bucket_of, digits_for
+from audit.terms import Coordinate, Spot
+from onceloop.errors import ExitCode, ReportedError
 
 IDENTITY = {"cluster": "one", "topic orders.created": "id"}
 AT, EVENT_AT = Coordinate("orders.created", 3, 17), Coordinate("inventory.reserved", 3, 5)
@@ -179,7 +179,7 @@ def test_two_runs_do_not_share_a_memory(tmp_path: Path) -> None:
     with opened(tmp_path / "memory") as memory:
         keep(memory, collector())
 
-    with opened(tmp_path / "memory"), pytest.raises(PipelineError, match="another verify is at work"):
+    with opened(tmp_path / "memory"), pytest.raises(ReportedError, match="another verify is at work"):
         opened(tmp_path / "memory")
 
 

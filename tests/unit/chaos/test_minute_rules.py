@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.books import Books, Counting, DeadLetter, Decision, Outcome, Partial, Total, Verdict
-from chaos.checker.invariants import MINUTES_COUNTED, Harm
-from chaos.checker.judge import judge
-from chaos.checker.terms import Coordinate, Spot
+from audit.books import Books, Counting, DeadLetter, Decision, Outcome, Partial, Total, Verdict
+from audit.rules.invariants import MINUTES_COUNTED, Harm
+from audit.rules.judge import judge
+from audit.terms import Coordinate, Spot
 
 RESERVED, FAILED = Spot("inventory.reserved", 0), Spot("inventory.failed", 1)
 NOON = 1_800_000_000_000

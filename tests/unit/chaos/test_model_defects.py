@@ -14,17 +14,16 @@ from chaos.model.group import Group
 from chaos.model.network import Weather
 from chaos.model.scenario import Fault, Scenario
 from chaos.model.tables import ModelConnection
-from common.errors import Busy
-from common.kafka import transactional_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.loop_core import generation
-from common.kafka.producer import TransactionalProducer
-from common.kafka.records import CommitPoint, Partition, Publish
-from common.kafka.transactional_loop import _Loop
 from inventory_service.core.replay import Arrival, Decision
 from inventory_service.io import step
 from inventory_service.io.decision_store import Snapshot
-from inventory_service.io.proof import ProgressProof
+from onceloop import transactional as transactional_loop
+from onceloop.errors import Busy
+from onceloop.kafka.group_consumer import GroupConsumer, generation
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.postgres.guards.progress import ProgressGuard
+from onceloop.records import CommitPoint, Partition, Publish
+from onceloop.transactional import _Loop
 
 FIRST_SEED = 1
 
@@ -53,7 +52,7 @@ def event_rebuilt_on_replay() -> AbstractContextManager[Any]:
 
     def read_and_rebuild(connection: ModelConnection, **asked: Any) -> Snapshot:
         found = read(connection, **asked)
-        return Snapshot(found.available, {order_id: rebuilt(row) for order_id, row in found.known.items()})
+        return replace(found, known={order_id: rebuilt(row) for order_id, row in found.known.items()})
 
     def rebuilt(row: Decision) -> Decision:
         event_id = f"{row.event_id}, again"
@@ -103,8 +102,8 @@ def taint_ignored() -> Iterator[None]:
 def group_metadata_taken_at_start() -> Iterator[None]:
     build = GroupConsumer.__init__
 
-    def build_and_ask(consumer: GroupConsumer, *arguments: Any) -> None:
-        build(consumer, *arguments)
+    def build_and_ask(consumer: GroupConsumer, *arguments: Any, **named: Any) -> None:
+        build(consumer, *arguments, **named)
         consumer._at_start = consumer._consumer.consumer_group_metadata()  # type: ignore[attr-defined]
 
     with (
@@ -127,8 +126,8 @@ def pending_offsets_overlooked() -> Iterator[None]:
     """Old offsets come from the broker then; whoever compares them with what is answered would not believe them."""
     with (
         patch.object(Group, "is_stable", lambda *_: True),
-        patch.object(ProgressProof, "give", lambda _: None),
-        patch.object(ProgressProof, "insist", lambda _: None),
+        patch.object(ProgressGuard, "give", lambda _: None),
+        patch.object(ProgressGuard, "insist", lambda _: None),
     ):
         yield
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.avro import UnreadableError
-from chaos.checker.collector import Record
-from chaos.checker.sinks import COPIED, Copied, Fold, put_aside
-from chaos.checker.terms import Coordinate, Offsets, Spot
+from audit.readers.avro import UnreadableError
+from audit.readers.collector import Record
+from audit.sinks import COPIED, Copied, Fold, put_aside
+from audit.terms import Coordinate, Offsets, Spot
 
 VOLUME = next(copied for copied in COPIED if copied.event == "MinuteVolume")
 MINUTE = 1_750_000_020_000

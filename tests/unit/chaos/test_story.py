@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from chaos.checker.books import Verdict
-from chaos.checker.story import MalformedIdError, Sighting, Story, parse_order_id, placed_at_ms
-from chaos.checker.tables import DecisionRow, KeyRow, NotificationRow, OrderRows
-from chaos.checker.terms import Coordinate
-from chaos.checker.timeline import timeline
+from audit.books import Verdict
+from audit.readers.tables import DecisionRow, KeyRow, NotificationRow, OrderRows
+from audit.story import MalformedIdError, Sighting, Story, parse_order_id, placed_at_ms
+from audit.terms import Coordinate
+from audit.timeline import timeline
 
 ORDER = "0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11"
 AT = Coordinate("orders.created", 3, 17)
@@ -54,6 +54,15 @@ def test_a_story_is_told_in_order_of_time() -> None:
         (ms(6), "sent", "order_confirmed by log"),
         (ms(7), "told", "notification.sent 5@2"),
     ]
+
+
+def test_a_reservation_of_a_part_says_of_what() -> None:
+    story = make_story()
+    assert story.rows.decision is not None
+    part = replace(story, rows=replace(story.rows, decision=story.rows.decision._replace(lines=(("tea", 1),))))
+
+    (decided,) = [moment for moment in timeline(part) if moment.what == "decided"]
+    assert decided.detail.startswith("reserved (1 x tea), owner")
 
 
 def test_a_record_that_nobody_can_read_is_told_as_such() -> None:

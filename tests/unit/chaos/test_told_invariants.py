@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chaos.checker.books import (
+from audit.books import (
     Books,
     Created,
     DeadLetter,
@@ -19,14 +19,14 @@ from chaos.checker.books import (
     Sent,
     Verdict,
 )
-from chaos.checker.collector import fingerprint
-from chaos.checker.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
-from chaos.checker.judge import judge
-from chaos.checker.request_rules import topic_order_is_acceptance_order
-from chaos.checker.stock_rules import no_false_refusal
-from chaos.checker.terms import Coordinate, KeyHolder, Spot, Stock
-from chaos.checker.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
-from chaos.checker.testimony import Testimony as AllTold  # a name in Test... is collected
+from audit.readers.collector import fingerprint
+from audit.rules.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
+from audit.rules.judge import judge
+from audit.rules.request_rules import topic_order_is_acceptance_order
+from audit.rules.stock_rules import no_false_refusal
+from audit.terms import Coordinate, KeyHolder, Spot, Stock
+from audit.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
+from audit.testimony import Testimony as AllTold  # a name in Test... is collected
 
 CREATED, RESERVED, SENT = "orders.created", "inventory.reserved", "notification.sent"
 DLQ = "orders.created.inventory.dlq"
@@ -369,7 +369,7 @@ def test_an_accepted_order_without_decision_is_lost_also_if_retention_took_it() 
 def test_a_refusal_of_a_restocked_sku_is_not_judged_and_every_other_is() -> None:
     books = make_books()
     refused = {
-        order_id: decision._replace(verdict=Verdict.FAILED, wanted=((sku, 1),))
+        order_id: decision._replace(verdict=Verdict.FAILED, reason="insufficient_stock", row_lines=((sku, 1),))
         for (order_id, decision), sku in zip(books.decisions.items(), ("tea", "mug", "tea", "tea"), strict=True)
     }
     stock = (Stock("tea", 10, 10, 0), Stock("mug", 5, 5, 0))

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.errors import Busy, Undecodable
 from common.events.codec import EVENT_TYPES, Codec, Event, schema_text
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import LINES_MAX, QUANTITY_MAX, SKU_LENGTH_MAX, USER_ID_LENGTH_MAX, OrderCreated, OrderLine
 from common.events.schema_versions import newest
-from common.events.volume import MinuteVolume, VolumePartial
+from common.events.volume import MinuteVolume, VolumePartial, minute_of
+from onceloop.errors import Busy, Undecodable
 from tests.factories import make_codec, make_order
 
 CODEC = make_codec()
@@ -29,15 +29,16 @@ LINES = st.lists(
     st.builds(OrderLine, NAMES, st.integers(1, QUANTITY_MAX)), min_size=1, max_size=6, unique_by=lambda line: line.sku
 ).map(tuple)
 INT = st.integers(-(2**31), 2**31 - 1)
-LONG = st.integers(-(2**63), 2**63 - 1)
+COUNT32, COUNT = st.integers(0, 2**31 - 1), st.integers(0, 2**63 - 1)
+MINUTE = MS.map(minute_of)
 IDS = st.uuids().map(str)
 EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(OrderCreated, IDS, NAMES, LINES, MS),
     st.builds(InventoryReserved, IDS, IDS, NAMES, LINES, MS, MS),
     st.builds(InventoryFailed, IDS, IDS, NAMES, LINES, st.sampled_from(Reason), NAMES, INT, INT, MS, MS),
     st.builds(NotificationSent, IDS, IDS, NAMES, st.sampled_from(Kind), NAMES, MS),
-    st.builds(VolumePartial, NAMES, INT, MS, LONG, LONG, LONG, LONG, LONG),
-    st.builds(MinuteVolume, MS, LONG, LONG, LONG, LONG, LONG, LONG),
+    st.builds(VolumePartial, NAMES, COUNT32, MINUTE, COUNT, COUNT, COUNT, COUNT, COUNT),
+    st.builds(MinuteVolume, MINUTE, COUNT, COUNT, COUNT, COUNT, COUNT, COUNT),
 )
 
 # One event per schema, told with everything that an encoding could get wrong.

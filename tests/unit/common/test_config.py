@@ -9,8 +9,9 @@ import sqlalchemy as sa
 from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr
 
-from common.config import KafkaSettings, PostgresSettings, Settings, WorkerSettings, load, with_port
-from common.errors import ConfigError, ExitCode
+from common.config import KafkaSettings, PostgresSettings, Settings, WorkerSettings, load
+from onceloop.errors import ConfigError, ExitCode
+from onceloop.probe_server import with_port
 
 GOOD = {
     "PIPELINE_KAFKA_BOOTSTRAP": "127.0.0.1:9092",

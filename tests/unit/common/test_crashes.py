@@ -8,11 +8,12 @@ import sqlalchemy as sa
 from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import capture_logs
 
-from common.errors import Busy, ContractError, FatalError, Poison
-from common.kafka.consumer_loop import _Work
-from common.kafka.crashes import CRASHES_MAX
-from common.kafka.loop_core import next_offsets
-from common.kafka.records import InputRecord, Partition
+from common.postgres.outage import DATABASE_ERRORS
+from onceloop.crashes import CRASHES_MAX
+from onceloop.errors import Busy, ContractError, FatalError, Poison
+from onceloop.plain import _Work
+from onceloop.records import InputRecord, Partition, next_offsets
+from onceloop.runtime import REAL
 
 Handle = Callable[[str], None]
 TURNS_MAX = 200
@@ -64,7 +65,7 @@ class Group:
 
     def run(self, *, limit: int = 500) -> "Group":
         """Take turns until all is read, as the loop does; raises what ends the process."""
-        work = _Work(self, self)
+        work = _Work(self, self, DATABASE_ERRORS, REAL)
         for _ in range(TURNS_MAX):
             batch = self.unread()[:limit]
             if not batch:
@@ -193,7 +194,7 @@ def test_store_that_keeps_offsets_with_its_data_is_never_asked_to_run_ahead_of_t
 
 def test_other_partitions_do_not_wait_for_one_whose_record_raises() -> None:
     group = Group(failing("X", IndexError()), "Xab", "cd", "ef")
-    work = _Work(group, group)
+    work = _Work(group, group, (), REAL)
     with pytest.raises(Busy, match="IndexError"):
         work.on(group.unread())
     with pytest.raises(Busy, match="2 of 3"):

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from threading import Event
@@ -16,9 +16,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import health
-from common.errors import ExitCode, FatalError
-from common.health import LIVE_WITHIN_SECONDS, Health, serve
+from common import metrics
+from common.config import HealthSettings
+from common.telemetry import serving_probes
+from onceloop import health
+from onceloop.errors import ExitCode, FatalError
+from onceloop.health import LIVE_WITHIN_SECONDS, Health, serve
+from onceloop.probe_server import Page, listen
+from onceloop.telemetry import SILENT
 
 
 @pytest.fixture
@@ -26,9 +31,24 @@ def state() -> Health:
     return Health()
 
 
+class Made:
+    """What makes the page of metrics; a test puts its own in."""
+
+    def __init__(self) -> None:
+        self.page: Callable[[], bytes] = lambda: b"one 1.0\n"
+
+    def __call__(self) -> Page:
+        return Page(200, self.page())
+
+
 @pytest.fixture
-def port(state: Health) -> Iterator[int]:
-    with serve(state, host="127.0.0.1", port=0) as port:
+def made() -> Made:
+    return Made()
+
+
+@pytest.fixture
+def port(state: Health, made: Made) -> Iterator[int]:
+    with serve(state, listen("127.0.0.1", 0), metrics_page=made) as port:
         yield port
 
 
@@ -44,7 +64,7 @@ def test_health_is_told_at_an_address_of_ipv6_too(state: Health) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")
     with (
-        serve(state, host="::1", port=0) as port,
+        serve(state, listen("::1", 0)) as port,
         closing(http.client.HTTPConnection("::1", port, timeout=5)) as connection,
     ):
         connection.request("GET", "/livez")
@@ -61,7 +81,6 @@ def test_worker_is_not_ready_while_no_member_of_its_group_reads_a_partition(stat
     state.ready, state.unread = True, frozenset({("orders.created", 9), ("orders.created", 8)})
     words = "not ready: no member of the group reads orders.created[8], orders.created[9]\n"
     assert get(port, "/readyz") == (503, words)
-    assert "kafka_unread_partitions 2.0" in get(port, "/metrics")[1]
     state.unread = frozenset()
     assert get(port, "/readyz") == (200, "ready\n")
 
@@ -83,44 +102,50 @@ def test_loop_that_does_not_move_is_not_live_until_it_does(
     assert get(port, "/livez") == (200, "live\n")
 
 
-def test_metrics_are_told_in_prometheus_text(port: int) -> None:
-    status, text = get(port, "/metrics")
+def test_metrics_are_reported_in_prometheus_text(state: Health) -> None:
+    state.unread = frozenset({("orders.created", 9), ("orders.created", 8)})
+    with serving_probes(state, HealthSettings(), metrics.of_worker("inventory_")) as port:
+        status, text = get(port, "/metrics")
     assert status == 200
     assert "# TYPE python_info gauge" in text
+    assert "kafka_unread_partitions 2.0" in text
 
 
-def test_page_that_fails_is_answered_so(state: Health, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_metrics_that_no_observer_keeps_are_not_found(state: Health) -> None:
+    with serve(state, listen("127.0.0.1", 0)) as port:
+        assert get(port, "/metrics") == (404, "no metrics: the observer keeps none\n")
+
+
+def test_page_that_fails_is_answered_so(made: Made, port: int) -> None:
     """Red before: the connection was closed without an answer."""
 
-    def failing(*_shown: str) -> bytes:
+    def failing() -> bytes:
         raise ValueError("a file is torn")
 
-    monkeypatch.setattr(state, "page", failing)
+    made.page = failing
     assert get(port, "/metrics") == (500, "failed\n")
     assert get(port, "/readyz")[0] == 503
 
 
-def test_slow_page_is_made_once_for_all_who_ask__and_holds_up_no_other(
-    state: Health, port: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_slow_page_is_made_once_for_all_who_ask__and_holds_up_no_other(made: Made, port: int) -> None:
     """Red before: they queued, each for a page of its own, and the other pages behind them."""
-    go, made = Event(), []
+    go, times = Event(), []
 
-    def slowly(*_shown: str) -> bytes:
-        made.append(1)
+    def slowly() -> bytes:
+        times.append(1)
         go.wait(5)
         return b"once"
 
-    monkeypatch.setattr(state, "page", slowly)
+    made.page = slowly
     with ThreadPoolExecutor(8) as pool:
         answers = [pool.submit(get, port, "/metrics") for _ in range(8)]
-        while not made:
+        while not times:
             time.sleep(0.01)
         assert get(port, "/readyz")[0] == 503
         time.sleep(0.2)  # for all eight to have asked
         go.set()
         assert {each.result() for each in answers} == {(200, "once")}
-    assert len(made) == 1
+    assert len(times) == 1
 
 
 def test_other_paths_name_those_that_exist(port: int) -> None:
@@ -128,30 +153,31 @@ def test_other_paths_name_those_that_exist(port: int) -> None:
 
 
 def test_server_is_gone_with_its_block(state: Health) -> None:
-    with serve(state, host="127.0.0.1", port=0) as port:
+    with serve(state, listen("127.0.0.1", 0)) as port:
         assert get(port, "/livez")[0] == 200
     with pytest.raises(ConnectionRefusedError):
         get(port, "/livez")
 
 
 def test_port_that_is_taken_ends_the_process_naming_the_setting(state: Health, port: int) -> None:
+    taken = HealthSettings(health_port=port)
     with pytest.raises(FatalError, match=f"PIPELINE_HEALTH_PORT: cannot listen on 127.0.0.1:{port}"):
-        serve(state, host="127.0.0.1", port=port).__enter__()
+        serving_probes(state, taken, ()).__enter__()
 
 
 def test_client_that_asks_and_leaves_costs_no_line_in_the_log(
-    state: Health, port: int, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    made: Made, port: int, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """A frozen worker finds all its probes of that time when it wakes, and none of them waits any more."""
     asked, left, answered = Event(), Event(), Event()
 
-    def slowly(*_shown: str) -> bytes:
+    def slowly() -> bytes:
         asked.set()
         left.wait(5)
         answered.set()
         return b"x" * 1_000_000
 
-    monkeypatch.setattr(state, "page", slowly)
+    made.page = slowly
     impatient = socket.create_connection(("127.0.0.1", port))
     impatient.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
     assert asked.wait(5)
@@ -182,14 +208,14 @@ def test_client_that_sends_no_request_is_closed(port: int) -> None:
         assert silent.recv(1) == b""
 
 
-def test_page_that_takes_long_does_not_hold_up_livez(state: Health, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_that_takes_long_does_not_hold_up_livez(made: Made, port: int) -> None:
     let_go = Event()
 
-    def slowly(*_shown: str) -> bytes:
+    def slowly() -> bytes:
         let_go.wait(10)
         return b""
 
-    monkeypatch.setattr(state, "page", slowly)
+    made.page = slowly
     with ExitStack() as waiting:
         for _ in range(8):
             asking = waiting.enter_context(socket.create_connection(("127.0.0.1", port)))
@@ -204,10 +230,12 @@ def test_other_methods_are_refused(port: int) -> None:
 
 HANGS = """
 import sys, time
-from common import health, log
+from common.config import HealthSettings
+from common.telemetry import serving_probes
+from onceloop import health
 health.STUCK_SECONDS, health.AWAKE_SECONDS = 0.3, 0.2
 state = health.Health()
-with health.serve(state, host="127.0.0.1", port=0):
+with serving_probes(state, HealthSettings(), ()):
     for _ in range(20):
         state.beat()
         time.sleep(0.05)
@@ -229,7 +257,7 @@ def test_process_that_was_frozen_is_given_time_to_move(monkeypatch: pytest.Monke
     monkeypatch.setattr(health, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(os, "_exit", lambda code: pytest.fail(f"ended with {code}"))
     state = Health()
-    watchdog = health.Watchdog(state)
+    watchdog = health.Watchdog(state, SILENT)
     now += 10 * health.STUCK_SECONDS
     watchdog.look()
     now += health.AWAKE_SECONDS - 1

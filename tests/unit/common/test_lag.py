@@ -5,10 +5,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
-from common import metrics
-from common.kafka.lag import LagGauges, Tail, left_over, tails
-from common.kafka.records import Partition
+from common.telemetry import OBSERVER
+from onceloop.kafka.lag import LagGauges, Tail, left_over, tails
+from onceloop.metrics import CONSUMER_LAG
+from onceloop.records import Partition
 
 AT = Partition("ns.orders.created", 3)
 OTHER = Partition("ns.orders.created", 4)
@@ -22,8 +24,8 @@ def statistics(partition: Partition = AT, *, stable: int, read_to: int, queued: 
 
 @pytest.fixture
 def gauges() -> Iterator[LagGauges]:
-    gauges = LagGauges("inventory", namespace="ns.")
-    gauges.tell({AT: 10, OTHER: 0})
+    gauges = LagGauges("inventory", topic_prefix="ns.", observer=OBSERVER)
+    gauges.report({AT: 10, OTHER: 0})
     yield gauges
     gauges.rewound(())
 
@@ -31,7 +33,8 @@ def gauges() -> Iterator[LagGauges]:
 def told() -> dict[tuple[str, str, str], float]:
     return {
         (each.labels["group"], each.labels["topic"], each.labels["partition"]): each.value
-        for family in metrics.CONSUMER_LAG.collect()
+        for family in REGISTRY.collect()
+        if family.name == CONSUMER_LAG.name
         for each in family.samples
         if each.labels["group"] == "inventory"
     }
@@ -60,12 +63,12 @@ def test_client_has_read_out_once_it_holds_nothing_back() -> None:
 
 def test_lag_goes_by_names_of_the_table_and_follows_the_loop(gauges: LagGauges) -> None:
     due = {AT: 10}
-    gauges.tell(due)
+    gauges.report(due)
     assert told() == {}, "nobody knows yet where the partition ends"
     gauges.learn(statistics(stable=110, read_to=60, queued=50))
     assert told() == {("inventory", "orders.created", "3"): 100}
     due[AT] = 60
-    gauges.tell(due)
+    gauges.report(due)
     assert lag() == 50
     gauges.learn(statistics(stable=112, read_to=112))
     assert lag() == 0, "markers alone lie there"
@@ -75,7 +78,7 @@ def test_rewind_brings_back_what_was_read_past_and_passes_statistics_from_before
     gauges.learn(statistics(stable=110, read_to=110))
     assert lag() == 0
     gauges.rewound([AT])
-    gauges.tell({AT: 10})
+    gauges.report({AT: 10})
     assert lag() == 100
     gauges.learn(statistics(stable=110, read_to=110))
     assert lag() == 100, "these were written before the rewind"

@@ -13,9 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from common import metrics
 from deploy.exporter import measures
 from deploy.exporter.measures import Measure
+from onceloop import metrics as of_loops
+from onceloop import prometheus
 
 ROOT = Path(__file__).parents[3]
-MODULES = {Path(metrics.__file__), Path(measures.__file__)}
+MODULES = {Path(metrics.__file__), Path(measures.__file__), Path(prometheus.__file__)}
 OWNERS = ("order", "inventory", "notification", "metrics", "worker", "kafka", "exporter")
 NAME = re.compile(rf"({'|'.join(OWNERS)})(_[a-z0-9]+)+")
 ROW = re.compile(r"^\| `(?P<name>\w+)` \| (?P<type>\w+) \|(?P<labels>[^|]*)\|(?P<means>[^|]*)\|", re.MULTILINE)
@@ -47,6 +49,8 @@ def defined() -> list[Defined]:
         elif isinstance(each, MetricWrapperBase):
             name = f"{each._name}_total" if isinstance(each, Counter) else each._name
             found.append(Defined(name, TYPES[type(each)], tuple(each._labelnames), each._documentation))
+    reported = (*of_loops.ALL, metrics.INVENTORY_DECISIONS, metrics.INVENTORY_REPLAYS)
+    found += [Defined(each.name, each.kind, each.labels, each.documentation) for each in reported]
     return found
 
 
@@ -87,21 +91,28 @@ def test_page_of_metrics_tells_of_no_others() -> None:
 
 
 @pytest.mark.parametrize(
-    "gauge", [each for each in (*vars(metrics).values(), *vars(measures).values()) if isinstance(each, Gauge)]
+    "gauge",
+    [
+        *(each for each in (*vars(metrics).values(), *vars(measures).values()) if isinstance(each, Gauge)),
+        *metrics.METERS._gauges.values(),
+    ],
 )
 def test_gauge_says_what_several_processes_make_of_it(gauge: Gauge) -> None:
     """The default gives each process a line of its own, labelled by its pid, for ever."""
     assert gauge._multiprocess_mode in {"livesum", "livemax", "mostrecent"}
 
 
-@pytest.mark.parametrize("histogram", [each for each in vars(metrics).values() if isinstance(each, Histogram)])
+@pytest.mark.parametrize(
+    "histogram",
+    [*(each for each in vars(metrics).values() if isinstance(each, Histogram)), *metrics.METERS._histograms.values()],
+)
 def test_buckets_are_stated_and_ascend(histogram: Histogram) -> None:
     bounds = histogram._upper_bounds
     assert bounds == sorted(set(bounds))
     assert tuple(bounds[:-1]) != Histogram.DEFAULT_BUCKETS
 
 
-def test_metrics_are_made_in_two_modules() -> None:
+def test_metrics_are_made_where_they_are_listed() -> None:
     made = []
     for path in ROOT.glob("*/**/*.py"):
         if path.relative_to(ROOT).parts[0] not in {"tests", ".venv"} and path not in MODULES:
@@ -121,7 +132,7 @@ def test_metrics_are_made_in_two_modules() -> None:
 
 
 def test_page_tells_what_a_process_owns_and_no_moments_of_creation() -> None:
-    metrics.INVENTORY_DECISIONS.labels("reserved", metrics.NO_REASON).inc()
+    metrics.METERS.count(metrics.INVENTORY_DECISIONS, "reserved", metrics.NO_REASON)
     text = metrics.page(*metrics.of_worker("inventory_")).decode()
     families = {family.name for family in text_string_to_metric_families(text)}
     assert {"inventory_decisions", "kafka_fences", "worker_ready", "process_start_time_seconds"} <= families

@@ -6,9 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.loop_core import next_offsets
-from common.kafka.positions import Batch, Gap, Gaps, Positions, Rewind
-from common.kafka.records import CommitPoint, InputRecord, Partition
+from onceloop.positions import Batch, Gap, Gaps, Positions, Rewind
+from onceloop.records import CommitPoint, InputRecord, Partition, next_offsets
 
 A, B, C = (Partition("orders.created", number) for number in range(3))
 OWNED = frozenset({A, B})

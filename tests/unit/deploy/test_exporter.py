@@ -5,8 +5,6 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from common.errors import Busy
-from common.kafka.records import Partition
 from common.topics import ORDER_STATUS
 from deploy.exporter import measures
 from deploy.exporter.board import Board
@@ -14,6 +12,8 @@ from deploy.exporter.observer import Cluster, Ends, Look, Standing
 from deploy.exporter.run import Looking, Positions
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
+from onceloop.errors import Busy
+from onceloop.records import Partition
 
 AT = Partition("inventory.reserved", 0)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from common.errors import ExitCode
 from deploy.cli import up
 from deploy.cli.main import app
 from deploy.local.stack import supervisor
 from deploy.local.stack.doctor import Check, _open_files
 from deploy.local.supervise.process import OPEN_FILES_WANTED, raise_open_files
+from onceloop.errors import ExitCode
 
 ASKED = "from deploy.local.supervise.process import raise_open_files; import resource"
 REPORTED = "print(raise_open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"

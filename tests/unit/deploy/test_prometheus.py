@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local.servers import prometheus
 from deploy.local.servers.prometheus import Prometheus, Target, Watch
 from deploy.local.stack import doctor
+from onceloop.errors import ConfigError
 
 
 def test_target_is_known_by_its_process_not_by_its_port() -> None:

@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import Undecodable
 from common.events import envelope
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderLine
-from common.kafka.records import Headers, InputRecord, Partition
 from deploy.cli.rebuild import _todo
 from deploy.rebuild.events import DecisionRow, SentRow, decision_row, sent_row
 from deploy.rebuild.run import Rebuilt, Unanswered
 from deploy.rebuild.store import units_reserved
+from onceloop.errors import Undecodable
+from onceloop.records import Headers, InputRecord, Partition
 from tests.factories import make_codec
 
 CODEC = make_codec()
@@ -42,6 +42,7 @@ def test_event_becomes_the_decision_that_it_was_encoded_from() -> None:
         offset=160,
         lines=LINES,
         decided_at_ms=1_700_000_000_007,
+        user_id="ada",
     )
     failed = decision_row(CODEC, InventoryFailed, record(FAILED))
     assert (failed.reserved, failed.reason, failed.event) == (False, "unknown_sku", CODEC.encode(FAILED))

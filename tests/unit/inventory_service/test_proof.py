@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 import structlog
 
-from common.errors import Busy, FatalError
 from common.events.orders import OrderCreated
-from common.kafka import offset_proof
-from common.kafka.input_log import Reading
-from common.kafka.records import CommitPoint, InputRecord, Partition
-from inventory_service.io import proof as inventory_proof
-from inventory_service.io.proof import ProgressProof
+from common.telemetry import RUNTIME
+from inventory_service.io.guarding import guards
+from onceloop import offset_proof
+from onceloop.errors import Busy, FatalError
+from onceloop.kafka.input_log import Reading
+from onceloop.postgres.guards import progress
+from onceloop.postgres.guards.progress import ProgressGuard
+from onceloop.records import CommitPoint, InputRecord, Partition
 from tests.factories import make_codec, make_order
 
 OURS, THEIRS = Partition("orders.created", 3), Partition("orders.created", 4)
@@ -26,14 +28,15 @@ class Tables:
 
     def __init__(self, noted: Mapping[Partition, int], decided: list[OrderCreated]) -> None:
         self.opened = 1
-        self.noted = dict(noted)
+        self.runtime = RUNTIME
+        self.notes = dict(noted)
         self.ids = {order.order_id for order in decided}
 
-    def answered(self, _connection: object, partitions: Any) -> dict[Partition, int]:
-        return {at: offset for at, offset in self.noted.items() if at in partitions}
+    def noted(self, _connection: object, partitions: Any) -> dict[Partition, int]:
+        return {at: offset for at, offset in self.notes.items() if at in partitions}
 
     def note(self, _connection: object, committed: Mapping[Partition, CommitPoint]) -> None:
-        self.noted.update({at: point.offset for at, point in committed.items()})
+        self.notes.update({at: point.offset for at, point in committed.items()})
 
     def decided(self, _connection: object, order_ids: set[str]) -> set[str]:
         return self.ids & order_ids
@@ -73,14 +76,13 @@ def logs() -> Iterator[list[Any]]:
         yield lines
 
 
-def proof(tables: Tables, log: Log, monkeypatch: pytest.MonkeyPatch) -> ProgressProof:
-    monkeypatch.setattr(inventory_proof, "progress_store", tables)
-    monkeypatch.setattr(inventory_proof, "decision_store", tables)
-    monkeypatch.setattr(inventory_proof, "rerun", lambda work, connection: work(connection))
-    return ProgressProof(connection=tables, input_log=log, codec=CODEC)  # type: ignore[arg-type]
+def proof(tables: Tables, log: Log, monkeypatch: pytest.MonkeyPatch) -> ProgressGuard:
+    monkeypatch.setattr(progress, "rerun", lambda work, connection: work(connection))
+    connection: Any = tables
+    return guards(connection, connection, CODEC, log, decisions=connection)._progress  # type: ignore[arg-type]
 
 
-def demanded(tables: Tables, log: Log, monkeypatch: pytest.MonkeyPatch, at: int) -> ProgressProof:
+def demanded(tables: Tables, log: Log, monkeypatch: pytest.MonkeyPatch, at: int) -> ProgressGuard:
     proving = proof(tables, log, monkeypatch)
     proving.demand({OURS: CommitPoint(at)})
     return proving
@@ -106,7 +108,7 @@ def test_offsets_ahead_of_the_note_are_believed_if_every_order_between_is_decide
     proving = demanded(tables, log, monkeypatch, 10)
     proving.give()
     assert log.spans == [{OURS: (4, 10)}]
-    assert tables.noted == {OURS: 10}, "noted, so that it is not asked again"
+    assert tables.notes == {OURS: 10}, "noted, so that it is not asked again"
 
 
 def test_undecided_orders_below_the_offset_stop_the_worker_before_it_decides(
@@ -116,7 +118,7 @@ def test_undecided_orders_below_the_offset_stop_the_worker_before_it_decides(
     monkeypatch.setattr(offset_proof, "time", SimpleNamespace(monotonic=lambda: now))
     tables, log = Tables({OURS: 4}, ORDERS[:6]), Log({OURS: 9})
     proving = demanded(tables, log, monkeypatch, 9)
-    with pytest.raises(Busy, match=r"orders\.created\[3\] stands at 9, but 3 orders from 6 on have no decision"):
+    with pytest.raises(Busy, match=r"orders\.created\[3\] stands at 9, but 3 records from 6 on have no decision"):
         proving.give()
     with pytest.raises(Busy):
         proving.insist()
@@ -124,14 +126,14 @@ def test_undecided_orders_below_the_offset_stop_the_worker_before_it_decides(
     with pytest.raises(FatalError, match="lie beyond what is decided") as ended:
         proving.give()
     assert "pipeline rebuild" in ended.value.cure
-    assert tables.noted == {OURS: 4}
+    assert tables.notes == {OURS: 4}
 
 
 def test_orders_of_other_workers_without_a_decision_stop_this_one_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """The database lacks their reservations: their stock would be sold a second time."""
     tables, log = Tables({OURS: 4, THEIRS: 2}, []), Log({OURS: 4, THEIRS: 3})
     proving = demanded(tables, log, monkeypatch, 4)
-    with pytest.raises(Busy, match=r"orders\.created\[4\] stands at 3, but 1 orders from 2 on"):
+    with pytest.raises(Busy, match=r"orders\.created\[4\] stands at 3, but 1 records from 2 on"):
         proving.give()
 
 
@@ -139,18 +141,18 @@ def test_order_that_is_a_dead_letter_needs_no_decision(monkeypatch: pytest.Monke
     tables, log = Tables({OURS: 4}, ORDERS[5:9]), Log({OURS: 9})
     log.letters = {(OURS, 4)}
     demanded(tables, log, monkeypatch, 9).give()
-    assert tables.noted == {OURS: 9}
+    assert tables.notes == {OURS: 9}
 
 
 def test_a_new_connection_is_proven_before_anything_is_decided_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
     tables, log = Tables({OURS: 8}, []), Log({OURS: 8})
     proving = demanded(tables, log, monkeypatch, 8)
     proving.give()
-    tables.opened, tables.noted = 2, {OURS: 3}  # restored
+    tables.opened, tables.notes = 2, {OURS: 3}  # restored
     with pytest.raises(Busy, match="new connection"):
         proving.insist()
     proving.demand({OURS: CommitPoint(8)})
-    with pytest.raises(Busy, match="5 orders from 3 on have no decision"):
+    with pytest.raises(Busy, match="5 records from 3 on have no decision"):
         proving.give()
 
 

@@ -1,37 +1,56 @@
 """How the step takes apart what the database rejects, and takes less after doubtful starts."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypeVar
 
 import pytest
 import structlog
 from prometheus_client import REGISTRY
 
 from common.config import KafkaSettings, PostgresSettings
-from common.errors import Poison
-from common.kafka.input_log import InputLog
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.postgres.connection import hot_connection
+from common.kafka.members import input_log
+from common.postgres.hot import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
+from inventory_service.core import allocation
 from inventory_service.core.replay import Arrival
+from inventory_service.io.guarding import guards
 from inventory_service.io.step import Answer, InventoryStep
+from onceloop.errors import Poison
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.guards.tables import GuardTables
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from tests.factories import make_codec, make_order
 
 INPUT = Partition("blue.orders.created", 3)
 DEAD_LETTERS = "blue.orders.created.inventory.dlq"
-NO_LOG = InputLog(
-    KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere"), topic=ORDERS_CREATED, group=INVENTORY
-)
+SETTINGS = KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere")
 POISON = Poison("PostgreSQL rejects a value: 22003")
+
+
+S = TypeVar("S", bound=InventoryStep)
+
+
+def make(kind: type[S], connection: HotConnection) -> S:
+    guarded = guards(connection, GuardTables("inventory"), make_codec(), input_log(SETTINGS, ORDERS_CREATED, INVENTORY))
+    return kind(
+        connection=connection,
+        codec=make_codec(),
+        namespace="blue",
+        batch_records_max=500,
+        guards=guarded,
+        rule=allocation,
+    )
 
 
 @pytest.fixture
 def step() -> Iterator[InventoryStep]:
     """A step whose database is never asked: its connection opens when it is first used."""
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
-    with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
-        yield InventoryStep(
-            connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
-        )
+    with (
+        hot_connection(nowhere, application="test") as connection,
+        structlog.testing.capture_logs(),
+    ):
+        yield make(InventoryStep, connection)
 
 
 def records(*values: bytes | None, first: int = 7) -> list[InputRecord]:
@@ -83,11 +102,12 @@ class Rejecting(InventoryStep):
 @pytest.fixture
 def rejecting() -> Iterator[Rejecting]:
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
-    with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
-        step = Rejecting(
-            connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
-        )
-        step.starts.begun.add(INPUT)
+    with (
+        hot_connection(nowhere, application="test") as connection,
+        structlog.testing.capture_logs(),
+    ):
+        step = make(Rejecting, connection)
+        step._guards.starts.begun.add(INPUT)
         yield step
 
 
@@ -125,7 +145,7 @@ def test_record_that_stands_alone_is_no_dead_letter_when_it_fails_only_once(reje
 def test_undecodable_records_are_letters_and_the_rest_are_arrivals_in_order(step: InventoryStep) -> None:
     codec = make_codec()
     first, second = make_order(), make_order()
-    arrivals, letters = step._decode(records(codec.encode(first), b"garbage", None, codec.encode(second)))
+    arrivals, letters = step._decoding.of(records(codec.encode(first), b"garbage", None, codec.encode(second)))
     assert [arrival.order for arrival in arrivals] == [first, second]
     assert [arrival.coordinate.offset for arrival in arrivals] == [7, 10]
     assert [letter.value for letter in letters] == [b"garbage", None]

@@ -13,19 +13,20 @@ from itertools import zip_longest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import Busy
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.orders import OrderLine
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial, minute_of
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Publish, Step
 from metrics_service.core.windows import Patience
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import AHEAD_MS_MAX, WindowsStep
+from onceloop.errors import Busy
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Publish, Step
 from tests.factories import make_codec
 
 CODEC = make_codec()
 NOON = 1_800_000_000_000
+ID = "01963c1e-7b44-7000-8000-0000000000ff"
 RESERVED, FAILED = Partition("inventory.reserved", 0), Partition("inventory.failed", 1)
 PARTIALS = Partition("metrics.partials", 0)
 PATIENCE = Patience(lateness_ms=3000, idle_ms=2000)
@@ -140,11 +141,9 @@ def outcome(placed_at_ms: int, *, reserved: bool, units: int, decided_at_ms: int
     lines = (OrderLine("tea", units),)
     decided = placed_at_ms + 20 if decided_at_ms is None else decided_at_ms
     if reserved:
-        return CODEC.encode(InventoryReserved("event", "order", "ada", lines, placed_at_ms, decided))
+        return CODEC.encode(InventoryReserved(ID, ID, "ada", lines, placed_at_ms, decided))
     return CODEC.encode(
-        InventoryFailed(
-            "event", "order", "ada", lines, Reason.INSUFFICIENT_STOCK, "tea", units, 0, placed_at_ms, decided
-        )
+        InventoryFailed(ID, ID, "ada", lines, Reason.INSUFFICIENT_STOCK, "tea", units, 0, placed_at_ms, decided)
     )
 
 

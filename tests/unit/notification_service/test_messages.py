@@ -33,7 +33,7 @@ def test_confirmation_reads_as_a_shop_would_write_it() -> None:
     assert (told.kind, told.subject) == (Kind.ORDER_CONFIRMED, "Your order is confirmed")
     assert told.text == (
         "Hello,\n\n"
-        "thank you for your order! Everything you asked for is set aside for you:\n\n"
+        "thank you for your order! This is set aside for you:\n\n"
         "    12 x tea\n"
         "     1 x mug\n\n"
         "We are getting it ready now. There is nothing left for you to do.\n\n"
@@ -48,7 +48,7 @@ def test_out_of_stock_names_what_lacked_and_what_to_do() -> None:
     assert told.text == (
         "Hello,\n\n"
         'we are sorry: we could not fill your order. You asked for 12 of "tea", and 3 are left.\n\n'
-        "Nothing is set aside and nothing was charged: we fill an order as a whole or not at all.\n\n"
+        "Nothing is set aside and nothing was charged.\n\n"
         "This is what you asked for:\n\n"
         "    12 x tea\n"
         "    and 1 item more\n\n"

@@ -1,6 +1,6 @@
 """What an Idempotency-Key means."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from hypothesis import given
@@ -67,3 +67,13 @@ def test_fingerprints_are_equal_exactly_for_equal_requests(one: PlaceOrder, othe
 def test_fingerprint_outlives_a_release() -> None:
     """Rows hold fingerprints for a day: another form of the same request would refuse its retries."""
     assert fingerprint(TEA).hex() == "986d92c3ceeb2faad3a116a112b71191e4b46f9173b4f3930dbb2e6262bb915a"
+
+
+@dataclass(frozen=True, slots=True)
+class LaterRelease(PlaceOrder):
+    note: str | None = None
+
+
+def test_fingerprint_outlives_a_release_that_adds_a_member() -> None:
+    assert fingerprint(LaterRelease(TEA.user_id, TEA.lines)) == fingerprint(TEA)
+    assert fingerprint(LaterRelease(TEA.user_id, TEA.lines, "ring twice")) != fingerprint(TEA)

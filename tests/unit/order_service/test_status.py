@@ -16,6 +16,7 @@ ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
 LINES = (OrderLine("tea", 2), OrderLine("mug", 1))
 CREATED = OrderCreated(ID, "ada", LINES, 1000)
 RESERVED = InventoryReserved("e1", ID, "ada", LINES, 1000, 1005)
+RESERVED_IN_PART = InventoryReserved("e1", ID, "ada", LINES[:1], 1000, 1005)
 FAILED = InventoryFailed("e1", ID, "ada", LINES, Reason.INSUFFICIENT_STOCK, "mug", 1, 0, 1000, 1005)
 SENT = NotificationSent("e2", ID, "ada", Kind.ORDER_CONFIRMED, "log", 1010)
 SENT_LATER = NotificationSent("e2", ID, "ada", Kind.ORDER_CONFIRMED, "log", 1020)
@@ -67,13 +68,18 @@ def test_fold_gives_one_status_per_order_in_lock_order() -> None:
     ]
 
 
-@pytest.mark.parametrize("outcome", [RESERVED, FAILED])
+def test_lines_are_what_is_held_once_the_order_is_decided() -> None:
+    assert folded([CREATED]).lines == LINES
+    assert folded([CREATED, RESERVED_IN_PART]).lines == LINES[:1]
+
+
+@pytest.mark.parametrize("outcome", [RESERVED, RESERVED_IN_PART, FAILED])
 def test_sequence_of_events_does_not_matter(outcome: Told) -> None:
     results = {folded(events) for events in permutations([CREATED, outcome, SENT, SENT_LATER])}
     assert len(results) == 1
 
 
-told: list[Told] = [CREATED, RESERVED, SENT, SENT_LATER]
+told: list[Told] = [CREATED, RESERVED_IN_PART, SENT, SENT_LATER]
 statuses = st.lists(st.sampled_from(told), min_size=1).map(folded)
 
 

@@ -1,0 +1,1 @@
+"""Apps to read, to run and to try things with."""

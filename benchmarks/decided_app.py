@@ -3,6 +3,7 @@
 Same orders, same allocation, same events; only the store differs. Stock is a table of the app's own schema.
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import psycopg
 import uuid_utils
 
+from benchmarks.orders import shelves
 from common.config import KafkaSettings, load
 from common.events import envelope
 from common.events.codec import Codec
@@ -18,14 +20,14 @@ from common.events.orders import OrderCreated
 from common.kafka.schema_registry import open_codec
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.core.allocation import allocate
-from inventory_service.core.rule import Context, Demand, Outcome, Reserved
+from inventory_service.core.rule import Context, Demand, Outcome, Reserved, check
 from onceloop import InputRecord, Once, OutputRecord
 from onceloop.prometheus import PrometheusObserver
 
 RESERVED, FAILED = "bench.reserved", "bench.failed"
-CREATE = (
-    "CREATE TABLE IF NOT EXISTS {schema}.stock (sku text PRIMARY KEY, available int NOT NULL CHECK (available >= 0))"
-)
+PARTITIONS = 8
+SCHEMA = "bench"
+CREATE = "CREATE TABLE stock (sku text PRIMARY KEY, available int NOT NULL CHECK (available >= 0))"
 _AVAILABLE = r"SELECT sku, available FROM stock WHERE sku = ANY(string_to_array(%b, E'\x1f'))"
 _TAKE = r"""
 UPDATE stock s SET available = s.available - t.units
@@ -52,7 +54,7 @@ def build(settings: Settings) -> Once:
         group="bench-decided",
         inputs=[ORDERS_CREATED.within(settings.namespace)],
         outputs=[RESERVED, FAILED],
-        schema="bench",
+        schema=SCHEMA,
         batch_records_max=settings.bench_batch,
         health_port=settings.bench_health_port,
         observer=observer,
@@ -67,6 +69,7 @@ def build(settings: Settings) -> Once:
             available: dict[str, int] = dict(cursor.execute(_AVAILABLE, [_SEPARATOR.join(skus)]).fetchall())
             demands = [Demand(order.order_id, order.user_id, order.lines, order.placed_at_ms) for order in orders]
             allocation = allocate(demands, available, Context())
+            check(demands, allocation)
             taken = dict(sorted(allocation.taken.items()))
             if taken:
                 cursor.execute(_TAKE, [_SEPARATOR.join(taken), ",".join(map(str, taken.values()))])
@@ -75,6 +78,16 @@ def build(settings: Settings) -> Once:
             yield [_event(codec, record, order, outcome, now_ms)]
 
     return app
+
+
+def prepare(app: Once) -> None:
+    """Make what the app needs, the same stock as the inventory's included."""
+    app.init(partitions=PARTITIONS)
+    with psycopg.connect(app.postgres, autocommit=True, options=f"-c search_path={SCHEMA}") as connection:
+        connection.execute(CREATE)
+        with connection.cursor() as cursor:
+            cursor.executemany("INSERT INTO stock VALUES (%s, %s)", list(shelves().items()))
+        connection.execute("ANALYZE stock")  # as autovacuum does within a minute
 
 
 def order_id(value: bytes | None) -> bytes:
@@ -111,4 +124,7 @@ def _event(codec: Codec, record: InputRecord, order: OrderCreated, outcome: Outc
 
 
 if __name__ == "__main__":
-    build(load(Settings)).main()
+    if sys.argv[1:] == ["prepare"]:
+        prepare(build(load(Settings)))
+    else:
+        build(load(Settings)).main()

@@ -107,12 +107,13 @@ def parse(text: str, *, at_seconds: float, cpu_seconds: float) -> Reading:
     def total(family: str, suffix: str) -> float:
         return sum(_values(families.get(family), f"{family}{suffix}"))
 
+    records = total("kafka_batch_records", "_sum")
     return Reading(
         at_seconds=at_seconds,
         cpu_seconds=cpu_seconds,
-        orders=total("inventory_decisions", "_total"),
+        orders=total("inventory_decisions", "_total") or records,  # an app of `onceloop` counts its records alone
         batches=total("kafka_batch_records", "_count"),
-        records=total("kafka_batch_records", "_sum"),
+        records=records,
         recoveries=total("kafka_recoveries", "_total"),
         lag_records=total("kafka_consumer_lag_records", ""),
     )

@@ -37,6 +37,7 @@ from onceloop.lifecycle import Stop, stop_signal
 from onceloop.postgres.connection import HotConnection
 from onceloop.postgres.decided import DecidedStep
 from onceloop.postgres.decided_table import DecidedTable
+from onceloop.postgres.guards import Guards
 from onceloop.postgres.guards.progress import Cures, ProgressGuard
 from onceloop.postgres.guards.starts import StartGuard
 from onceloop.postgres.guards.tables import GuardTables
@@ -272,20 +273,20 @@ class Once:
             self.key,
             connection=connection,
             table=DecidedTable(self.schema, service=self.group),
-            starts=starts,
             service=self.group,
             dead_letters=letters,
             own=self._own_record if self.topic_prefix else _as_it_is,
             records_max=self.batch_records_max,
             surroundings=self.surroundings,
         )
-        step.progress = ProgressGuard(
+        progress = ProgressGuard(
             connection,
             tables,
             input_log=InputLogs(self.kafka, group_id=self.group, dead_letters=letters),
             undecided=step.undecided,
             cures=CURES,
         )
+        step.guards = Guards(starts, progress)
         return step
 
     def _own_record(self, record: InputRecord) -> InputRecord:

@@ -1,7 +1,8 @@
 """What a service is to those who start it, as a value; nothing of it is imported."""
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.topics import Group
@@ -27,6 +28,8 @@ class Service:
     """Whether it serves clients too, at a port of its own."""
     folder: Path | None = None
     """Where its modules are, if they are no part of this installation."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """Set in its environment, beside what leads it to its stack."""
 
     @property
     def package(self) -> str:

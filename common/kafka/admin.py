@@ -98,8 +98,8 @@ class Admin:
             )
             self._await_leaders({each.topic: each.new_total_count for each in wanted})
 
-    def unread(self, group: Group) -> frozenset[Partition] | None:
-        """Return the partitions that are no member's share; None if the group has no members.
+    def unread(self, group: Group, topics: Sequence[Topic] = ALL_TOPICS) -> frozenset[Partition] | None:
+        """Return the partitions of these topics that are no member's share; None if the group has no members.
 
         While the group reassigns its partitions no member has one.
         """
@@ -110,7 +110,7 @@ class Admin:
         )
         if group_id not in described or not described[group_id].members:
             return None
-        read = self._partitions(topic for topic in ALL_TOPICS if group in topic.readers)
+        read = self._partitions(topic for topic in topics if group in topic.readers)
         return frozenset(read).difference(
             Partition(at.topic, at.partition)
             for member in described[group_id].members

@@ -14,7 +14,8 @@ from rich.table import Table
 
 from audit.rules.judge import Judgement
 from benchmarks import results
-from benchmarks.reserve import Question, Turn, compare, of_batch, ratio, ratios_by_round, spread
+from benchmarks.decided import GENERIC, OWN, StoreTurn, compare_stores, speeds, store_ratio, store_ratios
+from benchmarks.reserve import WARM_UP_SECONDS, Question, Turn, compare, of_batch, ratio, ratios_by_round, spread
 from deploy.cli.measuring import measuring_stack
 from deploy.cli.options import TYPER_OPTIONS, JsonOption, example
 from deploy.local.fetch.artifacts import locked
@@ -62,6 +63,51 @@ def reserve(
         _print(found, path)
     if not judgement.sound:
         raise typer.Exit(ExitCode.VIOLATION)
+
+
+@app.command(**example("a quick look", "pipeline bench decided --rounds 2 --seconds 2"))
+def decided(
+    *,
+    rounds: Annotated[int, typer.Option(min=1, max=50, help="Turns of each variant.")] = 3,
+    batch: Annotated[int, typer.Option(min=1, max=1000, help="Orders per transaction, at most.")] = 500,
+    seconds: Annotated[float, typer.Option(min=1, max=60, help="Length of a turn, after 3 s of warm-up.")] = 4.0,
+    orders_ahead: Annotated[
+        int, typer.Option(min=10_000, max=2_000_000, help="Unread orders before the first turn.")
+    ] = 300_000,
+    seed: Annotated[int, typer.Option(min=0, help="What is ordered follows from it.")] = 1,
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the JSON file goes.", show_default="benchmarks/results")
+    ] = results.FOLDER,
+) -> None:
+    """Compare the library's generic store with the inventory's own.
+
+    Both decide the same orders. Prints orders per second of both and the ratio of the medians.
+    """
+    told = Console(stderr=True, highlight=False, soft_wrap=True)
+    with measuring_stack(told, seed=seed) as stack:
+        stack.prepare_decided(batch)
+        stack.load(orders_ahead)
+        start = {OWN: partial(stack.start, batch), GENERIC: partial(stack.start_decided, batch)}
+        turns = compare_stores(
+            start, rounds=rounds, seconds=seconds, warm_up_seconds=WARM_UP_SECONDS, report=partial(_tell_store, told)
+        )
+    found = {
+        "settings": {"rounds": rounds, "batch": batch, "seconds": seconds, "orders_ahead": orders_ahead, "seed": seed},
+        "commit": results.commit(),
+        "machine": results.machine(),
+        "variants": {variant: asdict(spread(speeds(turns, variant))) for variant in (OWN, GENERIC)},
+        "ratio": round(store_ratio(turns), 2),
+        "ratio_by_round": asdict(spread(store_ratios(turns))),
+    }
+    path = results.keep("decided", found, folder=out)
+    typer.echo(f"ratio of the medians: {found['ratio']}, kept in {path}")
+
+
+def _tell_store(told: Console, turn: StoreTurn) -> None:
+    window = turn.window
+    told.print(
+        f"{turn.variant:<24}{window.orders_per_second:>9,.0f} orders/s{window.cpu_us_per_order:>9,.1f} us CPU an order"
+    )
 
 
 def _tell(told: Console, turn: Turn) -> None:

@@ -35,9 +35,10 @@ def env(
     as_json: JsonOption = False,
 ) -> None:
     """Print where the API, Kafka, the registry and PostgreSQL are, as `export` lines. Passwords stay in their files."""
-    if role not in ROLES:
-        raise UsageError(f"no role {role!r}", cure=f"one of: {', '.join(ROLES)}")
     place = homes.at(home)
+    roles = dict.fromkeys((*ROLES, *(file.name for file in place.role_secrets.glob("*_rw"))))  # of added services too
+    if role not in roles:
+        raise UsageError(f"no role {role!r}", cure=f"one of: {', '.join(roles)}")
     variables = {"PIPELINE_HOME": str(place.root), **service_environment(addresses_of(place), role)}
     if (port := recall(place).get(API)) is not None:  # none where only servers were started
         variables["PIPELINE_API_URL"] = f"http://{LOOPBACK}:{port}"

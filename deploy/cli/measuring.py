@@ -1,6 +1,8 @@
 """The stack of one measurement: servers of its own, stock to measure on, workers to start, orders ahead of them."""
 
 import logging
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -38,6 +40,7 @@ from services.table import BY_NAME
 
 NAMESPACE = ""
 """The servers are its own; a name left over in a shell must not count."""
+DECIDED_APP = "benchmarks.decided_app"
 AUDIT_SECONDS = 300.0
 TAIL_LINES = 20
 
@@ -99,6 +102,28 @@ class MeasuringStack:
         }
         launch = Launch(argv=BY_NAME["inventory"].argv, log=self.log, environment=environment)
         return Worker(Child(launch, self._place.guardian), port=self._port)
+
+    def prepare_decided(self, batch: int) -> None:
+        """Make what the app on the generic store needs. Raises WorkerError."""
+        environment = {**os.environ, **self._decided_environment(batch)}
+        command = [sys.executable, "-m", DECIDED_APP, "prepare"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise WorkerError(f"the app could not be prepared: {done.stderr}", cure="read what it says")
+
+    def start_decided(self, batch: int) -> Worker:
+        """Start the app that decides as the inventory does, on the generic store; its tables are its own."""
+        argv = (sys.executable, "-m", DECIDED_APP)
+        launch = Launch(argv=argv, log=self.log, environment=self._decided_environment(batch))
+        return Worker(Child(launch, self._place.guardian), port=self._port)
+
+    def _decided_environment(self, batch: int) -> dict[str, str]:
+        return service_environment(self._addresses, "inventory_rw") | {
+            "PIPELINE_NAMESPACE": NAMESPACE,
+            "PIPELINE_BENCH_POSTGRES": self._addresses.postgres_dsn(),
+            "PIPELINE_BENCH_BATCH": str(batch),
+            "PIPELINE_BENCH_HEALTH_PORT": str(self._port),
+        }
 
     def judge(self, batch: int) -> Judgement:
         """Let a worker do what is left, then show and return the verdict on all that was done here."""

@@ -27,6 +27,16 @@ HomeOption = Annotated[
     ),
 ]
 
+ServiceOption = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--service",
+        metavar="FOLDER",
+        help="Add the service in this folder; may be repeated.",
+        show_default=False,
+    ),
+]
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

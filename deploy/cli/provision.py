@@ -9,8 +9,8 @@ import typer
 from pydantic import SecretStr
 
 from common.config import PREFIX, load
-from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
-from deploy.cli.stacks import running
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, ServiceOption, example
+from deploy.cli.stacks import running, services_of
 from deploy.local import home as homes
 from deploy.local.home import Home, read_secret
 from deploy.local.servers.addresses import DATABASE
@@ -20,21 +20,24 @@ from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done
 from deploy.provision.run import provision as provision_all
 from onceloop.errors import ConfigError
+from services.folder import load as load_services
 
 NAMED_MAX = 4
 app = typer.Typer(**TYPER_OPTIONS)
 
 
 @app.command(**example("see what a second run changes: nothing", "pipeline provision --json"))
-def provision(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
+def provision(home: HomeOption = DEFAULT, *, folders: ServiceOption = None, as_json: JsonOption = False) -> None:
     """Make roles, database, tables, topics, first group offsets, schemas, demo stock and Connect's connectors.
 
     Whatever stands already is left as it is, so it may run at any time and as often as you like; `pipeline up` runs
     it at every start. The servers come from PIPELINE_POSTGRES_ADMIN_URL, PIPELINE_KAFKA_BOOTSTRAP,
-    PIPELINE_REGISTRY_URL and PIPELINE_ROLE_SECRETS_DIR; where these are not set, from the stack in --home.
+    PIPELINE_REGISTRY_URL and PIPELINE_ROLE_SECRETS_DIR; where these are not set, from the stack in --home, and the
+    added services are those that run in it.
     """
     reported: list[Done] = []
-    provision_all(provision_settings(home), reported.append if as_json else _tell)
+    added = load_services(folders) if folders else services_of(home)
+    provision_all(provision_settings(home), reported.append if as_json else _tell, added)
     if as_json:
         typer.echo(json.dumps([asdict(done) for done in reported], indent=2))
 

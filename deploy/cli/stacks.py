@@ -11,6 +11,8 @@ from deploy.local.stack import state
 from deploy.local.stack.hints import home_option
 from deploy.local.stack.servers import addresses_of
 from onceloop.errors import ConfigError
+from services.folder import Added
+from services.folder import load as load_services
 
 S = TypeVar("S", bound=Settings)
 
@@ -30,6 +32,12 @@ def running(home: Path) -> Addresses:
             cure=f"start it: pipeline up{home_option(place)}, or name another folder: --home DIR",
         )
     return addresses
+
+
+def services_of(home: Path) -> tuple[Added, ...]:
+    """Return the services that were added to the stack in `home`; none where it does not run."""
+    stack = state.current(homes.at(home))
+    return load_services(Path(folder) for folder in stack.services) if stack is not None and stack.pid else ()
 
 
 def running_or_named(home: Path, settings: type[S], what: str) -> Addresses | S:

@@ -10,7 +10,7 @@ from common.config import KafkaSettings
 from common.kafka.admin import Admin
 from common.topics import ALL_TOPICS
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
-from deploy.cli.stacks import running_or_named
+from deploy.cli.stacks import running_or_named, services_of
 from deploy.provision import growth
 
 app = typer.Typer(help="List topics, or give them more partitions.", no_args_is_help=True, **TYPER_OPTIONS)
@@ -19,23 +19,28 @@ app = typer.Typer(help="List topics, or give them more partitions.", no_args_is_
 @app.command("list", **example("topics that have grown", "pipeline topics list"))
 def list_(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None:
     """Show every topic: partitions now and when made, who reads it."""
-    counts = _admin(home).partitions(ALL_TOPICS)
+    added = services_of(home)
+    topics = (*ALL_TOPICS, *(topic for each in added for topic in each.topics))
+    counts = _admin(home).partitions(topics)
+    readers = {topic.name: [group.name for group in topic.readers] for topic in topics}
+    for topic in (topic for each in added for topic in each.inputs):
+        readers[topic.name] += [group.name for group in topic.readers]
     rows = [
         {
             "topic": topic.name,
             "partitions": counts.get(topic, 0),
             "made_with": topic.partitions,
-            "readers": [group.name for group in topic.readers],
+            "readers": readers[topic.name],
         }
-        for topic in ALL_TOPICS
+        for topic in topics
     ]
     if as_json:
         typer.echo(json.dumps(rows, indent=2))
         return
     typer.echo(f"{'topic':<42} {'partitions':>10} {'made with':>10}  read by")
-    for topic in ALL_TOPICS:
-        readers = ", ".join(group.name for group in topic.readers)
-        typer.echo(f"{topic.name:<42} {counts.get(topic, 0):>10} {topic.partitions:>10}  {readers or '-'}")
+    for topic in topics:
+        read_by = ", ".join(readers[topic.name]) or "-"
+        typer.echo(f"{topic.name:<42} {counts.get(topic, 0):>10} {topic.partitions:>10}  {read_by}")
 
 
 @app.command("grow", **example("from 8 to 12, under load", "pipeline topics grow orders.created --partitions 12"))
@@ -50,7 +55,8 @@ def grow(
     orders may go to another partition: their order holds among those placed before, and among those placed after the
     change, not across. The times are printed.
     """
-    ranges = growth.grow(_admin(home), growth.named(name), partitions, typer.echo)
+    read = [topic for each in services_of(home) for topic in each.inputs]
+    ranges = growth.grow(_admin(home), growth.named(name), partitions, typer.echo, read)
     typer.echo(
         f"a user's orders keep their order among those placed before {ranges.until:%H:%M:%S} UTC, and among those"
         f" placed from {ranges.since:%H:%M:%S} UTC on"

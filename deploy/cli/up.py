@@ -6,14 +6,16 @@ from typing import Annotated
 
 import typer
 
-from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
+from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, ServiceOption, example
 from deploy.local import home as homes
 from deploy.local.home import Home
 from deploy.local.stack import background, supervisor
 from deploy.local.stack.doctor import before_start
 from deploy.local.stack.parts import Name, load
+from deploy.local.stack.services import PROVISION
 from deploy.local.stack.view import open_view
 from onceloop.errors import ExitCode, ReportedError
+from services.folder import load as load_services
 from services.table import with_slots
 
 SLOTS_MAX = 64
@@ -42,6 +44,7 @@ def up(
         list[Name] | None,
         typer.Option("--with", help="Also start this optional part; may be repeated.", show_default=False),
     ] = None,
+    folders: ServiceOption = None,
     detach: Annotated[bool, typer.Option("--detach", "-d", help="Return once all is ready.")] = False,
 ) -> None:
     """Start the whole pipeline: Kafka, PostgreSQL, the schema registry and the services.
@@ -51,20 +54,24 @@ def up(
 
     Optional parts: connect (Kafka Connect, which copies outcomes and minutes into other stores without code),
     monitoring (Prometheus over all processes, with alert rules, and an exporter that sees the broker from outside).
+    A service of your own runs beside the others with --service FOLDER (docs/howto/add-a-service.md).
     """
     place = homes.at(home)
     chosen = tuple(load(name) for name in dict.fromkeys(parts or ()))
+    added = load_services(folders or ())
+    of_folders = [argument for each in added for argument in ("--service", str(each.service.folder))]
     for part in chosen:
         part.check_machine()
     supervisor.refuse_second(place)
     if detach:
         asked = [argument for name in parts or () for argument in ("--with", name.value)]
-        arguments = ("--home", str(place.root), "--inventory", str(inventory), *asked)
+        arguments = ("--home", str(place.root), "--inventory", str(inventory), *asked, *of_folders)
         code = background.start(place, arguments, tell=tell)
         raise typer.Exit(code)
     _refuse_unfit_machine(place)
     with open_view(place) as view:
-        supervisor.run(supervisor.Plan(place, with_slots({"inventory": inventory}), parts=chosen), view)
+        table = (*with_slots({"inventory": inventory}), *(each.service for each in added))
+        supervisor.run(supervisor.Plan(place, table, provision=(*PROVISION, *of_folders), parts=chosen), view)
 
 
 def _refuse_unfit_machine(place: Home) -> None:

@@ -6,7 +6,7 @@ import os
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import category
@@ -134,8 +134,10 @@ def at(root: Path) -> Home:
     return home
 
 
-def create(home: Home) -> None:
+def create(home: Home, *, roles: Iterable[str] = ()) -> None:
     """Make the folders, for their user alone, and whatever passwords are missing; keep what is there.
+
+    `roles`: those beyond `ROLES` that need a password.
 
     A folder that was there before we came keeps its mode. One that root makes lets others pass, since PostgreSQL
     refuses to run as root; nothing inside of it does.
@@ -150,7 +152,7 @@ def create(home: Home) -> None:
     for folder in (*ours, *(each for each in servers if each.is_dir())):
         folder.chmod(_PRIVATE)  # apart: the umask has no say, and an earlier release left them open
     (home.root / ".gitignore").write_text("*\n", encoding="utf-8")
-    for path in (home.superuser_secret, home.registry_secret, *(home.role_secrets / role for role in ROLES)):
+    for path in (home.superuser_secret, home.registry_secret, *(home.role_secrets / role for role in (*ROLES, *roles))):
         if not path.exists():
             write_atomically(path, secrets.token_urlsafe(_PASSWORD_BYTES) + "\n")
 

@@ -6,7 +6,7 @@ by user grow together. Repeating a growth is safe: what stands is left as it is,
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -41,8 +41,12 @@ def named(name: str) -> Topic:
     return found
 
 
-def grow(admin: Admin, topic: Topic, partitions: int, report: Callable[[str], None]) -> Ranges:
+def grow(
+    admin: Admin, topic: Topic, partitions: int, report: Callable[[str], None], further: Sequence[Topic] = ()
+) -> Ranges:
     """Bring this topic, and those that are keyed alike, to so many partitions; return when keys moved.
+
+    `further`: what added services read, each topic with their group as its reader.
 
     Raises ReportedError if one has more already, or if a group with live members does not take the new ones up.
     """
@@ -54,13 +58,14 @@ def grow(admin: Admin, topic: Topic, partitions: int, report: Callable[[str], No
             f"there are {most} partitions; Kafka takes none away",
             cure=f"choose a number from {most} to {PARTITIONS_MAX}",
         )
-    until = datetime.now(tz=UTC)
+    until, keyed = datetime.now(tz=UTC), {each.name for each in KEYED_BY_USER}
     for name in bring_in_step(admin, partitions):
         report(f"{name}: {partitions} partitions")
-    for group_id, count in admin.write_first_offsets().items():
-        report(f"{group_id}: {f'first offset on {count} partitions' if count else 'has its offsets'}")
-    for group in dict.fromkeys(group for each in KEYED_BY_USER for group in each.readers):
-        report(_await_readers(admin, group))
+    for topics in (ALL_TOPICS, further):  # a service of a user's own keeps none of ours waiting
+        for group_id, count in admin.write_first_offsets(topics).items():
+            report(f"{group_id}: {f'first offset on {count} partitions' if count else 'has its offsets'}")
+        for group in dict.fromkeys(group for each in topics if each.name in keyed for group in each.readers):
+            report(_await_readers(admin, group, topics))
     return Ranges(until, datetime.now(tz=UTC) + timedelta(seconds=PRODUCERS_SECONDS))
 
 
@@ -77,10 +82,10 @@ def bring_in_step(admin: Admin, partitions: int = 0) -> tuple[str, ...]:
     return tuple(topic.name for topic in behind)
 
 
-def _await_readers(admin: Admin, group: Group) -> str:
+def _await_readers(admin: Admin, group: Group, topics: Sequence[Topic]) -> str:
     """Wait until each partition is some member's share; return that in words."""
     deadline = time.monotonic() + TAKEN_UP_SECONDS
-    while unread := admin.unread(group):
+    while unread := admin.unread(group, topics):
         if time.monotonic() > deadline:
             raise FatalError(
                 f"group {group.name} has live members, and none of them reads {len(unread)} partitions",

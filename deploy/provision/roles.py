@@ -3,6 +3,7 @@
 Roles belong to the whole server. What each may touch is granted by the migrations, beside the tables.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,12 +51,12 @@ ROLES = (
 )
 
 
-def read_passwords(folder: Path) -> dict[str, str]:
-    """Return role -> password for every role that logs in.
+def read_passwords(folder: Path, roles: Sequence[Role] = ROLES) -> dict[str, str]:
+    """Return role -> password for each of these roles.
 
     Raises ConfigError that names each file that is missing or empty.
     """
-    passwords = {role.name: _first_line(folder / role.name) for role in ROLES}
+    passwords = {role.name: _first_line(folder / role.name) for role in roles}
     if absent := [name for name, password in passwords.items() if not password]:
         raise ConfigError(
             f"PIPELINE_ROLE_SECRETS_DIR: no password in {', '.join(str(folder / name) for name in absent)}",
@@ -64,18 +65,20 @@ def read_passwords(folder: Path) -> dict[str, str]:
     return passwords
 
 
-def ensure_roles(connection: sa.Connection, passwords: dict[str, str]) -> tuple[str, ...]:
+def ensure_roles(
+    connection: sa.Connection, passwords: dict[str, str], roles: Sequence[Role] = ROLES
+) -> tuple[str, ...]:
     """Create the roles that are missing and set every one's password and limits; return the names of the new ones.
 
     The server gets SCRAM verifiers, never a password: its log could hold the statement.
     """
     known = set(connection.execute(sa.text("SELECT rolname FROM pg_roles")).scalars())
-    created = tuple(name for name in (OWNER, *(role.name for role in ROLES)) if name not in known)
+    created = tuple(name for name in (OWNER, *(role.name for role in roles)) if name not in known)
     for name in created:
         connection.exec_driver_sql(f"CREATE ROLE {name}")
     connection.exec_driver_sql(f"ALTER ROLE {OWNER} NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE")
     connection.exec_driver_sql(f"GRANT {OWNER} TO CURRENT_USER")
-    for role in ROLES:
+    for role in roles:
         _configure(connection, role, passwords[role.name])
     return created
 

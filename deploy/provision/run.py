@@ -4,7 +4,7 @@ Each step may be repeated and changes nothing the second time. A crash in betwee
 goes on from there. Two runs on one server take turns.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -22,12 +22,13 @@ from common.topics import (
     MINUTE_VOLUMES,
     ORDERS_CREATED,
 )
-from deploy.provision import connectors, database, demo, growth, roles
+from deploy.provision import additions, connectors, database, demo, growth, roles
 from deploy.provision.config import ProvisionSettings
 from deploy.schemas.subjects import COMPATIBILITY, register_all
 from migrations.upgrade import newest, unknown
 from onceloop.errors import Busy, FatalError, ReportedError
 from onceloop.records import Partition
+from services.folder import Added
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +40,26 @@ class Done:
     standing: str
 
 
-def provision(settings: ProvisionSettings, report: Callable[[Done], None]) -> None:
-    """Provision everything and report each step as it is done.
+def provision(settings: ProvisionSettings, report: Callable[[Done], None], added: Sequence[Added] = ()) -> None:
+    """Provision everything, and what the added services need, and report each step as it is done.
 
     Raises FatalError if a server does not answer (later it may), ReportedError if one refuses or holds something else.
     """
-    passwords = roles.read_passwords(settings.role_secrets_dir)  # refused before anything connects
+    passwords = roles.read_passwords(settings.role_secrets_dir, _roles(added))  # refused before anything connects
     with _server_errors(settings), database.administration(settings) as connection:
-        for done in _steps(settings, connection, passwords):
+        for done in _steps(settings, connection, passwords, added):
             report(done)
 
 
-def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: dict[str, str]) -> Iterator[Done]:
+def _roles(added: Sequence[Added]) -> tuple[roles.Role, ...]:
+    return (*roles.ROLES, *(roles.Role(each.service.role, 50) for each in added if each.service.role is not None))
+
+
+def _steps(
+    settings: ProvisionSettings, connection: sa.Connection, passwords: dict[str, str], added: Sequence[Added]
+) -> Iterator[Done]:
     _refuse_newer_database(settings, connection)
-    yield Done("roles", roles.ensure_roles(connection, passwords), f"{len(roles.ROLES) + 1} roles")
+    yield Done("roles", roles.ensure_roles(connection, passwords, _roles(added)), f"{len(passwords) + 1} roles")
     created = database.ensure_database(connection, settings.database)
     yield Done("database", (settings.database,) if created else (), settings.database)
     with database.admin_connection(settings, settings.database) as own:
@@ -71,6 +78,8 @@ def _steps(settings: ProvisionSettings, connection: sa.Connection, passwords: di
     with database.admin_connection(settings, settings.database) as own:
         shop = demo.demo_stock()
         yield Done("stock", demo.insert_missing(own, shop), f"{len(shop)} SKUs of the demo shop")
+    if added:
+        yield Done("services", additions.provision(settings, admin, added), f"{len(added)} added")
     if settings.connect_url:
         yield connect(settings, admin)
 

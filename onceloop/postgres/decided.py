@@ -31,8 +31,7 @@ from onceloop.ownership import Found, Item, Row
 from onceloop.pace import BATCH_SECONDS, TRANSACTION_SECONDS, Pace
 from onceloop.postgres.connection import HotConnection
 from onceloop.postgres.decided_table import GUARDS, DecidedTable
-from onceloop.postgres.guards.progress import ProgressGuard
-from onceloop.postgres.guards.starts import StartGuard
+from onceloop.postgres.guards import Guards
 from onceloop.postgres.handler_errors import SlowHandlerError, meaning, slow_or
 from onceloop.postgres.lending import lent
 from onceloop.postgres.retry import rerun
@@ -67,19 +66,17 @@ class DecidedStep:
         *,
         connection: HotConnection,
         table: DecidedTable,
-        starts: StartGuard,
         service: str,
         dead_letters: Mapping[str, str],
         own: Callable[[InputRecord], InputRecord],
         records_max: int,
         surroundings: tuple[type[Exception], ...] = (),
     ) -> None:
-        self.progress: ProgressGuard | None = None
+        self.guards: Guards | None = None
         self._handler = handler
         self._key = key
         self._connection = connection
         self._table = table
-        self._starts = starts
         self._service = service
         self._dead_letters = dead_letters
         self._input_of = {letters: topic for topic, letters in dead_letters.items()}
@@ -102,9 +99,7 @@ class DecidedStep:
         Raises Busy, Poison, Quarantine as a Step does; ContractError for a handler that breaks its contract;
         ReportedError for one that raises, if nothing says that a record is the reason.
         """
-        assert self.progress is not None  # noqa: S101 - wired before the loop runs
-        self.progress.give()
-        self._count_start(batch)
+        self._admit(batch)
         self._crashes.turn()
         found = self._work_off(batch)
         self._point("db.committed")
@@ -117,8 +112,8 @@ class DecidedStep:
 
     def settled(self, published: Publish) -> None:
         """Note and count what is now visible; take more again."""
-        assert self.progress is not None  # noqa: S101 - wired before the loop runs
-        self.progress.note(published.offsets)
+        assert self.guards is not None  # noqa: S101 - wired before the loop runs
+        self.guards.note(published.offsets)
         for record in published.records:
             if record.is_dead_letter:
                 self._observer.count(metrics.DEAD_LETTERS, self._input_of[record.topic])
@@ -131,8 +126,8 @@ class DecidedStep:
 
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Have these offsets proven before the next record is decided."""
-        assert self.progress is not None  # noqa: S101 - wired before the loop runs
-        self.progress.demand(stable)
+        assert self.guards is not None  # noqa: S101 - wired before the loop runs
+        self.guards.demand(stable)
 
     def ready(self) -> bool:
         """Return True if PostgreSQL answers, and a pause for what the handler needs is over."""
@@ -144,9 +139,10 @@ class DecidedStep:
         known = self._table.known(connection, {item.key for item in items})
         return [item.record for item in items if item.key not in known]
 
-    def _count_start(self, batch: Sequence[InputRecord]) -> None:
+    def _admit(self, batch: Sequence[InputRecord]) -> None:
+        assert self.guards is not None  # noqa: S101 - wired before the loop runs
         try:
-            self._starts.count(batch)
+            self.guards.admit(batch)
         except Poison:
             self._pace.single()
             raise
@@ -214,8 +210,8 @@ class DecidedStep:
 
     def _decide(self, connection: psycopg.Connection, part: Sequence[Item], *, keep: bool = True) -> Attempt:
         """Return how far the part came, committed in PostgreSQL; with `keep` False nothing of it is."""
-        assert self.progress is not None  # noqa: S101 - wired before the loop runs
-        self.progress.insist()
+        assert self.guards is not None  # noqa: S101 - wired before the loop runs
+        self.guards.insist()
         name = f"{os.getpid()}.{next(self._names)}"
         started = self._clock.monotonic()
         try:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
@@ -23,14 +24,34 @@ class MissedError(AssertionError):
     """A trial waited in vain: what it was about did not happen."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Waits for conditions, as long as pytest does not end."""
+
+    stopping: Event
+
+    def __call__(
+        self, condition: Callable[[], bool], *, seconds: float, what: str, member: "Member | None" = None
+    ) -> None:
+        """Wait until the condition holds. Raises MissedError if it does not in time, or `member` has ended."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            ended = member is not None and member.code() is not None and not condition()
+            if ended or self.stopping.is_set() or time.monotonic() > deadline:
+                said = f"\n{member.last_lines()}" if member else ""
+                raise MissedError(f"did not happen within {seconds:.0f} s: {what}{said}")
+            time.sleep(POLL_SECONDS)
+
+
 class Member:
     """One process. `expected`: the exit codes with which it may end, set by the trial."""
 
-    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path, wait_until: Waiting) -> None:
         self.name = name
         self.log = log
         self.expected: frozenset[int] = frozenset({0})
         self._process = process
+        self._wait_until = wait_until
 
     @property
     def pid(self) -> int:
@@ -47,14 +68,14 @@ class Member:
 
     def killed(self, *, seconds: float) -> None:
         """Wait until SIGKILL has ended it; raise MissedError if something else did, or nothing."""
-        wait_until(lambda: self.code() is not None, seconds=seconds, what=f"{self.name} kills itself", member=self)
+        self._wait_until(lambda: self.code() is not None, seconds=seconds, what=f"{self.name} kills itself")
         if self.code() != -signal.SIGKILL:
             raise MissedError(f"{self.name} ended with {self.code()} before it was killed\n{self.last_lines()}")
         self.expected = frozenset({-signal.SIGKILL})
 
     def frozen(self, *, seconds: float) -> None:
         """Wait until it stands still: SIGCONT before SIGSTOP would be lost, and the process never go on."""
-        wait_until(self._stands_still, seconds=seconds, what=f"{self.name} stops itself")
+        self._wait_until(self._stands_still, seconds=seconds, what=f"{self.name} stops itself")
 
     def _stands_still(self) -> bool:
         pid, status = os.waitpid(self.pid, os.WUNTRACED | os.WNOHANG)
@@ -103,6 +124,7 @@ class Members:
         self._folder = folder
         self._guardian = guardian
         self._stopping = stopping
+        self.wait_until = Waiting(stopping)
         self.all: list[Member] = []
         self.plan, self.evidence = folder / "plan.json", folder / "evidence.jsonl"
 
@@ -124,7 +146,7 @@ class Members:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUNBUFFERED": "1"},
                 start_new_session=True,  # Ctrl-C in the terminal is for pytest
             )
-        member = Member(name, process, log)
+        member = Member(name, process, log, self.wait_until)
         self.all.append(member)
         return member
 
@@ -137,7 +159,7 @@ class Members:
     def stopped_at(self, arm: plan.Arm, member: Member, *, seconds: float) -> None:
         """Wait until the process has reached the point and stands still; raise MissedError if it does not."""
         what = f"{member.name} passes the point {arm.point}"
-        wait_until(lambda: plan.fired(self.evidence, arm), seconds=seconds, what=what, member=member)
+        self.wait_until(lambda: plan.fired(self.evidence, arm), seconds=seconds, what=what, member=member)
         member.frozen(seconds=seconds)
 
     def close(self) -> None:
@@ -145,14 +167,3 @@ class Members:
         for member in self.all:
             member.kill()
             self._guardian.strike_off(member.pid)
-
-
-def wait_until(condition: Callable[[], bool], *, seconds: float, what: str, member: Member | None = None) -> None:
-    """Wait until the condition holds; raise MissedError naming `what` when it does not in time, or `member` ended."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        ended = member is not None and member.code() is not None and not condition()
-        if ended or time.monotonic() > deadline:
-            said = f"\n{member.last_lines()}" if member else ""
-            raise MissedError(f"did not happen within {seconds:.0f} s: {what}{said}")
-        time.sleep(POLL_SECONDS)

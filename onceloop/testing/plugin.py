@@ -85,8 +85,11 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         runner.begin(chosen)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say that cases were not tried: pytest itself does so only if it is asked for reasons."""
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say that cases were not tried, since pytest does so only if it is asked for reasons; and what is worth a look."""
+    if runner := config.stash.get(_runner, None):
+        for note in runner.notes:
+            terminalreporter.write_line(f"onceloop: {note}")
     skipped = [report for report in terminalreporter.getreports("skipped") if report.nodeid.endswith(f"::{NOT_TRIED}")]
     if skipped:
         terminalreporter.write_line(f"onceloop: {len(skipped)} case{'s' * (len(skipped) > 1)} not tried. {_HOW}")
@@ -142,6 +145,8 @@ class TrialItem(pytest.Item):
         verdict = _begun(self.config).verdict(self.case, self.trial)
         if verdict.skipped:
             pytest.skip(verdict.skipped)
+        if verdict.unfit:
+            raise BrokenError(f"the case cannot be tried: {verdict.unfit}")
         if verdict.missed:
             said = f"This proves nothing about the handler: {verdict.missed}"
             raise BrokenError(self._text("the disturbance did not happen", [said], verdict.folder))

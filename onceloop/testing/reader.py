@@ -13,7 +13,7 @@ import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from psycopg import sql
 
-from onceloop.testing.case import Rows
+from onceloop.testing.case import CaseError, Rows
 from onceloop.testing.facts import DeadLetter, Decided, Place, Published, Row, Written
 
 SECONDS = 15.0
@@ -115,9 +115,13 @@ def decided(connection: psycopg.Connection, *, schema: str, prefix: str) -> list
 
 
 def effects(connection: psycopg.Connection, source: str | Callable[[psycopg.Connection], Rows]) -> list[Row]:
-    """Return the rows that a case calls the effects."""
-    rows: Iterable[Sequence[object]] = source(connection) if callable(source) else connection.execute(source.encode())
-    return [tuple(row) for row in rows]
+    """Return the rows that a case calls the effects. Raises CaseError if PostgreSQL refuses the query."""
+    try:
+        rows: Iterable[Sequence[object]]
+        rows = source(connection) if callable(source) else connection.execute(source.encode())
+        return [tuple(row) for row in rows]
+    except psycopg.Error as error:
+        raise CaseError(f"effects: {error}") from error
 
 
 def _read_to_end(

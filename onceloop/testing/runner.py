@@ -11,7 +11,7 @@ from pathlib import Path
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from onceloop.testing.case import Case
+from onceloop.testing.case import Case, CaseError
 from onceloop.testing.facts import Facts, Row
 from onceloop.testing.guardian import Guardian
 from onceloop.testing.judge import Finding, judge
@@ -25,12 +25,17 @@ from onceloop.testing.trials import Kind, Trial, run
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What came of one trial. `skipped`: why it says nothing; `missed`: what did not happen that the trial is about."""
+    """What came of one trial.
+
+    `skipped`: why it says nothing; `missed`: what did not happen that the trial is about; `unfit`: what is wrong with
+    the case.
+    """
 
     folder: Path
     findings: Sequence[Finding] = ()
     missed: str = ""
     skipped: str = ""
+    unfit: str = ""
     facts: Facts | None = None
 
 
@@ -44,9 +49,11 @@ class Runner:
         self._guardian = Guardian()
         self._stopping = threading.Event()
         self._pool = ThreadPoolExecutor(jobs, thread_name_prefix="onceloop-trial")
-        self._undisturbed: dict[int, Future[Verdict]] = {}
-        self._running: dict[tuple[int, Trial], Future[Verdict]] = {}
+        self._undisturbed: dict[Case, Future[Verdict]] = {}
+        self._running: dict[tuple[Case, Trial], Future[Verdict]] = {}
         self._groups: list[str] = []
+        self.notes: list[str] = []
+        """What is worth a look although no rule is broken."""
 
     def begin(self, wanted: Iterable[tuple[Case, Trial]]) -> None:
         """Start all of these, the slow ones first; an undisturbed run of each case comes before."""
@@ -68,28 +75,37 @@ class Runner:
         self._delete_groups()
 
     def _compare_with(self, case: Case) -> Future[Verdict]:
-        if id(case) not in self._undisturbed:
-            self._undisturbed[id(case)] = self._pool.submit(self._try, case, Trial(Kind.UNDISTURBED), None)
-        return self._undisturbed[id(case)]
+        if case not in self._undisturbed:
+            self._undisturbed[case] = self._pool.submit(self._try, case, Trial(Kind.UNDISTURBED), None)
+        return self._undisturbed[case]
 
     def _future(self, case: Case, trial: Trial) -> Future[Verdict]:
         undisturbed = self._compare_with(case)
         if trial.kind is Kind.UNDISTURBED:
             return undisturbed
-        if (id(case), trial) not in self._running:
-            self._running[id(case), trial] = self._pool.submit(self._compare, case, trial, undisturbed)
-        return self._running[id(case), trial]
+        if (case, trial) not in self._running:
+            self._running[case, trial] = self._pool.submit(self._compare, case, trial, undisturbed)
+        return self._running[case, trial]
 
     def _compare(self, case: Case, trial: Trial, undisturbed: Future[Verdict]) -> Verdict:
+        if undisturbed.exception() or undisturbed.result().findings or undisturbed.result().facts is None:
+            return Verdict(Path(), skipped="the undisturbed run failed already: see there")
         facts = undisturbed.result().facts
-        if facts is None or undisturbed.result().findings:
-            return Verdict(Path(), skipped="the undisturbed run broke a rule already: see there")
+        assert facts is not None  # noqa: S101 - asked above
         if trial.point and trial.point.needs_output and not facts.published:
             return Verdict(Path(), skipped=f"the handler returns no records, so no process passes {trial.point.name}")
         return self._try(case, trial, tuple(facts.effects))
 
     def _try(self, case: Case, trial: Trial, undisturbed: Sequence[Row] | None) -> Verdict:
         folder = self._new_folder(str(trial))
+        try:
+            return self._judged(case, trial, undisturbed, folder)
+        except MissedError as missed:
+            return Verdict(folder, missed=str(missed))
+        except CaseError as unfit:
+            return Verdict(folder, unfit=str(unfit))
+
+    def _judged(self, case: Case, trial: Trial, undisturbed: Sequence[Row] | None, folder: Path) -> Verdict:
         sandbox = Sandbox(
             case,
             Subject(case.app),
@@ -101,15 +117,22 @@ class Runner:
         )
         self._groups.append(sandbox.group)
         with sandbox:
-            try:
-                run(trial, sandbox, seed=self._seed)
-            except MissedError as missed:
-                return Verdict(folder, missed=str(missed))
+            run(trial, sandbox, seed=self._seed)
             expected, expected_by = undisturbed, "an undisturbed run"
             if case.expected is not None:
                 expected, expected_by = [tuple(row) for row in case.expected], "the case's `expected`"
             facts = sandbox.facts(expected, expected_by)
+        if trial.kind is Kind.UNDISTURBED:
+            self._note_shared_keys(case, facts)
         return Verdict(folder, findings=judge(facts), facts=facts)
+
+    def _note_shared_keys(self, case: Case, facts: Facts) -> None:
+        keys = {fed.name for fed in facts.fed}
+        if len(keys) < len(facts.fed):
+            self.notes.append(
+                f"{case.app}: {len(facts.fed)} records have {len(keys)} keys; of those with the same key only the first"
+                " is handled. Is `key` what is to happen once?"
+            )
 
     def _delete_groups(self) -> None:
         """Delete the groups of the trials; a member that was killed leaves its group when its session ends."""

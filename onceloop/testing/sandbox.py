@@ -19,11 +19,11 @@ from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
 from onceloop.testing import reader, subject
-from onceloop.testing.case import Case, Item
+from onceloop.testing.case import Case, CaseError, Item
 from onceloop.testing.facts import Facts, Fed, Place, Row
 from onceloop.testing.gate import Gate
 from onceloop.testing.guardian import Guardian
-from onceloop.testing.members import Member, Members, wait_until
+from onceloop.testing.members import Member, Members
 from onceloop.testing.reader import TopicReader
 from onceloop.testing.servers import Servers
 
@@ -76,9 +76,7 @@ class Sandbox:
                 self.gate = opened.enter_context(Gate(self._servers.database_address))
             opened.callback(self.members.close)
             self.app.initialise(self._names(gated=False))
-            with psycopg.connect(self._dsn, autocommit=True) as connection:
-                if self.case.setup:
-                    connection.execute(self.case.setup.encode())
+            self._set_up()
             self._opened = opened.pop_all()
         return self
 
@@ -125,7 +123,9 @@ class Sandbox:
         partitions = [
             TopicPartition(self._prefix + topic, number, offset) for (topic, number), offset in offsets.items()
         ]
-        wait_until(lambda: self._alter(partitions), seconds=SESSION_SECONDS, what="the group's offsets are set")
+        self.members.wait_until(
+            lambda: self._alter(partitions), seconds=SESSION_SECONDS, what="the group's offsets are set"
+        )
 
     def offsets(self) -> dict[tuple[str, int], int]:
         """Return the group's committed offset per partition, by the user's own topic names."""
@@ -151,6 +151,15 @@ class Sandbox:
                 waited_seconds=self.waited_seconds,
                 open_transactions=hanging,
             )
+
+    def _set_up(self) -> None:
+        if not self.case.setup:
+            return
+        try:
+            with psycopg.connect(self._dsn, autocommit=True) as connection:
+                connection.execute(self.case.setup.encode())
+        except psycopg.Error as error:
+            raise CaseError(f"setup: {error}") from error
 
     def _names(self, *, gated: bool) -> subject.Names:
         dsn = make_conninfo(self._dsn, host="127.0.0.1", port=self.gate.port) if gated and self.gate else self._dsn
@@ -186,7 +195,9 @@ class Sandbox:
         opened.callback(self._delete_topics, [topic.topic for topic in new])
         for future in self._admin.create_topics(new, operation_timeout=REQUEST_SECONDS).values():
             future.result(REQUEST_SECONDS)
-        wait_until(lambda: self._knows(new), seconds=REQUEST_SECONDS, what="the broker knows the topics of the trial")
+        self.members.wait_until(
+            lambda: self._knows(new), seconds=REQUEST_SECONDS, what="the broker knows the topics of the trial"
+        )
 
     def _knows(self, topics: list[NewTopic]) -> bool:
         """Return True once every partition has its leader: a topic that was just created is not there at once."""

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self
 
-from onceloop import InputRecord, Once, Partition, Refused
-from onceloop.testing.case import Item
+from onceloop import InputRecord, Once, Partition, Refused, ReportedError
+from onceloop.testing.case import CaseError, Item
 from onceloop.testing.facts import Place
 
 POISON_VALUE = b"onceloop.testing: poison"
@@ -39,13 +39,16 @@ class Names:
 
 
 class Subject:
-    """The user's app as the harness sees it. `path`: MODULE:NAME. Raises TypeError if there is no app."""
+    """The user's app as the harness sees it. `path`: MODULE:NAME. Raises CaseError if there is no app."""
 
     def __init__(self, path: str) -> None:
         module, _, name = path.partition(":")
-        found = getattr(importlib.import_module(module), name or "app", None)
+        try:
+            found = getattr(importlib.import_module(module), name or "app", None)
+        except ModuleNotFoundError as error:
+            raise CaseError(f"app: {error}; write package.module:name, as an import from here would") from error
         if not isinstance(found, Once):
-            raise TypeError(f"Case(app={path!r}): there is no Once of this name; write package.module:name")
+            raise CaseError(f"app: there is no Once at {path}; write package.module:name")
         self.path = path
         self._app = found
 
@@ -85,10 +88,13 @@ class Subject:
         return key.encode() if isinstance(key, str) else key or b""
 
     def initialise(self, names: Names) -> None:
-        """Make schema, tables and first offsets under these names. Raises ReportedError."""
+        """Make schema, tables and first offsets under these names. Raises CaseError if the app refuses to begin."""
         app = copy.copy(self._app)
         _rename(app, names)
-        app.init()
+        try:
+            app.init()
+        except ReportedError as error:
+            raise CaseError(f"app: {error.message}; {error.cure}") from error
 
     def be(self, names: Names, *, slot: int) -> None:
         """Run the app under these names until a signal, and end the process."""

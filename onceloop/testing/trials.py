@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from onceloop.testing.case import Item, items
-from onceloop.testing.members import MissedError, wait_until
+from onceloop.testing.members import MissedError
 from onceloop.testing.plan import Action, Arm
 from onceloop.testing.points import POINTS, Point, Way
 from onceloop.testing.sandbox import Sandbox
@@ -227,7 +227,7 @@ def _twin(play: _Play) -> None:
     play.sandbox.feed(play.second)
     for twin in twins:
         twin.expected |= {UNAVAILABLE}
-    wait_until(
+    play.sandbox.members.wait_until(
         lambda: any(twin.code() == UNAVAILABLE for twin in twins),
         seconds=TWIN_SECONDS,
         what=f"one of the twins ends with {UNAVAILABLE}",

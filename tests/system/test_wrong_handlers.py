@@ -1,9 +1,13 @@
 """`onceloop.testing` catches a wrong handler by the rule that it breaks, and says what to do about it."""
 
+import json
+import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -12,7 +16,7 @@ from onceloop.testing.case import Case
 from onceloop.testing.judge import Rule
 from onceloop.testing.points import POINTS
 from onceloop.testing.runner import Runner
-from onceloop.testing.trials import Kind, Trial
+from onceloop.testing.trials import TRIALS, Kind, Trial
 from tests.stack import Stack
 from tests.wrong_handlers import case, journal_lines
 
@@ -104,6 +108,29 @@ def test_wrong_handler_is_caught_by_the_rule_that_it_breaks(runner: Runner, mist
     assert [word for word in words if word not in texts[0]] == [], texts[0]
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"app": "tests.nowhere:app"}, "app: No module named 'tests.nowhere'"),
+        ({"app": "tests.wrong_handlers:right"}, "app: there is no Once at tests.wrong_handlers:right"),
+        ({"setup": "CREATE TABEL entry ()"}, "setup: syntax error"),
+        ({"effects": "SELECT cents FROM nothing"}, 'effects: relation "nothing" does not exist'),
+        ({"records": [("p1", "{}")]}, "records: 1 are too few"),
+    ],
+)
+def test_case_that_cannot_be_tried_is_named(runner: Runner, changes: dict[str, Any], words: str) -> None:
+    verdict = runner.verdict(case("sound", **changes), UNDISTURBED)
+    assert words in verdict.unfit
+    assert runner.verdict(case("sound", **changes), DUPLICATES).skipped
+
+
+def test_records_that_share_a_key_are_worth_a_note(runner: Runner) -> None:
+    records = [(f"p{n % 2}", json.dumps({"cents": n})) for n in range(20)]
+    verdict = runner.verdict(case("sound", records=records), UNDISTURBED)
+    assert (verdict.findings, verdict.unfit) == ([], "")
+    assert any("20 records have 2 keys" in note for note in runner.notes)
+
+
 def test_every_rule_has_a_handler_that_breaks_it() -> None:
     assert {rule for _, _, rule, _ in WRONG.values()} == set(Rule)
 
@@ -114,27 +141,47 @@ def test_right_handler_passes_where_a_wrong_one_is_caught(runner: Runner, sound:
     assert (verdict.findings, verdict.missed, verdict.skipped) == ([], "", "")
 
 
-def test_user_reads_the_rule_and_how_to_try_again(servers: Stack, tmp_path: Path) -> None:
-    """Aim: the plugin from the command line. A trial that passes, one that fails, in the words that a user sees."""
-    module = tmp_path / "test_mine.py"
-    module.write_text("from tests.wrong_handlers import case\n\nMINE = case('own_connection')\n", encoding="utf-8")
+def pytest_run(servers: Stack, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     at = servers_of(servers)
-    done = subprocess.run(
+    return subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-c", str(ROOT / "pyproject.toml")),
-            *(f"--rootdir={tmp_path}", "--onceloop", f"--onceloop-bootstrap={at.bootstrap}"),
-            *(f"--onceloop-dsn={at.dsn}", "--onceloop-seed=7", str(module), "-k", "undisturbed or kill[handled]"),
+            *(f"--rootdir={folder}", "--onceloop", "--onceloop-seed=7", *arguments, str(folder)),
         ],
-        cwd=ROOT,
+        cwd=folder,
+        env={
+            **os.environ,
+            "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
+            "ONCELOOP_BOOTSTRAP": at.bootstrap,
+            "ONCELOOP_DSN": at.dsn,
+        },
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
     )
+
+
+def test_user_reads_the_rule_and_how_to_try_again(servers: Stack, tmp_path: Path) -> None:
+    """Aim: the plugin from the command line. A trial that passes, one that fails, in the words that a user sees."""
+    (tmp_path / "test_mine.py").write_text("from tests.wrong_handlers import case\n\nMINE = case('own_connection')\n")
+    done = pytest_run(servers, tmp_path, "-k", "undisturbed or kill[handled]")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "1 failed, 1 passed" in done.stdout
     assert "effects once: tests.wrong_handlers:own_connection, kill[handled]" in done.stdout
     assert "killed where: the handler has returned, and nothing of it is committed" in done.stdout
     assert "broken rule: effects once" in done.stdout
-    assert "again: pytest --onceloop --onceloop-seed 7 '" in done.stdout
-    assert "test_mine.py::MINE::kill[handled]'" in done.stdout
+    assert "again: pytest --onceloop --onceloop-seed 7 'test_mine.py::MINE::kill[handled]'" in done.stdout
+
+
+def test_page_about_writing_a_step_leads_to_a_passing_run(servers: Stack, tmp_path: Path) -> None:
+    """The files that the page has a newcomer save, as they stand there."""
+    page = (ROOT / "docs/howto/write-a-step.md").read_text(encoding="utf-8")
+    app, case_of_it = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    (tmp_path / "loyalty.py").write_text(app, encoding="utf-8")
+    (tmp_path / "test_loyalty.py").write_text(case_of_it, encoding="utf-8")
+    done = pytest_run(servers, tmp_path, "-k", "undisturbed or kill[db.sent]")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "2 passed" in done.stdout
+    assert f"`{len(TRIALS)} passed`" in page
+    assert f"SIGKILL at a point of the loop, {len(POINTS)} of them" in page

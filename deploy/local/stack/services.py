@@ -46,7 +46,7 @@ class ServiceProgram:
 
     def launch(self) -> Launch:
         """Start it."""
-        environment = _PYTHON | service_environment(self.addresses, self.service.role)
+        environment = {**_PYTHON, **self.service.variables, **service_environment(self.addresses, self.service.role)}
         environment["PIPELINE_HEALTH_PORT"] = str(self.port)
         if self.http_port is not None:
             environment |= {"PIPELINE_HTTP_HOST": LOOPBACK, "PIPELINE_HTTP_PORT": str(self.http_port)}

@@ -57,6 +57,8 @@ class StackState:
     cure: str = ""
     parts: tuple[str, ...] = ()
     """The optional parts that were asked for."""
+    services: tuple[str, ...] = ()
+    """The folders of the services that were added."""
 
 
 def write(home: Home, state: StackState) -> None:
@@ -69,7 +71,8 @@ def read(home: Home) -> StackState | None:
     with suppress(FileNotFoundError, ValueError, KeyError, TypeError):
         fields = json.loads(home.state.read_text(encoding="utf-8"))
         processes = tuple(ProcessState(**{**each, "state": State(each["state"])}) for each in fields.pop("processes"))
-        told = {"phase": Phase(fields["phase"]), "parts": tuple(fields["parts"]), "processes": processes}
+        parts, services = tuple(fields["parts"]), tuple(fields.get("services", ()))
+        told = {"phase": Phase(fields["phase"]), "parts": parts, "services": services, "processes": processes}
         return StackState(**{**fields, **told})
     return None
 

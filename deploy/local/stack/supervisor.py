@@ -95,7 +95,7 @@ def run(plan: Plan, view: View) -> None:
     Raise the error of a part that does not come up, after everything was taken down again.
     """
     refuse_second(plan.home)
-    homes.create(plan.home)
+    homes.create(plan.home, roles=[each.role for each in plan.services if each.role is not None])
     with homes.owned(plan.home) as lock:
         data_format.bring_up_to_date(plan.home)
         cache = jars.ensure(
@@ -260,6 +260,7 @@ class _Supervisor:
             error=error.message if error else "",
             cure=error.cure if error else "",
             parts=tuple(part.name for part in self._plan.parts),
+            services=tuple(str(each.folder) for each in self._plan.services if each.folder is not None),
         )
 
     def _wards(self) -> list[tuple[int, int]]:

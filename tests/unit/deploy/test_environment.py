@@ -10,6 +10,8 @@ from deploy.local.stack.servers import PORTS, addresses_on
 from deploy.local.stack.services import HTTP, Provision, port_name, processes, programs, provision_environment
 from deploy.local.supervise.launch import label
 from deploy.local.supervise.process import child_environment
+from services.folder import RESERVED, SET_FOR_IT
+from services.row import Service
 from services.table import with_slots
 
 
@@ -59,6 +61,23 @@ def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> N
     assert "PIPELINE_SLOT" not in by_label["order-projection"].environment
 
 
+def test_service_from_a_folder_is_run_there_with_its_own_settings(
+    addresses: Addresses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What leads it to its stack is set for it, and nothing else that a row could not set."""
+    monkeypatch.setenv("PYTHONPATH", "/lib/of/the/shell")
+    variables = {"FRAUD_UNITS_MAX": "20"}
+    service = Service(
+        name="fraud", program=("fraud",), role="fraud_rw", slots=1, folder=tmp_path / "own", variables=variables
+    )
+    (program,) = programs([service], addresses, {port_name(service, 0): 9000})
+    environment = program.launch().environment
+    assert environment["PYTHONPATH"] == f"{tmp_path / 'own'}:/lib/of/the/shell"
+    assert environment["FRAUD_UNITS_MAX"] == "20"
+    assert environment["PIPELINE_POSTGRES_URL"] == "postgresql://fraud_rw@127.0.0.1:5432/pipeline"
+    assert {name for name in environment if name.startswith("PIPELINE_")} | {"PYTHONPATH"} == SET_FOR_IT
+
+
 def test_no_password_stands_in_an_environment_or_a_command(addresses: Addresses) -> None:
     homes.create(addresses.home)
     secrets = {homes.read_secret(path) for path in addresses.home.secrets.rglob("*") if path.is_file()}
@@ -74,3 +93,9 @@ def test_provisioning_is_told_where_the_passwords_stand(addresses: Addresses) ->
     environment = provision_environment(addresses)
     assert environment["PIPELINE_POSTGRES_ADMIN_URL"] == "postgresql://postgres@127.0.0.1:5432/postgres"
     assert environment["PIPELINE_ROLE_SECRETS_DIR"] == str(addresses.home.role_secrets)
+
+
+def test_no_service_can_take_a_name_of_the_stack(addresses: Addresses) -> None:
+    servers = {each.name for each in (addresses.controller, addresses.kafka, addresses.postgres, addresses.registry)}
+    roles = {role.removesuffix("_rw") for role in homes.ROLES if role.endswith("_rw")}
+    assert servers | roles | {Provision(addresses).name} <= RESERVED

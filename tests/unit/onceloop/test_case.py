@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from onceloop.testing.case import Case, Item
+from onceloop.testing.case import Case, CaseError, Item, items
 from onceloop.testing.servers import BOOTSTRAP, DSN, Servers, UnfitServersError, check, found
 
 
@@ -16,26 +16,39 @@ def case(records: Any) -> Case:
     return Case(app="shop:app", records=records, effects="SELECT 1")
 
 
+MANY = [("k", "v")] * 20
+
+
 def test_pairs_go_to_the_only_input_as_bytes() -> None:
-    assert case([("k", "v"), (None, b"\xff")]).items(0, ["payments"]) == [
+    assert items([("k", "v"), (None, b"\xff")], ["payments"]) == [
         Item("payments", b"k", b"v"),
         Item("payments", None, b"\xff"),
     ]
 
 
 def test_pairs_without_a_topic_need_a_single_input() -> None:
-    with pytest.raises(ValueError, match="the app has 2 inputs: give the records per topic"):
-        case([("k", "v")]).items(0, ["payments", "refunds"])
+    with pytest.raises(CaseError, match="records: the app has 2 inputs; give the records per topic"):
+        case(MANY).items(0, ["payments", "refunds"])
 
 
 def test_records_per_topic_name_inputs_alone() -> None:
-    assert case({"refunds": [("k", "v")]}).items(0, ["payments", "refunds"]) == [Item("refunds", b"k", b"v")]
-    with pytest.raises(ValueError, match="refund: no input of the app, which has payments"):
-        case({"refund": [("k", "v")]}).items(0, ["payments"])
+    assert items({"refunds": [("k", "v")]}, ["payments", "refunds"]) == [Item("refunds", b"k", b"v")]
+    with pytest.raises(CaseError, match="refund is no input of the app, which has payments"):
+        case({"refund": MANY}).items(0, ["payments"])
+
+
+def test_too_few_records_are_refused() -> None:
+    with pytest.raises(CaseError, match="19 are too few for several batches; 20 at least"):
+        case(MANY[1:]).items(0, ["payments"])
+
+
+def test_generator_serves_every_trial() -> None:
+    made = case(pair for pair in MANY)
+    assert made.items(0, ["payments"]) == made.items(0, ["payments"])
 
 
 def test_seed_repeats_made_records() -> None:
-    made = case(lambda chance: [(str(chance.random()), "v") for _ in range(5)])
+    made = case(lambda chance: [(str(chance.random()), "v") for _ in range(20)])
     assert made.items(7, ["payments"]) == made.items(7, ["payments"])
     assert made.items(7, ["payments"]) != made.items(8, ["payments"])
     assert random.Random(7).random() == float(made.items(7, ["payments"])[0].key or b"")

@@ -267,13 +267,13 @@ def fingerprint(lines: Sequence[tuple[str, int]]) -> int:
 
 
 @lru_cache(maxsize=65_536)
-def _shared(lines: Lines) -> Lines:
-    return tuple([(sys.intern(sku), quantity) for sku, quantity in lines])
+def _shared(sku: str, quantity: int) -> tuple[str, int]:
+    return sku, quantity
 
 
 def shared(lines: Sequence[tuple[str, int]]) -> Lines:
-    """Return these lines as one shared value: most orders want what others want."""
-    return _shared(tuple(lines))
+    """Return these lines, each as one shared value: a shop has few SKUs, and orders want few of each."""
+    return tuple([_shared(sku, quantity) for sku, quantity in lines])
 
 
 @lru_cache(maxsize=65_536)

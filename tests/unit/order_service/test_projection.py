@@ -5,7 +5,7 @@ import pytest
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderLine
-from order_service.core.status import Told
+from order_service.core.status import StatusEvent
 from order_service.io.projection import _complaint
 from tests.factories import make_order
 
@@ -23,7 +23,7 @@ TOO_LATE_MS = 2**62
         NotificationSent("e", ID, "ada", Kind.OTHER, "log", 3),
     ],
 )
-def test_events_as_they_are_written_pass(event: Told) -> None:
+def test_events_as_they_are_written_pass(event: StatusEvent) -> None:
     assert _complaint(event) == ""
 
 
@@ -41,5 +41,5 @@ def test_events_as_they_are_written_pass(event: Told) -> None:
         NotificationSent("e", ID, "ada", Kind.OTHER, "log", TOO_LATE_MS),
     ],
 )
-def test_events_that_the_table_could_not_hold_are_named(event: Told) -> None:
+def test_events_that_the_table_could_not_hold_are_named(event: StatusEvent) -> None:
     assert _complaint(event) != ""

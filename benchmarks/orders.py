@@ -15,10 +15,10 @@ import uuid_utils
 from common.config import KafkaSettings
 from common.events import envelope
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.acked_producer import AckedProducer
-from common.kafka.records import OutputRecord
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.records import OutputRecord
 
 SKUS = 5_000
 ZIPF_EXPONENT = 1.1
@@ -67,7 +67,7 @@ class Loader:
         self._topic = ORDERS_CREATED.within(settings.namespace)
         self._codec = open_codec(settings, (ORDERS_CREATED,))
         self._orders = stream(seed)
-        self._producer = AckedProducer(settings, client_id="bench")
+        self._producer = AckedProducer(settings.kafka, client_id="bench")
 
     def load(self, count: int) -> None:
         """Put so many more orders on the topic; all are acknowledged when this returns.

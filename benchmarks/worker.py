@@ -16,7 +16,7 @@ import psutil
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 START_SECONDS_MAX = 60.0
 STOP_SECONDS_MAX = 15.0
@@ -24,7 +24,7 @@ ANSWER_SECONDS = 5.0
 POLL_SECONDS = 0.05
 
 
-class WorkerError(PipelineError):
+class WorkerError(ReportedError):
     """The worker did not do what a measurement needs."""
 
     exit_code = ExitCode.UNAVAILABLE

@@ -32,9 +32,9 @@ from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Ground
 from chaos.schedule import Planned
 from chaos.turns import Turns
-from common.errors import PipelineError
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
+from onceloop.errors import ReportedError
 
 PARTITIONS = 8
 CAME_THROUGH_SECONDS_MAX = 60.0
@@ -266,7 +266,7 @@ class Battle:
         at = round(begun - self._began, 2)
         try:
             seen = fault.act(self.field, random.Random(planned.dice))  # noqa: S311 - repeatable on purpose
-        except (VoidRunError, PipelineError) as error:
+        except (VoidRunError, ReportedError) as error:
             self.course.voids.append(f"{planned.kind} at {at:.1f} s: {error.message}")
             report(f"{at:6.1f} s  {planned.kind}: void: {error.message}")
         else:

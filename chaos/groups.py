@@ -6,11 +6,11 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from chaos.checker.terms import Offsets
 from common.config import KafkaSettings
-from common.errors import PipelineError
 from common.topics import Group
+from onceloop.errors import ReportedError
 
 
-class NotPutError(PipelineError):
+class NotPutError(ReportedError):
     """The broker does not take the offsets: the group has members, or the broker does not answer."""
 
 

@@ -8,8 +8,8 @@ from confluent_kafka.admin import AdminClient
 from chaos.checker.terms import Offsets, Spot
 from chaos.groups import put
 from common.config import KafkaSettings
-from common.errors import PipelineError
 from common.topics import Topic
+from onceloop.errors import ReportedError
 
 FILLER = b"of the days before the first order"
 FILLER_MIN = 40
@@ -18,7 +18,7 @@ FILLER_STEP = 3
 CALL_SECONDS = 20.0
 
 
-class HeadError(PipelineError):
+class HeadError(ReportedError):
     """The broker did not take the head away."""
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple, Self
 from chaos import run_queue
 from chaos.plan import Arm, Fired, read_evidence, write_plan
 from chaos.scene import Child, Site
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 RESTART_SECONDS = 0.3
 TICK_SECONDS = 0.02
@@ -37,7 +37,7 @@ FAST: Mapping[str, str] = {
 """Shorter time-outs, in the order that the shipped ones have."""
 
 
-class VoidRunError(PipelineError):
+class VoidRunError(ReportedError):
     """The run proves nothing: its fault did not fire, or the lane did not stand. Neither passed nor failed."""
 
     exit_code = ExitCode.UNAVAILABLE

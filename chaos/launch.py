@@ -1,6 +1,6 @@
 """Start a service with failpoints armed: `python -m chaos.launch <module> [arguments]`.
 
-The service's own main runs, unchanged and unaware: `common.failpoints.point` is rebound before anything of it is
+The service's own main runs, unchanged and unaware: `onceloop.failpoints.point` is rebound before anything of it is
 imported. CHAOS_PLAN names the control file, CHAOS_EVIDENCE the evidence file (see `chaos.plan`). Whether a Kafka
 transaction is open is known from the client class, which is wrapped here and not in the product. CHAOS_MUTANT, if it is
 set, names a bug to plant first (see `chaos.planted_bugs`).
@@ -22,8 +22,8 @@ import uuid_utils
 from chaos.plan import Action, Arm, Fired, claim, read_evidence, read_plan
 from chaos.planted_bugs import named
 from chaos.planting import plant
-from common import failpoints
-from common.errors import ExitCode, PipelineError
+from onceloop import failpoints
+from onceloop.errors import ExitCode, ReportedError
 
 FLUSH_SECONDS = 5.0
 NANOSECONDS = 1_000_000_000
@@ -169,7 +169,7 @@ def main() -> None:
     try:
         if bug := os.environ.get("CHAOS_MUTANT"):
             plant(named(bug))
-    except PipelineError as error:
+    except ReportedError as error:
         print(f"CHAOS_MUTANT: {error.message}; {error.cure}", file=sys.stderr)
         sys.exit(error.exit_code)
     del sys.argv[0]

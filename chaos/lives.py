@@ -6,7 +6,7 @@ from typing import Any
 
 from chaos.faults import Hurts, Stopped
 from chaos.lane import Kept
-from common.errors import ExitCode
+from onceloop.errors import ExitCode
 
 READY_SECONDS_MAX = 10.0
 STOP_SECONDS_MAX = 5.0

@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 
 from chaos.planting import Bug, Edit
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 
-class UnknownBugError(PipelineError):
+class UnknownBugError(ReportedError):
     """No planted bug has this name."""
 
     exit_code = ExitCode.USAGE
 
 
-_LOOP = "common.kafka.transactional_loop"
-_PRODUCER = "common.kafka.producer"
-_OPTIONS = "common.kafka.options"
+_LOOP = "onceloop.transactional"
+_PRODUCER = "onceloop.kafka.transactional_producer"
+_OPTIONS = "onceloop.kafka.options"
 _STEP = "inventory_service.io.step"
 _STORE = "inventory_service.io.decision_store"
 

@@ -12,10 +12,10 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from types import CodeType, ModuleType
 
-from common.errors import PipelineError
+from onceloop.errors import ReportedError
 
 
-class StaleBugError(PipelineError):
+class StaleBugError(ReportedError):
     """The product no longer reads as the bug expects: it would be planted wrongly, or not at all."""
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
-from common.errors import UsageError
+from onceloop.errors import UsageError
 
 
 class Way(Enum):

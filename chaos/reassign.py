@@ -11,7 +11,7 @@ from contextlib import closing
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from common.errors import PipelineError
+from onceloop.errors import ReportedError
 
 ALTER_PARTITION_REASSIGNMENTS = 45
 CORRELATION = 1
@@ -20,7 +20,7 @@ MOVED_SECONDS_MAX = 30.0
 LOOK_SECONDS = 0.2
 
 
-class NotMovedError(PipelineError):
+class NotMovedError(ReportedError):
     """The partition stays where it is, for now."""
 
 

@@ -82,7 +82,7 @@ class Balance(Protocol):
 
 
 class Shelves(Protocol):
-    """`pipeline stock`. Raises PipelineError if the database refuses the change, or does not let it happen now."""
+    """`pipeline stock`. Raises ReportedError if the database refuses the change, or does not let it happen now."""
 
     def set(self, sku: str, units: int) -> Balance:
         """Have so many on hand."""
@@ -114,7 +114,7 @@ class Site:
     backup: Callable[[], Callable[[], None]]
     """Copy the database as it is now; return what puts that copy in its place. All sessions end, each time."""
     pipeline: Callable[..., str]
-    """Run `pipeline` with these arguments on this site; return what it prints. Raises PipelineError if it refuses."""
+    """Run `pipeline` with these arguments on this site; return what it prints. Raises ReportedError if it refuses."""
     heads: Offsets
     """Where each partition of a topic begins; below it there never was an order."""
     secrets: tuple[str, ...]

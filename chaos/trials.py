@@ -20,8 +20,8 @@ from chaos.plan import Arm, Fired
 from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
 from chaos.relay import Action, Direction, Frame
 from chaos.scene import Server
-from common.errors import ExitCode
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
+from onceloop.errors import ExitCode
 
 ORDERS = 200
 BATCH = "25"

@@ -19,7 +19,7 @@ from urllib.request import getproxies, proxy_bypass
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 
 PREFIX = "PIPELINE_"
 

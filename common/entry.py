@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from common.errors import Busy, ConfigError, ExitCode, PipelineError
 from common.log import get_logger
 from common.memory import give_freed_memory_back
+from onceloop.errors import Busy, ConfigError, ExitCode, ReportedError
 
 log = get_logger()
 
@@ -35,7 +35,7 @@ def _run(body: Callable[[], None]) -> ExitCode:
     except ConfigError as error:
         sys.stderr.write(f"{error.message}\n{error.cure}\n")
         return error.exit_code
-    except PipelineError as error:
+    except ReportedError as error:
         _tell_end(error.message, error.exit_code, cure=error.cure)
         return error.exit_code
     except Busy as busy:

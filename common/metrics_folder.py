@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import mkdtemp
 
 from common.config import set_for_libraries
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 
 FILES = "*.db"
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"

@@ -4,42 +4,47 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import PipelineError
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.coverage import CoverageWatch
-from common.kafka.input_log import InputLog
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch, recreated
-from common.kafka.transactional_loop import run
-from common.lifecycle import stop_signal
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 from inventory_service.config import InventorySettings
 from inventory_service.io import start_store
 from inventory_service.io.doubtful_starts import StartGuard
 from inventory_service.io.step import InventoryStep
+from onceloop import health
+from onceloop.errors import ReportedError
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.input_log import InputLog
+from onceloop.kafka.options import consumer_options, transactional_producer_options
+from onceloop.kafka.topic_watch import TopicWatch, recreated
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import stop_signal
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import rerun
+from onceloop.transactional import run
 
 
 def main() -> None:
     """Read settings, open what is needed, work until a signal."""
     settings = load(InventorySettings)
     log.configure(settings, service="inventory", slot=settings.slot)
-    consuming = consumer_options(settings, group=INVENTORY, slot=settings.slot)
-    producing = transactional_producer_options(settings, service="inventory", slot=settings.slot)
+    consuming = consumer_options(settings.kafka, group_id=INVENTORY.within(settings.namespace), slot=settings.slot)
+    producing = transactional_producer_options(
+        settings.kafka, transactional_id=f"{Group('inventory').within(settings.namespace)}-{settings.slot}"
+    )
     state = health.Health()
     with (
         stop_signal() as stop,
         health.serve(
             state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("inventory_")
         ),
-        hot_connection(settings, application=f"inventory-{settings.slot}") as connection,
+        hot_connection(
+            settings.postgres_url, application=f"inventory-{settings.slot}", password=settings.password
+        ) as connection,
     ):
         codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))
         topic_ids = refuse_another_topic(settings, connection)
@@ -48,7 +53,12 @@ def main() -> None:
             codec=codec,
             namespace=settings.namespace,
             batch_records_max=settings.batch_records_max,
-            input_log=InputLog(settings, topic=ORDERS_CREATED, group=INVENTORY),
+            input_log=InputLog(
+                settings.kafka,
+                topic=ORDERS_CREATED.within(settings.namespace),
+                dead_letters=dead_letter_topic(ORDERS_CREATED, INVENTORY).within(settings.namespace),
+                group_id=INVENTORY.within(settings.namespace),
+            ),
         )
         with counting_orderly_ends(step.starts):
             run(
@@ -56,14 +66,18 @@ def main() -> None:
                 consumer=GroupConsumer(
                     consuming,
                     [ORDERS_CREATED.within(settings.namespace)],
-                    coverage=CoverageWatch(settings, group=INVENTORY, topics=(ORDERS_CREATED,)),
+                    coverage=CoverageWatch(
+                        settings.kafka,
+                        group_id=INVENTORY.within(settings.namespace),
+                        topics=[topic.within(settings.namespace) for topic in (ORDERS_CREATED,)],
+                    ),
                     untouched=step.starts.untouched,
                 ),
                 build_producer=partial(TransactionalProducer, producing, service="inventory"),
                 stop=stop,
                 health=state,
                 service="inventory",
-                watch=TopicWatch(settings, topic_ids),
+                watch=TopicWatch(settings.kafka, topic_ids),
             )
 
 
@@ -72,7 +86,7 @@ def counting_orderly_ends(starts: StartGuard) -> Iterator[None]:
     """Take the starts back at an end that no record caused; anything unforeseen counts as a crash."""
     try:
         yield
-    except PipelineError:
+    except ReportedError:
         starts.take_back()
         raise
     starts.take_back()

@@ -8,21 +8,12 @@ import time
 from collections.abc import Mapping
 from functools import partial
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.errors import ExitCode
 from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.coverage import CoverageWatch
-from common.kafka.looking_back import earliest
-from common.kafka.options import admin_options, consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.kafka.transactional_loop import run
-from common.lifecycle import stop_signal
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, Group, Topic
 from metrics_service.config import MetricsSettings
 from metrics_service.core.windows import Patience
@@ -31,6 +22,16 @@ from metrics_service.io.repair import Repair
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import SOURCES, WindowsStep
+from onceloop import health
+from onceloop.errors import ExitCode
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.looking_back import earliest
+from onceloop.kafka.options import admin_options, consumer_options, transactional_producer_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import stop_signal
+from onceloop.transactional import run
 
 USAGE = "usage: python -m metrics_service windows | totals | repair\n"
 
@@ -47,7 +48,7 @@ def windows() -> None:
         namespace=settings.namespace,
         patience=Patience(settings.lateness_ms, settings.idle_ms),
         now_ms=now_ms,
-        newest_partials=partial(newest, admin_options(settings), topic, codec, VolumePartial),
+        newest_partials=partial(newest, admin_options(settings.kafka), topic, codec, VolumePartial),
         guard=guarding(settings, topic_ids, group=METRICS),
     )
     work(settings, step, group=METRICS, sources=SOURCES, topic_ids=topic_ids)
@@ -67,7 +68,7 @@ def totals() -> None:
         empty_minute_ms=settings.empty_minute_ms,
         horizon_ms=settings.horizon_ms,
         now_ms=now_ms,
-        newest_totals=partial(newest, admin_options(settings), topic, codec, MinuteVolume),
+        newest_totals=partial(newest, admin_options(settings.kafka), topic, codec, MinuteVolume),
         guard=guarding(settings, topic_ids, group=METRICS_TOTALS),
     )
     work(settings, step, group=METRICS_TOTALS, sources=(METRICS_PARTIALS,), topic_ids=topic_ids)
@@ -84,7 +85,7 @@ def repair() -> None:
 
 def guarding(settings: MetricsSettings, topic_ids: Mapping[str, str], *, group: Group) -> StartGuard:
     """Return what looks at the group's offsets before anything is counted."""
-    return StartGuard(group=group.name, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings)))
+    return StartGuard(group=group.name, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings.kafka)))
 
 
 def work(
@@ -96,8 +97,10 @@ def work(
     topic_ids: Mapping[str, str],
 ) -> None:
     """Run the loop with this step; all that it reads is written in transactions."""
-    consuming = consumer_options(settings, group=group, slot=settings.slot)
-    producing = transactional_producer_options(settings, service=group.name, slot=settings.slot)
+    consuming = consumer_options(settings.kafka, group_id=group.within(settings.namespace), slot=settings.slot)
+    producing = transactional_producer_options(
+        settings.kafka, transactional_id=f"{group.within(settings.namespace)}-{settings.slot}"
+    )
     state = health.Health()
     shown = metrics.of_worker("metrics_")
     with stop_signal() as stop, health.serve(state, host=settings.health_host, port=settings.health_port, shown=shown):
@@ -106,14 +109,18 @@ def work(
             consumer=GroupConsumer(
                 consuming,
                 list(topic_ids),
-                coverage=CoverageWatch(settings, group=group, topics=sources),
+                coverage=CoverageWatch(
+                    settings.kafka,
+                    group_id=group.within(settings.namespace),
+                    topics=[topic.within(settings.namespace) for topic in sources],
+                ),
                 untouched=step.untouched,
             ),
             build_producer=partial(TransactionalProducer, producing, service=group.name),
             stop=stop,
             health=state,
             service=group.name,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
             sparse_topics=frozenset(topic_ids),
         )
 

@@ -2,18 +2,11 @@
 
 from contextlib import closing
 
-from common import health, log, metrics
+from common import log, metrics
 from common.config import load
 from common.entry import run_process
-from common.kafka.acked_producer import AckedProducer
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.consumer_loop import OffsetsInGroup, run
-from common.kafka.coverage import CoverageWatch
-from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.lifecycle import stop_signal
 from common.postgres.engine import create_engine
 from common.topics import NOTIFICATION, NOTIFICATION_SENT
 from notification_service.config import NotificationSettings
@@ -21,6 +14,14 @@ from notification_service.io.handler import SOURCES, NotificationHandler
 from notification_service.io.progress_proof import ProgressProof
 from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import LogSender, Sender, SmtpSender
+from onceloop import health
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import admin_options, consumer_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.lifecycle import stop_signal
+from onceloop.plain import OffsetsInGroup, run
 
 BATCH_SESSION_SHARE = 0.8
 """How much of the group's session time-out a batch may take; the rest is for the last group of letters."""
@@ -30,7 +31,7 @@ def main() -> None:
     """Read settings, open what is needed, work until a signal."""
     settings = load(NotificationSettings)
     log.configure(settings, service="notification", slot=settings.slot)
-    consuming = consumer_options(settings, group=NOTIFICATION, slot=settings.slot)
+    consuming = consumer_options(settings.kafka, group_id=NOTIFICATION.within(settings.namespace), slot=settings.slot)
     state = health.Health()
     with (
         stop_signal() as stop,
@@ -38,12 +39,16 @@ def main() -> None:
             state, host=settings.health_host, port=settings.health_port, shown=metrics.of_worker("notification_")
         ),
         closing(open_sender(settings)) as sender,
-        closing(AckedProducer(settings, client_id=f"notification-{settings.slot}")) as producer,
+        closing(AckedProducer(settings.kafka, client_id=f"notification-{settings.slot}")) as producer,
         closing(
             GroupConsumer(
                 consuming,
                 [topic.within(settings.namespace) for topic in SOURCES],
-                coverage=CoverageWatch(settings, group=NOTIFICATION, topics=SOURCES),
+                coverage=CoverageWatch(
+                    settings.kafka,
+                    group_id=NOTIFICATION.within(settings.namespace),
+                    topics=[topic.within(settings.namespace) for topic in SOURCES],
+                ),
             )
         ) as consumer,
     ):
@@ -55,7 +60,7 @@ def main() -> None:
             codec=codec,
             namespace=settings.namespace,
             sources=SOURCES,
-            options=admin_options(settings),
+            options=admin_options(settings.kafka),
         )
         run(
             NotificationHandler(
@@ -74,7 +79,7 @@ def main() -> None:
             offsets=OffsetsInGroup(consumer, service="notification", topic_ids=topic_ids, prove=proof),
             stop=stop,
             health=state,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
             limit=sender.records_max,
         )
 

@@ -8,8 +8,8 @@ import sys
 from common import log
 from common.config import load
 from common.entry import run_process
-from common.errors import ExitCode
 from common.metrics_folder import shared
+from onceloop.errors import ExitCode
 from order_service.config import ApiSettings, ProjectionSettings
 
 USAGE = "usage: python -m order_service api | projection\n"

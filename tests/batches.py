@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import psycopg
 
-from common import failpoints
 from inventory_service.io import decision_store
+from onceloop import failpoints
 from tests.books import new_decision, record
 
 

@@ -12,12 +12,12 @@ from pydantic import SecretStr
 
 from common.config import PostgresSettings
 from common.events.orders import OrderLine
-from common.kafka.records import Partition
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from inventory_service.core.replay import Coordinate, Decision
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import NewDecision
+from onceloop.records import Partition
 from tests.stack import Stack
 
 NOW_MS = 1_800_000_000_123

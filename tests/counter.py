@@ -14,10 +14,10 @@ from flask import Flask
 from werkzeug.test import EnvironBuilder
 from werkzeug.wrappers import Response
 
-from common.errors import Busy
 from common.events.codec import Codec
 from common.events.orders import OrderCreated
-from common.kafka.acked_producer import Unacknowledged
+from onceloop.errors import Busy
+from onceloop.kafka.acked_producer import Unacknowledged
 from order_service.core.idempotency import KeyRow
 from order_service.core.status import OrderStatus
 from order_service.io import app as application

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import uuid_utils
 
-from common.errors import Undecodable
 from common.events.codec import EVENT_TYPES, Codec, schema_text
 from common.events.orders import OrderCreated, OrderLine
+from onceloop.errors import Undecodable
 
 PLACED_AT_MS = 1_800_000_000_000
 

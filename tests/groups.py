@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.errors import PipelineError
-from common.kafka.records import Partition
 from common.topics import Group
+from onceloop.errors import ReportedError
+from onceloop.records import Partition
 from tests.pipeline import Pipeline
 from tests.records import wait_for
 
@@ -38,7 +38,7 @@ def forget_group(pipeline: Pipeline, group: Group) -> None:
     def forgotten() -> bool:
         try:
             pipeline.admin.delete_groups([group])
-        except PipelineError:
+        except ReportedError:
             return False
         return True
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.kafka.records import CommitPoint, Partition
 from common.topics import Group, Topic
+from onceloop.records import CommitPoint, Partition
 from tests.pipeline import Pipeline
 from tests.records import wait_for
 

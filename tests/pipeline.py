@@ -10,14 +10,14 @@ import sqlalchemy as sa
 from pydantic import SecretStr
 
 from common.config import KafkaSettings, PostgresSettings
-from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
 from common.postgres.engine import create_engine
-from common.postgres.options import Target
 from common.topics import ALL_TOPICS, Topic
 from deploy.provision import database, roles
 from deploy.provision.config import ProvisionSettings
+from onceloop.errors import ReportedError
+from onceloop.postgres.options import Target
 from tests.processes import Process, Processes
 from tests.stack import Stack
 
@@ -149,9 +149,9 @@ def _resized(topic: Topic, partitions: int | None) -> Topic:
 
 
 def _delete(admin: Admin, topics: tuple[Topic, ...]) -> None:
-    with suppress(PipelineError):  # a test may have stopped the broker for good
+    with suppress(ReportedError):  # a test may have stopped the broker for good
         admin.delete_topics(topics)
-    with suppress(PipelineError):  # a killed static member stays in its group until the session ends
+    with suppress(ReportedError):  # a killed static member stays in its group until the session ends
         admin.delete_groups(list(dict.fromkeys(group for topic in topics for group in topic.readers)))
 
 

@@ -2,8 +2,8 @@
 
 import sqlalchemy as sa
 
-from common.kafka.records import Partition
 from deploy.provision import database
+from onceloop.records import Partition
 from tests.pipeline import Pipeline
 
 

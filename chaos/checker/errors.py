@@ -1,9 +1,9 @@
 """What keeps the checker from judging."""
 
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 
-class StoreDownError(PipelineError):
+class StoreDownError(ReportedError):
     """Broker, registry or database does not answer: nothing was judged."""
 
     exit_code = ExitCode.UNAVAILABLE

@@ -19,7 +19,7 @@ from chaos.checker.collector import Collector
 from chaos.checker.facts import LISTED, body_of, fact_of, listed_of
 from chaos.checker.table_digests import Digests, bucket_of
 from chaos.checker.terms import Coordinate, Spot, Sums
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 VERSION = 1
 CURE = "judge everything, and begin a new memory: pipeline verify --since start"
@@ -47,7 +47,7 @@ FROM record WHERE minute IS NOT NULL AND source_topic IS NOT NULL GROUP BY 1, 2,
 """
 
 
-class MemoryRefusedError(PipelineError):
+class MemoryRefusedError(ReportedError):
     """What is remembered is not of this pipeline as it is now."""
 
     exit_code = ExitCode.CONFIG
@@ -100,7 +100,7 @@ class Memory:
         except sqlite3.DatabaseError as error:
             self.close()
             if "locked" in str(error):
-                raise PipelineError(f"another verify is at work with {path}", cure="wait until it has ended") from error
+                raise ReportedError(f"another verify is at work with {path}", cure="wait until it has ended") from error
             raise MemoryRefusedError(f"{path} cannot be read: {error}") from error
         except BaseException:
             self.close()

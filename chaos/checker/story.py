@@ -18,8 +18,8 @@ from chaos.checker.tables import OrderRows, TableReader
 from chaos.checker.terms import Coordinate, Offsets, Spot, below
 from chaos.checker.topics import TopicReader
 from chaos.checker.web import get_json
-from common.errors import ExitCode, PipelineError
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED
+from onceloop.errors import ExitCode, ReportedError
 
 SLACK_MS = 5 * 60 * 1000
 """How far the clocks of a producer and of whoever made the id may differ."""
@@ -31,13 +31,13 @@ OUTCOMES = {INVENTORY_RESERVED, INVENTORY_FAILED}
 EVENT_OF = {topic.name: str(topic.value) for topic in TOPICS}
 
 
-class MalformedIdError(PipelineError):
+class MalformedIdError(ReportedError):
     """The text is no order id."""
 
     exit_code = ExitCode.USAGE
 
 
-class UnknownOrderError(PipelineError):
+class UnknownOrderError(ReportedError):
     """No table and no topic knows the order."""
 
     exit_code = ExitCode.USAGE

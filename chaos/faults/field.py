@@ -20,9 +20,9 @@ from chaos.lane import Kept, Lane, VoidRunError
 from chaos.plan import Arm, Fired
 from chaos.proxy import KafkaProxy, PostgresProxy
 from chaos.scene import Broker, Ground
-from common.errors import PipelineError
 from common.events.codec import Codec
 from common.topics import Group
+from onceloop.errors import ReportedError
 
 FIRED_SECONDS_MAX = 60.0
 """How long a fault waits for its moment: another one may have its victim down."""
@@ -197,7 +197,7 @@ class Field:
         while True:
             try:
                 return act()
-            except (PipelineError, sa.exc.OperationalError, KafkaException) as error:
+            except (ReportedError, sa.exc.OperationalError, KafkaException) as error:
                 if time.monotonic() > deadline:
                     raise VoidRunError(f"{what}: {error}") from error
                 time.sleep(LOOK_SECONDS)

@@ -14,7 +14,6 @@ from chaos.faults.servers import ROLES, end_sessions_of, waiting_workers
 from chaos.heads import trim
 from chaos.lane import VoidRunError
 from chaos.scene import Balance
-from common.errors import PipelineError
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -24,6 +23,7 @@ from common.topics import (
     NOTIFICATION_SENT,
     ORDERS_CREATED,
 )
+from onceloop.errors import ReportedError
 
 CHANGES = 40
 CHANGE_UNITS_MAX = 9
@@ -62,7 +62,7 @@ def restock(field: Field, chance: random.Random) -> Evidence:
             last = _change(field, last, more, by_setting=chance.random() < 0.5)  # noqa: PLR2004 - one half
             done += 1
             time.sleep(LOOK_SECONDS if done > CHANGES else 0)  # what is left is to see an order take of it
-        except PipelineError:  # a lock was held too long, or more is reserved than would be left
+        except ReportedError:  # a lock was held too long, or more is reserved than would be left
             refused += 1
             time.sleep(LOOK_SECONDS)
             last = field.insist(lambda: shelves.add(sku, 0), f"look at the stock of {sku}")

@@ -7,7 +7,7 @@ import time
 from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.lane import VoidRunError
 from chaos.scene import Administrator, Server
-from common.errors import PipelineError
+from onceloop.errors import ReportedError
 
 DOWN_SECONDS = (0.3, 1.5)
 LOCK_SECONDS = 3.0
@@ -38,7 +38,7 @@ def _kill(server: Server, chance: random.Random) -> Evidence:
     time.sleep(chance.uniform(*DOWN_SECONDS))
     try:
         server.start()
-    except PipelineError as error:
+    except ReportedError as error:
         raise VoidRunError(f"the server does not come back: {error.message}", cure=error.cure) from error
     return {"pid": former, "successor": server.pid, "seconds": round(time.monotonic() - began, 2)}
 

@@ -8,7 +8,7 @@ from chaos.lane import Kept
 from chaos.paths import ABORTABLE, FENCED
 from chaos.plan import Action, Arm
 from chaos.points import POINTS, ZOMBIES, Way
-from common.errors import ExitCode
+from onceloop.errors import ExitCode
 
 ZOMBIE_SECONDS = 6.5
 """More than the session, the transaction's time-out and the broker's sweep."""

@@ -16,7 +16,7 @@ from enum import Enum, auto
 
 from confluent_kafka import KafkaError
 
-from common.kafka.records import Headers, OutputRecord, Partition
+from onceloop.records import Headers, OutputRecord, Partition
 
 
 class Refused(Exception):  # noqa: N818 - the broker's answer, which the client turns into an error

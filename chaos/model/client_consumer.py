@@ -15,7 +15,7 @@ from chaos.model.client_errors import fenced_instance, timed_out, wrong_state
 from chaos.model.client_producer import serialised
 from chaos.model.cluster import Cluster
 from chaos.model.group import Membership
-from common.kafka.records import Headers, Partition
+from onceloop.records import Headers, Partition
 
 POLL_SECONDS = 0.2
 HEARTBEAT_LATE = 0.5

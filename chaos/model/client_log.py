@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from chaos.model.cluster import Cluster
-from common.kafka.dead_letter import source_of
-from common.kafka.input_log import Reading
-from common.kafka.records import InputRecord, Partition
+from onceloop.dead_letter import source_of
+from onceloop.kafka.input_log import Reading
+from onceloop.records import InputRecord, Partition
 
 
 class ModelLog:

@@ -18,7 +18,7 @@ from chaos.model.cluster import Cluster
 from chaos.model.group import Membership
 from chaos.model.network import TimedOut
 from chaos.model.transactions import GROUP
-from common.kafka.records import Headers, OutputRecord, Partition
+from onceloop.records import Headers, OutputRecord, Partition
 
 EARLY_SENDING = 0.3
 """How likely librdkafka's own thread sends what is queued before anybody flushes."""

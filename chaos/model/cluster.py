@@ -7,7 +7,7 @@ from chaos.model.group import Group, Membership
 from chaos.model.network import Network
 from chaos.model.scheduler import Scheduler
 from chaos.model.transactions import GROUP, TransactionCoordinator
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 
 class Cluster:

@@ -17,7 +17,7 @@ from itertools import count
 from confluent_kafka import KafkaError
 
 from chaos.model.broker import Fate, Refused
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 
 @dataclass(frozen=True, slots=True)

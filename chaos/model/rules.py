@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from chaos.model.broker import Entry, Fate
 from chaos.model.scenario import Kind
 from chaos.model.world import DEAD_LETTERS, World
-from common.kafka.records import Partition
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
+from onceloop.records import Partition
 
 Coordinate = tuple[str, int, int]
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 from chaos.model.broker import Entry
 from chaos.model.network import Weather
 from chaos.model.tables import REJECTED_SKU
-from common.errors import Undecodable
 from common.events.codec import EVENT_TYPES, Codec
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.records import Partition
 from common.topics import ORDERS_CREATED
+from onceloop.errors import Undecodable
+from onceloop.records import Partition
 
 K = TypeVar("K")
 

@@ -12,10 +12,14 @@ from typing import Any
 from unittest.mock import patch
 
 from chaos.model.world import World
-from common import failpoints, metrics
-from common.kafka import consumer, lag, producer, transactional_loop
-from common.postgres import halving, retry
+from common import metrics
 from inventory_service.io import decision_store, doubtful_starts, outcome_events, proof, step, unsettled
+from onceloop import failpoints
+from onceloop import transactional as transactional_loop
+from onceloop.kafka import group_consumer as consumer
+from onceloop.kafka import lag
+from onceloop.kafka import transactional_producer as producer
+from onceloop.postgres import halving, retry
 
 
 class Stage:

@@ -14,8 +14,8 @@ from typing import Any
 import psycopg
 
 from chaos.model.scheduler import Scheduler
-from common.kafka.records import CommitPoint, Partition
 from inventory_service.io.decision_store import NewDecision, Snapshot
+from onceloop.records import CommitPoint, Partition
 
 REJECTED_SKU = "a sku that the database rejects"
 

@@ -17,7 +17,7 @@ from enum import Enum, auto
 from confluent_kafka import KafkaError
 
 from chaos.model.broker import Fate, ProducerEpoch, Refused
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 GROUP = Partition("__consumer_offsets", 0)
 """The partition on which the group's offsets stand: it takes part in transactions like any other."""

@@ -20,16 +20,16 @@ from chaos.model.cluster import Cluster
 from chaos.model.scenario import Fault, Scenario, codec, draw
 from chaos.model.scheduler import Fiber, Killed, Scheduler
 from chaos.model.tables import ModelConnection, Tables
-from common.errors import FatalError
-from common.health import Health
-from common.kafka.consumer import GroupConsumer
-from common.kafka.producer import TransactionalProducer
-from common.kafka.transactional_loop import run
-from common.lifecycle import Stop
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
 from inventory_service.__main__ import counting_orderly_ends
 from inventory_service.io.doubtful_starts import STARTS_TO_QUARANTINE
 from inventory_service.io.step import InventoryStep
+from onceloop.errors import FatalError
+from onceloop.health import Health
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import Stop
+from onceloop.transactional import run
 
 OUTPUTS = (INVENTORY_RESERVED.name, INVENTORY_FAILED.name)
 DEAD_LETTERS = dead_letter_topic(ORDERS_CREATED, INVENTORY).name

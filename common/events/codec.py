@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 import fastavro
 from fastavro.schema import to_parsing_canonical_form
 
-from common.errors import Undecodable
 from common.events import mapping, orders
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.events.orders import OrderCreated
 from common.events.schema_versions import newest, parse
 from common.events.volume import MinuteVolume, VolumePartial
+from onceloop.errors import Undecodable
 
 Event = OrderCreated | InventoryReserved | InventoryFailed | NotificationSent | VolumePartial | MinuteVolume
 E = TypeVar("E", bound=Event)

@@ -26,13 +26,13 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
 )
 
 from common.config import KafkaSettings
-from common.errors import FatalError, PipelineError
 from common.kafka.admin_calls import ATTEMPT_SECONDS, SETTLE_SECONDS, SETTLING_WAIT_SECONDS, AdminCalls
-from common.kafka.first_offsets import LOADED_SECONDS
-from common.kafka.group_offsets import group_offsets
-from common.kafka.options import admin_options
-from common.kafka.records import CommitPoint, Partition
 from common.topics import ALL_TOPICS, Group, Topic
+from onceloop.errors import FatalError, ReportedError
+from onceloop.kafka.first_offsets import LOADED_SECONDS
+from onceloop.kafka.group_offsets import group_offsets
+from onceloop.kafka.options import admin_options
+from onceloop.records import CommitPoint, Partition
 
 UNSTABLE_SECONDS = 20.0
 """A killed worker's transaction lasts 10 s, and up to 10 s more until the broker looks."""
@@ -49,7 +49,7 @@ class Admin:
     """An admin client for one namespace of one cluster. Its methods raise FatalError if the broker does not answer."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._options = {**admin_options(settings), "log_level": 2}  # what fails is raised, once
+        self._options = {**admin_options(settings.kafka), "log_level": 2}  # what fails is raised, once
         self._client = AdminClient(self._options)
         self._calls = AdminCalls(self._client, options=self._options, bootstrap=settings.kafka_bootstrap)
         self._namespace = settings.namespace
@@ -60,13 +60,13 @@ class Admin:
         """Create the missing topics and bring the options of the others to the table; return the names of the new.
 
         A topic may have grown beyond the table. For a moment the broker still lists one that was just deleted: it is
-        created. Raises PipelineError if one has fewer partitions than the table says.
+        created. Raises ReportedError if one has fewer partitions than the table says.
         """
         wanted = {topic.within(self._namespace): topic for topic in topics}
         standing = {name: len(topic.partitions) for name, topic in self._calls.metadata().items() if name in wanted}
         for name, count in standing.items():
             if count < wanted[name].partitions:
-                raise PipelineError(
+                raise ReportedError(
                     f"topic {name} has {count} partitions, fewer than {wanted[name].partitions}",
                     cure=f"pipeline topics grow {wanted[name].name} --partitions {wanted[name].partitions}",
                 )
@@ -89,7 +89,7 @@ class Admin:
     def add_partitions(self, counts: Mapping[Topic, int]) -> None:
         """Give each of these topics as many partitions in all; keys are redistributed over them, records stay.
 
-        Raises PipelineError if one has as many already.
+        Raises ReportedError if one has as many already.
         """
         wanted = [NewPartitions(topic.within(self._namespace), count) for topic, count in counts.items()]
         if wanted:
@@ -122,7 +122,7 @@ class Admin:
 
         From then on `auto.offset.reset=error` holds, and no worker ever guesses. A group that has them all is left
         alone, with live members too. While members are alive the broker accepts none from here; on partitions that were
-        added they begin by themselves. Raises PipelineError if they do not.
+        added they begin by themselves. Raises ReportedError if they do not.
         """
         return {group.within(self._namespace): self._first_offsets(group, read) for group, read in _readers(topics)}
 
@@ -236,7 +236,7 @@ class Admin:
         )
         refused = any(at.error for at in answer[group_id].topic_partitions) if answer else True
         if refused and (left := self._await_members(group, missing)):
-            raise PipelineError(
+            raise ReportedError(
                 f"group {group_id} has live members and no offset on {len(left)} partitions",
                 cure="stop its members, provision, start them again",
             )

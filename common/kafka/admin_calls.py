@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient
 
-from common.errors import FatalError, PipelineError
-from common.kafka.answers import results
-from common.kafka.group_requests import GroupRequests
+from onceloop.errors import FatalError, ReportedError
+from onceloop.kafka.answers import results
+from onceloop.kafka.group_requests import GroupRequests
 
 CONNECT_SECONDS = 10.0
 """After so long without any answer a broker counts as absent."""
@@ -77,7 +77,7 @@ class AdminCalls:
         """Do the same with a request that a group's coordinator answers; `request` is as GroupRequests takes it."""
         return self._settled(lambda limit: self._groups.ask(request, seconds=limit, passing=passing))
 
-    def unreachable(self, error: KafkaException) -> PipelineError:
+    def unreachable(self, error: KafkaException) -> ReportedError:
         """Return what to raise for an error that no further attempt mends."""
         cause: KafkaError = error.args[0]
         if cause.code() in _AWAY:
@@ -90,7 +90,7 @@ class AdminCalls:
                 f"the cluster at {self._bootstrap} is not ready after {SETTLE_SECONDS} s: {cause.str()}",
                 cure="run `pipeline provision`, or look at the broker's log",
             )
-        return PipelineError(f"the broker refuses: {cause.str()}")
+        return ReportedError(f"the broker refuses: {cause.str()}")
 
     def _settled(self, attempt: Callable[[float], dict[Any, T]]) -> dict[Any, T]:
         deadline = time.monotonic() + SETTLE_SECONDS

@@ -14,16 +14,16 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
 from common.config import KafkaSettings
-from common.errors import Busy
-from common.kafka.answers import results
-from common.kafka.consumer import topic_partitions
-from common.kafka.group_requests import GroupRequests
-from common.kafka.options import admin_options
-from common.kafka.records import Partition
 from common.kafka.tail_reader import TailReader
 from common.kafka.tail_window import Window, extended, following, is_worth_reading, lag_records, read_to
 from common.log import get_logger
 from common.topics import ALL_TOPICS, Group, Topic
+from onceloop.errors import Busy
+from onceloop.kafka.answers import results
+from onceloop.kafka.group_consumer import topic_partitions
+from onceloop.kafka.group_requests import GroupRequests
+from onceloop.kafka.options import admin_options
+from onceloop.records import Partition
 
 REQUEST_SECONDS = 2.0
 READS_AS = "exporter"
@@ -73,7 +73,7 @@ class Observer:
     """Looks at the topics of one namespace, again and again; remembers which offsets at their ends are records."""
 
     def __init__(self, settings: KafkaSettings, topics: Sequence[Topic] = ALL_TOPICS) -> None:
-        self._options = {**admin_options(settings), "client.id": READS_AS, "log_level": 2}
+        self._options = {**admin_options(settings.kafka), "client.id": READS_AS, "log_level": 2}
         self._client = AdminClient(self._options)
         self._group_requests = GroupRequests(self._options)
         self._namespace = settings.namespace

@@ -18,12 +18,12 @@ import httpx2
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
 
 from common.config import RegistrySettings, asking_directly, proxy_of, unusable_proxy
-from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import Codec
 from common.events.schema_versions import SchemaVersion, fingerprint, newest, versions
 from common.kafka.schema_cache import SchemaCache
 from common.log import get_logger
 from common.topics import EVENT_TOPICS, Topic
+from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 
 COMPATIBILITY = "FULL_TRANSITIVE"
 """A new schema reads what every older one wrote, and the other way round."""
@@ -37,7 +37,7 @@ _NOTHING_OF_THAT_NAME = {40401, 40402, _SCHEMA_NOT_FOUND}
 log = get_logger()
 
 
-class UnregisteredError(PipelineError):
+class UnregisteredError(ReportedError):
     """The registry has no such schema."""
 
 
@@ -52,7 +52,7 @@ class Known:
 def open_codec(settings: RegistrySettings, topics: Sequence[Topic]) -> Codec:
     """Return a codec that writes the packaged schemas of these topics and reads any registered one.
 
-    Raises PipelineError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
+    Raises ReportedError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
     does not answer now and did not confirm the schemas lately. The codec raises Undecodable for an id nobody
     registered, Busy while the registry is away.
     """
@@ -83,7 +83,7 @@ class Subjects:
 def register_all(settings: RegistrySettings) -> Subjects:
     """Register every packaged version of every event topic, oldest first; repeating it changes nothing.
 
-    Raises PipelineError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
+    Raises ReportedError that names the subject whose compatibility a schema breaks, Busy if the registry is away.
     """
     ids, new = {}, []
     with registry(settings) as client:
@@ -104,7 +104,7 @@ def register(client: SchemaRegistryClient, subject: str, text: str) -> int:
     except SchemaRegistryError as error:
         if error.http_status_code != HTTPStatus.CONFLICT:
             raise
-        raise PipelineError(
+        raise ReportedError(
             f"the schema of {subject} breaks {COMPATIBILITY}: {error.error_message.rpartition('Exception: ')[2]}",
             cure="give new fields a default, remove only fields that have one, and change no type",
         ) from error
@@ -167,7 +167,7 @@ def _compatibility(client: SchemaRegistryClient, subject: str) -> str:
 
 @contextmanager
 def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
-    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint PipelineError.
+    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint ReportedError.
 
     A proxy that stands in between is named. Raises ConfigError for one that cannot be used.
     """
@@ -181,7 +181,7 @@ def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
     except SchemaRegistryError as error:
         if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
             raise Busy(f"schema registry: HTTP {error.http_status_code}{by_way}") from error
-        raise PipelineError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
+        raise ReportedError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
 
 
 def _in_words(error: BaseException) -> str:
@@ -250,7 +250,7 @@ def _confirm(settings: RegistrySettings, topics: Sequence[Topic], recalled: Know
             confirmed = _look_up_all(settings, topics).ids == recalled.ids
         except UnregisteredError:
             confirmed = False
-        except (Busy, PipelineError):  # away, or something else answers at its address
+        except (Busy, ReportedError):  # away, or something else answers at its address
             continue
         if confirmed:
             log.info("schemas.confirmed", events=list(recalled.ids))

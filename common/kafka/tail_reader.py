@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 READ_SECONDS = 2.0
 POLL_SECONDS = 0.1

@@ -11,8 +11,8 @@ import psycopg
 import sqlalchemy as sa
 
 from common.config import PostgresSettings
-from common.postgres.bounded import BoundedConnection
-from common.postgres.options import Target, connect_options
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.options import Target, connect_options
 
 POOL_WAIT_SECONDS = 3.0
 ANSWER_SECONDS: Mapping[Target, float] = {"read-write": 7.0, "any": 70.0}

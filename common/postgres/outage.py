@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import psycopg
 import sqlalchemy as sa
 
-from common.errors import Busy, Poison
-from common.postgres.retry import Failure, classify
+from onceloop.errors import Busy, Poison
+from onceloop.postgres.retry import Failure, classify
 
 
 @contextmanager

@@ -10,11 +10,11 @@ from psycopg.conninfo import make_conninfo
 from pydantic import SecretStr
 
 from common.config import KafkaSettings, PostgresSettings
-from common.errors import FatalError
-from common.postgres.bounded import BoundedConnection
-from common.postgres.options import Target, connect_options
 from deploy.cli.stacks import running_or_named
 from deploy.local.home import read_secret
+from onceloop.errors import FatalError
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.options import Target, connect_options
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

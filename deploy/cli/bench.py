@@ -15,10 +15,10 @@ from rich.table import Table
 from benchmarks import results
 from benchmarks.reserve import Question, Turn, compare, of_batch, ratio, ratios_by_round, spread
 from chaos.checker.judge import Judgement
-from common.errors import ExitCode
 from deploy.cli.measuring import measuring_stack
 from deploy.cli.options import TYPER_OPTIONS, JsonOption, example
 from deploy.local.artifacts import locked
+from onceloop.errors import ExitCode
 
 app = typer.Typer(help="Measure; every figure comes with a verdict.", no_args_is_help=True, **TYPER_OPTIONS)
 

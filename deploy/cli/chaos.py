@@ -18,10 +18,10 @@ from chaos.crash_matrix import Kind
 from chaos.history import Conditions, Result, Run, append, read
 from chaos.model import tier as model
 from chaos.points import named
-from common.errors import ExitCode, UsageError
 from deploy.cli.options import TYPER_OPTIONS, example
 from deploy.cli.proving import ProvingGround, proving_ground
 from deploy.cli.showing import show_a_kill
+from onceloop.errors import ExitCode, UsageError
 
 HISTORY = Path("chaos/history/local")
 REPORT = Path("chaos/REPORT.md")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from common.errors import ExitCode, PipelineError
 from deploy.local.loopback import LOOPBACK
+from onceloop.errors import ExitCode, ReportedError
 
 ANSWER_SECONDS = 10.0
 ATTEMPTS_MAX = 10
@@ -19,7 +19,7 @@ RESERVED = "reserved"
 INSUFFICIENT, UNKNOWN = "insufficient_stock", "unknown_sku"
 
 
-class DemoError(PipelineError):
+class DemoError(ReportedError):
     """Something did not come out as it must."""
 
     exit_code = ExitCode.VIOLATION

@@ -5,10 +5,10 @@ from dataclasses import asdict
 
 import typer
 
-from common.errors import ExitCode
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local.doctor import Check, examine
+from onceloop.errors import ExitCode
 
 app = typer.Typer(**TYPER_OPTIONS)
 

@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ConfigError, UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local.home import ROLES
@@ -16,6 +15,7 @@ from deploy.local.loopback import LOOPBACK
 from deploy.local.ports import recall
 from deploy.local.servers import addresses_of
 from deploy.local.services import service_environment
+from onceloop.errors import ConfigError, UsageError
 
 API = "api"
 app = typer.Typer(**TYPER_OPTIONS)

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from common.errors import UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local import state
 from deploy.local.home import Home, NoStackError, NotRunningError
 from deploy.local.process import signal_tree
 from deploy.local.state import ProcessState
+from onceloop.errors import UsageError
 
 app = typer.Typer(**TYPER_OPTIONS)
 

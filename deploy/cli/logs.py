@@ -10,11 +10,11 @@ from typing import Annotated
 
 import typer
 
-from common.errors import UsageError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local import logs as files
 from deploy.local.home import Home, NoStackError
+from onceloop.errors import UsageError
 
 app = typer.Typer(**TYPER_OPTIONS)
 

@@ -3,7 +3,7 @@
 To add one, put a row into `COMMANDS` and write `deploy/cli/<name>.py` with a `typer.Typer` called `app`: one
 `@app.command()` for a plain subcommand, several for a group such as `pipeline stock set`. The module's docstring is
 for maintainers; users read the function's. Take from `deploy.cli.options`: `TYPER_OPTIONS` for the `typer.Typer`,
-`example` for the `@app.command`, `HomeOption` and `JsonOption`. Raise `PipelineError` for whatever a user should be
+`example` for the `@app.command`, `HomeOption` and `JsonOption`. Raise `ReportedError` for whatever a user should be
 told: here it becomes two lines and its exit code. A traceback reaches nobody who did not ask for it: `python -X dev`.
 """
 
@@ -18,10 +18,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from common.errors import ConfigError, PipelineError
 from deploy import VERSION
 from deploy.cli.options import TYPER_OPTIONS
 from deploy.cli.terminal import take_any_text
+from onceloop.errors import ConfigError, ReportedError
 
 COMMANDS = MappingProxyType(
     {
@@ -92,7 +92,7 @@ class LazyGroup(TyperGroup):
         take_any_text()
         try:
             return super().main(args, *rest, **extra)
-        except PipelineError as error:
+        except ReportedError as error:
             sys.exit(tell(error))
         except Exception as error:  # noqa: BLE001 - the outermost frame: nobody else could turn it into words
             sys.exit(tell(unexpected(error)))
@@ -137,7 +137,7 @@ def load(name: str) -> Any:
         ) from error
 
 
-def tell(error: PipelineError) -> int:
+def tell(error: ReportedError) -> int:
     """Write what is wrong and the way out to the standard error; return the exit code."""
     sys.stderr.write(f"error: {error.message}\n")
     if error.cure:
@@ -145,13 +145,13 @@ def tell(error: PipelineError) -> int:
     return int(error.exit_code)
 
 
-def unexpected(error: Exception) -> PipelineError:
+def unexpected(error: Exception) -> ReportedError:
     """Put an error that nobody foresaw into words."""
     if sys.flags.dev_mode:
         traceback.print_exception(error)
     if isinstance(error, OSError):
-        return PipelineError(str(error), cure="check that path or address; `pipeline doctor` checks the machine")
-    return PipelineError(
+        return ReportedError(str(error), cure="check that path or address; `pipeline doctor` checks the machine")
+    return ReportedError(
         f"internal error, {type(error).__name__}: {error}",
         cure="please report it, with the traceback of: python -X dev -m deploy.cli.main " + " ".join(sys.argv[1:]),
     )

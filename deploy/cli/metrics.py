@@ -10,16 +10,16 @@ import typer
 from rich.console import Console
 from rich.live import Live
 
-from common.errors import Undecodable
 from common.events.codec import Codec
 from common.events.volume import MinuteVolume, minute_name
-from common.kafka.follower import Follower, following
-from common.kafka.options import admin_options
 from common.kafka.schema_registry import open_codec
 from common.topics import MINUTE_VOLUMES
 from deploy.cli.access import kafka_settings
 from deploy.cli.minutes import Minutes, chart, empty_text, line, table
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from onceloop.errors import Undecodable
+from onceloop.kafka.follower import Follower, following
+from onceloop.kafka.options import admin_options
 
 MINUTES = 15
 MINUTES_MAX = 1440
@@ -53,7 +53,7 @@ def metrics(
     settings = kafka_settings(home)
     codec = open_codec(settings, (MINUTE_VOLUMES,))
     seen = Minutes(minutes)
-    with following(admin_options(settings), MINUTE_VOLUMES.within(settings.namespace)) as reader:
+    with following(admin_options(settings.kafka), MINUTE_VOLUMES.within(settings.namespace)) as reader:
         reader.begin(back=OFFSETS_PER_MINUTE * minutes + OFFSETS_SPARE)
         seen.add(_totals(codec, reader.standing()))
         if follow:

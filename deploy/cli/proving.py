@@ -23,7 +23,6 @@ from chaos.checker.config import CheckerSettings
 from chaos.scene import Administrator, Broker, Server, Site
 from chaos.scene import Child as ChildLike
 from common.config import PostgresSettings
-from common.errors import PipelineError
 from common.kafka.admin import Admin
 from common.kafka.schema_registry import register_all
 from common.topics import ALL_TOPICS, Topic
@@ -40,6 +39,7 @@ from deploy.local.services import provision_environment, service_environment
 from deploy.local.view import PlainView
 from deploy.provision import database, roles, stock
 from deploy.provision.config import ProvisionSettings
+from onceloop.errors import ReportedError
 
 TEMPLATE = "chaos_template"
 PORTS = range(20_000, 32_000)
@@ -221,7 +221,7 @@ class ProvingGround:
             port = random.choice(PORTS)  # noqa: S311 - no secret: any port will do
             if self._claims.claim(port):
                 return port
-        raise PipelineError(f"no free port between {PORTS.start} and {PORTS.stop}", cure="close what listens there")
+        raise ReportedError(f"no free port between {PORTS.start} and {PORTS.stop}", cure="close what listens there")
 
     def _drop(self, settings: ProvisionSettings) -> None:
         with suppress(sa.exc.OperationalError), database.admin_connection(settings, "postgres") as connection:
@@ -258,14 +258,14 @@ def _pipeline(argv: Sequence[str], environment: Mapping[str, str], folder: Path)
         check=False,
     )
     if done.returncode != 0:
-        raise PipelineError(f"pipeline {' '.join(argv)}: exit code {done.returncode}: {done.stderr.strip()}")
+        raise ReportedError(f"pipeline {' '.join(argv)}: exit code {done.returncode}: {done.stderr.strip()}")
     return done.stdout
 
 
 def copy_database(connection: sa.Connection, source: str, target: str) -> None:
     """Make one database what another is at this moment; every session of either ends.
 
-    Raises PipelineError if sessions come faster than they are ended.
+    Raises ReportedError if sessions come faster than they are ended.
     """
     connection.exec_driver_sql(f"DROP DATABASE IF EXISTS {target} WITH (FORCE)")
     connection.exec_driver_sql(f"ALTER DATABASE {source} ALLOW_CONNECTIONS false")
@@ -281,7 +281,7 @@ def copy_database(connection: sa.Connection, source: str, target: str) -> None:
             time.sleep(_SESSIONS_END_SECONDS)
     finally:
         connection.exec_driver_sql(f"ALTER DATABASE {source} ALLOW_CONNECTIONS true")
-    raise PipelineError(f"sessions of {source} do not end", cure="look who holds them: pipeline psql")
+    raise ReportedError(f"sessions of {source} do not end", cure="look who holds them: pipeline psql")
 
 
 def _run(connection: sa.Connection, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
@@ -294,7 +294,7 @@ def _resized(topic: Topic, partitions: int) -> Topic:
 
 
 def _delete(admin: Admin, topics: Sequence[Topic]) -> None:
-    with suppress(PipelineError):  # a run may have left the broker down
+    with suppress(ReportedError):  # a run may have left the broker down
         admin.delete_topics(topics)
 
 

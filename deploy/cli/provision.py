@@ -9,7 +9,6 @@ import typer
 from pydantic import SecretStr
 
 from common.config import PREFIX, load
-from common.errors import ConfigError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.cli.stacks import running
 from deploy.local import home as homes
@@ -20,6 +19,7 @@ from deploy.local.parts import load as load_part
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done
 from deploy.provision.run import provision as provision_all
+from onceloop.errors import ConfigError
 
 NAMED_MAX = 4
 app = typer.Typer(**TYPER_OPTIONS)

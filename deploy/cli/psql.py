@@ -11,10 +11,10 @@ import typer
 from psycopg.conninfo import conninfo_to_dict
 
 from common.config import PostgresSettings
-from common.errors import ConfigError
 from deploy.cli.access import postgres_settings
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local.postgres import programs
+from onceloop.errors import ConfigError
 
 ROLE = "reader"
 app = typer.Typer(**TYPER_OPTIONS)

@@ -9,13 +9,13 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ExitCode
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.cli.provision import provision_settings
 from deploy.provision.config import ProvisionSettings
 from deploy.rebuild.config import RebuildSettings
 from deploy.rebuild.run import Rebuilt
 from deploy.rebuild.run import rebuild as rebuild_all
+from onceloop.errors import ExitCode
 
 app = typer.Typer(**TYPER_OPTIONS)
 

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from common.config import RegistrySettings, load
-from common.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 from common.events import asyncapi as description
 from common.events.compatibility import breaks
 from common.events.schema_fields import changes, fields
@@ -20,6 +19,7 @@ from deploy.local.home import NotRunningError
 from deploy.schemas.offline import Checked, Finding, check_all
 from deploy.schemas.publish import freeze as publish
 from deploy.schemas.registered import Registered, compare
+from onceloop.errors import Busy, ConfigError, ExitCode, FatalError, UsageError
 
 EventArgument = Annotated[str, typer.Argument(metavar="EVENT", help="An event's name, for example OrderCreated.")]
 FolderOption = Annotated[

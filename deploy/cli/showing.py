@@ -7,9 +7,9 @@ from rich.console import Console
 from chaos.crash_matrix import Job, Kind, open_scene
 from chaos.history import Conditions, Result
 from chaos.points import named
-from common.errors import ExitCode
 from deploy.cli.proving import ProvingGround
 from deploy.cli.verify import show
+from onceloop.errors import ExitCode
 
 POINT = "inventory:flushed"
 

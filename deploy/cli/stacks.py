@@ -4,13 +4,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from common.config import Settings, load
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import state
 from deploy.local.addresses import Addresses
 from deploy.local.hints import home_option
 from deploy.local.home import NotRunningError
 from deploy.local.servers import addresses_of
+from onceloop.errors import ConfigError
 
 S = TypeVar("S", bound=Settings)
 

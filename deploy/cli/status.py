@@ -6,7 +6,6 @@ from dataclasses import asdict
 import typer
 from rich.console import Console
 
-from common.errors import ExitCode
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
 from deploy.local import home as homes
 from deploy.local import readings, state
@@ -15,6 +14,7 @@ from deploy.local.parts import load
 from deploy.local.readings import Readings
 from deploy.local.state import Phase, StackState
 from deploy.local.view import error_lines, figures_line, process_table, state_word
+from onceloop.errors import ExitCode
 
 app = typer.Typer(**TYPER_OPTIONS)
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from common.errors import ExitCode, PipelineError
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, example
 from deploy.local import background, services, supervisor
 from deploy.local import home as homes
@@ -14,6 +13,7 @@ from deploy.local.doctor import before_start
 from deploy.local.home import Home
 from deploy.local.parts import Name, load
 from deploy.local.view import open_view
+from onceloop.errors import ExitCode, ReportedError
 
 SLOTS_MAX = 64
 PASSING = {"memory", "disk"}
@@ -21,7 +21,7 @@ PASSING = {"memory", "disk"}
 app = typer.Typer(**TYPER_OPTIONS)
 
 
-class UnfitMachineError(PipelineError):
+class UnfitMachineError(ReportedError):
     """The stack cannot start on this machine as it is."""
 
     exit_code = ExitCode.CONFIG

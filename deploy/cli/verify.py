@@ -17,9 +17,9 @@ from chaos.checker.invariants import Harm
 from chaos.checker.judge import Judgement, Ruling
 from chaos.checker.since import Since, audit_since
 from chaos.checker.waiting import Waiting
-from common.errors import ExitCode
 from deploy.cli.checking import checker_settings, memory_path
 from deploy.cli.options import DEFAULT, TYPER_OPTIONS, HomeOption, JsonOption, example
+from onceloop.errors import ExitCode
 
 SHOWN_PER_RULE = 3
 

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from chaos.checker.config import CheckerSettings
 from chaos.checker.sinks import Comparison, compare_sinks
-from common.errors import ExitCode
+from onceloop.errors import ExitCode
 
 SHOWN_PER_TABLE = 3
 NAMED_MAX = 100

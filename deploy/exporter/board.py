@@ -8,9 +8,9 @@ from prometheus_client.registry import Collector
 
 from common import metrics
 from common.kafka.observer import Cluster, Look
-from common.kafka.records import Partition
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
+from onceloop.records import Partition
 
 
 class Board(Collector):

@@ -12,17 +12,18 @@ from typing import Generic, TypeVar
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
-from common import health, metrics
-from common.errors import Busy, Poison
+from common import metrics
 from common.kafka.observer import Observer
-from common.kafka.records import Partition
-from common.lifecycle import Stop, stop_signal
 from common.log import get_logger
 from common.postgres.engine import create_engine
 from common.topics import ORDER_STATUS, Group
 from deploy.exporter.board import Board
 from deploy.exporter.config import ExporterSettings
 from deploy.exporter.tables import read_books, read_positions
+from onceloop import health
+from onceloop.errors import Busy, Poison
+from onceloop.lifecycle import Stop, stop_signal
+from onceloop.records import Partition
 
 SHOWN = (
     "kafka_cluster_",

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from common.kafka.observer import Ends
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 
 class Stall(NamedTuple):

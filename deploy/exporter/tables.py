@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from common.kafka.records import Partition
 from common.postgres.outage import outage_is_busy
+from onceloop.records import Partition
 
 _STOCK = sa.text(
     """

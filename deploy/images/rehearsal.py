@@ -20,12 +20,12 @@ from typing import Any
 
 from chaos.load.http import HttpLoad
 from chaos.load.mix import Mix, Tally
-from common.errors import ExitCode, PipelineError
 from deploy.cli.demo_orders import ORDERS, Api, complaints, decided
 from deploy.images.make_secrets import HOLDERS
 from deploy.images.standin.__main__ import LABEL
 from deploy.local.loopback import LOOPBACK
 from deploy.local.ports import Claims, defaults
+from onceloop.errors import ExitCode, ReportedError
 
 PROJECT = "order-pipeline-rehearsal"
 IMAGE = "order-pipeline:local"
@@ -43,7 +43,7 @@ SHELVES = (
 """For the load: enough of most, too little of the favourites."""
 
 
-class RehearsalError(PipelineError):
+class RehearsalError(ReportedError):
     """Something did not come out as it must."""
 
     exit_code = ExitCode.VIOLATION
@@ -109,7 +109,7 @@ def project() -> Iterator[tuple[Docker, int]]:
         remove(docker)
         try:
             yield docker, port
-        except PipelineError:
+        except ReportedError:
             say("its containers' last words:")
             docker.compose("logs", "--tail", "8", shown=True)
             raise
@@ -296,7 +296,7 @@ def run(arguments: Sequence[str]) -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that all is taken down
     try:
         main()
-    except PipelineError as error:
+    except ReportedError as error:
         sys.stderr.write(f"error: {error.message}\n")
         return error.exit_code
     return ExitCode.OK

@@ -12,19 +12,19 @@ from typing import Any
 import jsonschema_rs
 import yaml  # type: ignore[import-untyped] # comes with schemathesis, without types
 
-from common.errors import ConfigError, ExitCode, PipelineError
+from onceloop.errors import ConfigError, ExitCode, ReportedError
 
 FILE = Path(__file__).parents[2] / "compose.yaml"
 MODULE = "github.com/compose-spec/compose-go/v2@v2.9.1"
 
 
 def schema() -> Any:
-    """Return the schema. Raises PipelineError if it cannot be had."""
+    """Return the schema. Raises ReportedError if it cannot be had."""
     try:
         argv = ["go", "mod", "download", "-json", MODULE]
         done = subprocess.run(argv, cwd="/", capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise PipelineError(f"the Compose schema cannot be had: {error}", cure="install Go") from error
+        raise ReportedError(f"the Compose schema cannot be had: {error}", cure="install Go") from error
     folder = json.loads(done.stdout)["Dir"]
     return json.loads(Path(folder, "schema", "compose-spec.json").read_text(encoding="utf-8"))
 
@@ -44,6 +44,6 @@ def check() -> int:
 if __name__ == "__main__":
     try:
         print(f"compose.yaml: {check()} services, as the Compose specification has them")
-    except PipelineError as error:
+    except ReportedError as error:
         sys.stderr.write(f"error: {error.message}\n")
         sys.exit(error.exit_code or ExitCode.SOFTWARE)

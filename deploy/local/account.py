@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 
 CANDIDATES = ("postgres", "nobody")
 _ROOT = 0

@@ -11,8 +11,8 @@ import json
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from common.errors import ConfigError
 from deploy.local.home import Home, write_atomically
+from onceloop.errors import ConfigError
 
 FORMAT = 1
 """What this version writes. To be raised with a step in `STEPS`, never without."""

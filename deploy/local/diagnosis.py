@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ExitCode, PipelineError
 from deploy.local import logs
+from onceloop.errors import ExitCode, ReportedError
 
 CONFIG_LINES_MAX = 8
 _LINE_CHARACTERS_MAX = 300
 
 
-class StartError(PipelineError):
+class StartError(ReportedError):
     """A part of the stack did not come up."""
 
     exit_code = ExitCode.UNAVAILABLE

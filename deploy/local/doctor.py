@@ -9,7 +9,6 @@ from pathlib import Path
 
 import psutil
 
-from common.errors import PipelineError
 from deploy.local import jars, parts, ports, prometheus, state
 from deploy.local.account import account_for
 from deploy.local.artifacts import Artifact
@@ -17,6 +16,7 @@ from deploy.local.home import Home
 from deploy.local.java import java
 from deploy.local.postgres import programs
 from deploy.local.process import OPEN_FILES_WANTED, child_environment, raise_open_files
+from onceloop.errors import ReportedError
 
 PYTHON_MIN = (3, 11)
 MEMORY_BYTES_MIN = 2_000_000_000
@@ -67,7 +67,7 @@ def _safely(name: str, check: Callable[[], Check]) -> Check:
     """Turn an error of the examined thing into its finding."""
     try:
         return check()
-    except PipelineError as error:
+    except ReportedError as error:
         return Check(name, ok=False, finding=error.message, cure=error.cure)
     except (OSError, subprocess.SubprocessError) as error:
         return Check(name, ok=False, finding=str(error), cure="make setup")
@@ -125,7 +125,7 @@ def _prometheus() -> Check:
     """Look for what monitoring alone needs: its absence is no fault."""
     try:
         said = _first_line([prometheus.program(), "--version"])
-    except PipelineError as error:
+    except ReportedError as error:
         return Check("prometheus", ok=True, finding="none, so no `pipeline up --with monitoring`", cure=error.cure)
     return Check("prometheus", ok=True, finding=said.partition(" (")[0])
 

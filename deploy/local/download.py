@@ -15,8 +15,8 @@ from jgo.constants import MAVEN_CENTRAL_URL
 from jgo.maven import MavenContext, PythonResolver
 
 from common.config import proxy_of
-from common.errors import ExitCode, PipelineError
 from deploy.local.artifacts import Artifact
+from onceloop.errors import ExitCode, ReportedError
 
 ATTEMPTS_MAX = 4
 PAUSE_SECONDS = 1.0
@@ -27,7 +27,7 @@ Advance = Callable[[int], None]
 """Is told how many bytes came in; a negative count takes back those of a failed attempt."""
 
 
-class DownloadError(PipelineError):
+class DownloadError(ReportedError):
     """A file could not be had."""
 
     exit_code = ExitCode.UNAVAILABLE

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unicodedata import category
 
-from common.errors import ConfigError, ExitCode, PipelineError
+from onceloop.errors import ConfigError, ExitCode, ReportedError
 
 DEFAULT_HOME = Path(".pipeline")
 ROLES = ("migrator", "order_rw", "inventory_rw", "notification_rw", "connect_rw", "stock_admin", "reader", "checker")
@@ -24,7 +24,7 @@ _UNNAMEABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 _LOCK_POLL_SECONDS = 0.1
 
 
-class HomeInUseError(PipelineError):
+class HomeInUseError(ReportedError):
     """Another supervisor runs on this folder."""
 
     exit_code = ExitCode.UNAVAILABLE
@@ -45,7 +45,7 @@ class NoStackError(ConfigError):
         )
 
 
-class NotRunningError(PipelineError):
+class NotRunningError(ReportedError):
     """There is a stack, but it, or a process of it, does not run now."""
 
     exit_code = ExitCode.UNAVAILABLE

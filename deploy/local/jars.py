@@ -19,8 +19,8 @@ from threading import Event, Lock
 
 import platformdirs
 
-from common.errors import ConfigError, ExitCode, PipelineError
 from deploy.local.artifacts import Artifact, locked
+from onceloop.errors import ConfigError, ExitCode, ReportedError
 
 PARALLEL_DOWNLOADS = 12
 """Most files are small: fetching one is waiting, for two connections each, not for bytes."""
@@ -29,7 +29,7 @@ OpenProgress = Callable[[int], AbstractContextManager[Advance]]
 """Given the bytes to come, open a progress bar and return what moves it."""
 
 
-class CorruptError(PipelineError):
+class CorruptError(ReportedError):
     """What came in is not what the lock names."""
 
     exit_code = ExitCode.UNAVAILABLE

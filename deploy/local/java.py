@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 
 ENVIRONMENT = {"LC_ALL": "C.UTF-8"}
 """Java reads arguments and names files by the locale: under C, a path beyond ASCII would be another one."""

@@ -42,7 +42,7 @@ class Part(Protocol):
         """The names of its ports in `ports.toml`. A program called like a port is shown with it."""
 
     def check_machine(self) -> None:
-        """Raise `PipelineError` when this machine lacks something that cannot be fetched; before anything starts."""
+        """Raise `ReportedError` when this machine lacks something that cannot be fetched; before anything starts."""
 
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
         """Return its processes, each with what must precede it and how to tell that it serves."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Self
 
-from common.errors import ExitCode, PipelineError
 from deploy.local.home import Home, write_atomically
 from deploy.local.loopback import LOOPBACK, answers
+from onceloop.errors import ExitCode, ReportedError
 
 HEALTH = "health"
 FOR_USERS = ("api", "kafka", "postgres", "registry")
@@ -27,7 +27,7 @@ _TRIES_MAX = 500
 _PORT_MAX = 65_535
 
 
-class NoPortError(PipelineError):
+class NoPortError(ReportedError):
     """No free port near a default."""
 
     exit_code = ExitCode.UNAVAILABLE

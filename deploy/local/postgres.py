@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from common.errors import ConfigError
 from deploy.local.account import Account, account_for
 from deploy.local.home import Home, read_secret
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK
+from onceloop.errors import ConfigError
 
 if TYPE_CHECKING:
     import psycopg

@@ -12,10 +12,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import ConfigError
 from deploy.local.home import Home, write_atomically
 from deploy.local.launch import Launch
 from deploy.local.loopback import LOOPBACK, get
+from onceloop.errors import ConfigError
 
 PROMETHEUS = "prometheus"
 RULES = Path(__file__).parents[1] / "prometheus" / "alerts.yml"

@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from enum import StrEnum
 
-from common.errors import ExitCode, PipelineError
 from deploy.local import logs
 from deploy.local.diagnosis import PortTakenError, StartError, explain
 from deploy.local.guardian import Guardian
@@ -16,6 +15,7 @@ from deploy.local.home import Home
 from deploy.local.launch import Launch, Program, label
 from deploy.local.process import Child, cpu_seconds
 from deploy.local.progress import Look, Progress
+from onceloop.errors import ExitCode, ReportedError
 
 TICK_SECONDS = 0.05
 LOOK_SECONDS = 5.0
@@ -49,7 +49,7 @@ class Runner:
         self.log = home.log(self.label)
         self.state = State.WAITING
         self.restarts = 0
-        self.error: PipelineError | None = None
+        self.error: ReportedError | None = None
         self.child: Child | None = None
         self._guardian, self._needs, self._attempts_max = guardian, needs, attempts_max
         self._preparation: Iterator[Launch] = iter(())
@@ -74,7 +74,7 @@ class Runner:
         """Look once and go one step."""
         try:
             self._step()
-        except PipelineError as error:
+        except ReportedError as error:
             self._note_end(error)
         except OSError as error:  # a full disk, a file that is not ours: told like any other failed start
             self._note_end(StartError(f"{self.label} cannot be started: {error}", cure="see `pipeline doctor`"))
@@ -171,7 +171,7 @@ class Runner:
         for_good = code == ExitCode.CONFIG or (isinstance(error, PortTakenError) and not self._was_ready)
         self._note_end(error, for_good=for_good)
 
-    def _note_end(self, error: PipelineError, *, for_good: bool = False) -> None:
+    def _note_end(self, error: ReportedError, *, for_good: bool = False) -> None:
         """Plan the next start, unless it would change nothing."""
         self._ends_in_a_row += 1
         if for_good or (not self._was_ready and self._ends_in_a_row >= self._attempts_max):

@@ -15,7 +15,6 @@ from typing import Protocol
 
 import psutil
 
-from common.errors import PipelineError
 from deploy.local import data_format, jars, logs, readings, servers, services, state
 from deploy.local import home as homes
 from deploy.local.addresses import Addresses
@@ -30,6 +29,7 @@ from deploy.local.readings import Readings
 from deploy.local.runner import TICK_SECONDS, Runner, State, raise_failure
 from deploy.local.services import PROVISION, Provision, Service, ServiceProgram
 from deploy.local.state import Phase, ProcessState, StackState
+from onceloop.errors import ReportedError
 
 SERVICE_ATTEMPTS_MAX = 5
 """Starts in a row without getting ready, before `up` gives up. Once it was up, a service is restarted for ever."""
@@ -195,7 +195,7 @@ class _Supervisor:
         ]
         self._runners = (*self._servers.values(), *self._added, self._provision, *self._services)
         self._phase = Phase.STARTING
-        self._error: PipelineError | None = None
+        self._error: ReportedError | None = None
         self._published_at = self._kept_house_at = 0.0
 
     def run(self, wish: Wish) -> None:
@@ -205,7 +205,7 @@ class _Supervisor:
                 while not wish():
                     self._tick(latest())
                     time.sleep(TICK_SECONDS)
-            except PipelineError as error:
+            except ReportedError as error:
                 self._error = error
                 raise
             finally:

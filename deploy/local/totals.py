@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import psycopg
 
-from common.errors import ConfigError
-from common.postgres.bounded import BoundedConnection
 from deploy.local.home import Home
 from deploy.local.servers import addresses_of
+from onceloop.errors import ConfigError
+from onceloop.postgres.bounded import BoundedConnection
 
 ROLE = "reader"
 ANSWER_SECONDS = 2.0

@@ -10,8 +10,8 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, TopicPartition
 
-from common.errors import FatalError
-from common.kafka.records import Partition
+from onceloop.errors import FatalError
+from onceloop.records import Partition
 
 CHUNK_RECORDS = 2000
 SILENCE_SECONDS = 20.0

@@ -15,13 +15,13 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # re-exported without __all__
 
 from common.config import KafkaSettings
-from common.errors import FatalError, PipelineError
 from common.kafka.admin_calls import SETTLING, forget_former_leaders
-from common.kafka.answers import results
-from common.kafka.group_offsets import group_offsets
-from common.kafka.group_requests import GroupRequests
-from common.kafka.options import admin_options
-from common.kafka.records import Partition
+from onceloop.errors import FatalError, ReportedError
+from onceloop.kafka.answers import results
+from onceloop.kafka.group_offsets import group_offsets
+from onceloop.kafka.group_requests import GroupRequests
+from onceloop.kafka.options import admin_options
+from onceloop.records import Partition
 
 CALL_SECONDS = 10.0
 PENDING_SECONDS = 20.0
@@ -46,23 +46,23 @@ class Cluster:
     """One cluster. Its methods raise FatalError if the broker does not answer."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self.options = {**admin_options(settings), "log_level": 2}  # what fails is raised, once
+        self.options = {**admin_options(settings.kafka), "log_level": 2}  # what fails is raised, once
         self._client = AdminClient(self.options)
         self._groups = GroupRequests(self.options)
         self._bootstrap = settings.kafka_bootstrap
 
     def partitions(self, names: Iterable[str]) -> list[Partition]:
-        """Return the partitions that these topics have now. Raises PipelineError if there is no such topic."""
+        """Return the partitions that these topics have now. Raises ReportedError if there is no such topic."""
         found = self._call(lambda: self._client.list_topics(timeout=CALL_SECONDS).topics)
         for name in names:
             if name not in found:
-                raise PipelineError(f"there is no topic {name}", cure="run `pipeline provision`")
+                raise ReportedError(f"there is no topic {name}", cure="run `pipeline provision`")
         return sorted(Partition(name, number) for name in names for number in found[name].partitions)
 
     def settled_ends(self, partitions: Sequence[Partition]) -> dict[Partition, Ends]:
         """Return the ends once no transaction is open there, which could hide events behind it.
 
-        Raises PipelineError if one still is after 20 s.
+        Raises ReportedError if one still is after 20 s.
         """
         deadline = time.monotonic() + PENDING_SECONDS
         while True:
@@ -73,7 +73,7 @@ class Cluster:
                 break
             if time.monotonic() > deadline:
                 names = ", ".join(f"{at.topic}[{at.number}]" for at in open_ones)
-                raise PipelineError(
+                raise ReportedError(
                     f"a transaction is open on {names}: what stands behind it is unknown",
                     cure="end it, then run this again: docs/runbook.md, readers stand still",
                 )
@@ -82,7 +82,7 @@ class Cluster:
         return {at: Ends(first[at], stable[at]) for at in partitions}
 
     def await_empty(self, group_id: str) -> None:
-        """Return once the group has no members. Raises PipelineError if it still has some after ten seconds.
+        """Return once the group has no members. Raises ReportedError if it still has some after ten seconds.
 
         A static member counts until its session ends (6 s), however it was stopped.
         """
@@ -117,7 +117,7 @@ class Cluster:
         return Partition(OFFSETS_TOPIC, keeper(group_id, len(self.partitions([OFFSETS_TOPIC]))))
 
     def set_offsets(self, group_id: str, offsets: Mapping[Partition, int]) -> None:
-        """Set them, all or none. Raises PipelineError if the group has members: the broker accepts none then."""
+        """Set them, all or none. Raises ReportedError if the group has members: the broker accepts none then."""
         request = [
             ConsumerGroupTopicPartitions(group_id, [TopicPartition(*at, offset) for at, offset in offsets.items()])
         ]
@@ -133,7 +133,7 @@ class Cluster:
         if any(at.error.code() in _MEMBERS for at in refused):
             raise has_members(group_id)
         if refused:
-            raise PipelineError(f"the broker refuses offsets of {group_id}: {refused[0].error.str()}")
+            raise ReportedError(f"the broker refuses offsets of {group_id}: {refused[0].error.str()}")
 
     def _members(self, group_id: str) -> int:
         found = self._ask_coordinator(
@@ -168,7 +168,7 @@ class Cluster:
                 forget_former_leaders(self._client, error)
             time.sleep(_POLL_SECONDS)
 
-    def _refused(self, error: KafkaException) -> PipelineError:
+    def _refused(self, error: KafkaException) -> ReportedError:
         return _RefusedError(error.args[0], self._bootstrap)
 
 
@@ -183,9 +183,9 @@ class _RefusedError(FatalError):
         self.code = error.code()
 
 
-def has_members(group_id: str) -> PipelineError:
+def has_members(group_id: str) -> ReportedError:
     """Return the refusal of a change beside live workers."""
-    return PipelineError(
+    return ReportedError(
         f"group {group_id} has live members",
         cure="stop all of its workers, wait until their sessions have ended (6 s), then run this again",
     )

@@ -11,13 +11,13 @@ import sqlalchemy as sa
 
 from common.config import KafkaSettings
 from common.kafka.admin import Admin
-from common.kafka.group_offsets import group_offsets, set_group_offsets
-from common.kafka.looking_back import looking
-from common.kafka.options import admin_options
-from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_mark import mark, marked_id
 from common.topics import ALL_TOPICS, NOTIFICATION, ORDER_STATUS, Group
 from deploy.offsets.cluster import Cluster
+from onceloop.kafka.group_offsets import group_offsets, set_group_offsets
+from onceloop.kafka.looking_back import looking
+from onceloop.kafka.options import admin_options
+from onceloop.kafka.topic_mark import mark, marked_id
+from onceloop.records import CommitPoint, Partition
 
 _POSITIONS = sa.text("SELECT topic, partition, next_offset, topic_id FROM orders.projection_offset")
 _SET_POSITION = sa.text(
@@ -56,13 +56,13 @@ class EarliestOffsets:
     def __init__(self, settings: KafkaSettings, group: Group) -> None:
         self.group_id = group.within(settings.namespace)
         self._group = group
-        self._options = admin_options(settings)
+        self._options = admin_options(settings.kafka)
         self._cluster = Cluster(settings)
         topics = [topic for topic in ALL_TOPICS if group in topic.readers]
         self._topic_ids = Admin(settings).topic_ids(topics)
 
     def look(self, connection: sa.Connection) -> Sequence[Standing]:
-        """Return where it stands. Raises PipelineError if the group has members."""
+        """Return where it stands. Raises ReportedError if the group has members."""
         self._cluster.await_empty(self.group_id)
         partitions = self._cluster.partitions(self._topic_ids)
         points = self._points(connection, partitions)

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 
 from common.config import KafkaSettings
-from common.errors import PipelineError
-from common.kafka.records import Partition
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, Topic, dead_letter_topic
 from deploy.offsets.answered import Report, answered
 from deploy.offsets.cluster import Cluster, Ends, has_members
 from deploy.offsets.plan import Facts, refusals
 from deploy.offsets.tables import noted
+from onceloop.errors import ReportedError
+from onceloop.records import Partition
 
 EVENTS, LETTERS = (INVENTORY_RESERVED, INVENTORY_FAILED), (dead_letter_topic(ORDERS_CREATED, INVENTORY),)
 
@@ -47,7 +47,7 @@ class InventoryOffsets:
     def look(self, connection: sa.Connection, *, skip_removed: bool, report: Report) -> Repair:
         """Return where the group stands and belongs. Takes as long as reading all outcomes does.
 
-        Raises PipelineError if the group has members, or if a transaction hides what is visible soon.
+        Raises ReportedError if the group has members, or if a transaction hides what is visible soon.
         """
         self._cluster.await_empty(self.group_id)
         orders = self._cluster.partitions([self._topic])
@@ -55,9 +55,9 @@ class InventoryOffsets:
         return Repair(self.group_id, facts, tuple(self._hindrances(orders, facts, skip_removed=skip_removed)))
 
     def set(self, repair: Repair) -> None:
-        """Set what differs, all or nothing. Raises PipelineError if something is in the way, live members among it."""
+        """Set what differs, all or nothing. Raises ReportedError if something is in the way, live members among it."""
         if repair.hindrances:
-            raise PipelineError(
+            raise ReportedError(
                 "\n".join(what for what, _ in repair.hindrances),
                 cure="\n".join(dict.fromkeys(cure for _, cure in repair.hindrances)),
             )

@@ -16,9 +16,9 @@ from urllib.parse import urlsplit
 import httpx2
 
 from common.config import asking_directly, proxy_of, unusable_proxy, without_credentials
-from common.errors import ConfigError, FatalError, PipelineError
 from common.topics import SINKS, Sink
 from deploy.provision.config import ProvisionSettings
+from onceloop.errors import ConfigError, FatalError, ReportedError
 
 Configuration = dict[str, str]
 
@@ -81,7 +81,7 @@ def fill(text: str, holes: Mapping[str, str]) -> Configuration:
 def put(settings: ProvisionSettings) -> tuple[str, ...]:
     """Bring the connectors to what the files say, and set those going again that gave up; return what was changed.
 
-    Raises FatalError if no worker answers, PipelineError if it refuses a configuration.
+    Raises FatalError if no worker answers, ReportedError if it refuses a configuration.
     """
     with _client(settings.connect_url) as client:
         workers = _Workers(client)
@@ -117,7 +117,7 @@ class _Workers:
             return self._restart_failed(name)
         answer = self._call("PUT", f"/connectors/{name}/config", configuration)
         if answer.is_error:
-            raise PipelineError(
+            raise ReportedError(
                 f"Connect refuses {name}: {answer.json().get('message', answer.text)}",
                 cure=f"correct deploy/connect/{name}.json",
             )

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from common.errors import FatalError, PipelineError, UsageError
 from common.kafka.admin import TAKEN_UP_SECONDS, Admin
 from common.topics import ALL_TOPICS, KEYED_BY_USER, Group, Topic
+from onceloop.errors import FatalError, ReportedError, UsageError
 
 PARTITIONS_MAX = 1000
 PRODUCERS_SECONDS = 15
@@ -44,11 +44,11 @@ def named(name: str) -> Topic:
 def grow(admin: Admin, topic: Topic, partitions: int, report: Callable[[str], None]) -> Ranges:
     """Bring this topic, and those that are keyed alike, to so many partitions; return when keys moved.
 
-    Raises PipelineError if one has more already, or if a group with live members does not take the new ones up.
+    Raises ReportedError if one has more already, or if a group with live members does not take the new ones up.
     """
     counts = admin.partitions(KEYED_BY_USER)
     if topic not in counts:
-        raise PipelineError(f"{topic.name} does not exist yet", cure="pipeline provision")
+        raise ReportedError(f"{topic.name} does not exist yet", cure="pipeline provision")
     if (most := max(counts.values())) > partitions or partitions > PARTITIONS_MAX:
         raise UsageError(
             f"there are {most} partitions; Kafka takes none away",

@@ -9,7 +9,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from common.errors import ConfigError
+from onceloop.errors import ConfigError
 
 OWNER = "migrator"
 """Owns the database and all in it. It cannot log in: provisioning acts as it by SET ROLE."""

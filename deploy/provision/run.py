@@ -10,9 +10,7 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from common.errors import Busy, FatalError, PipelineError
 from common.kafka.admin import Admin
-from common.kafka.records import Partition
 from common.kafka.schema_registry import COMPATIBILITY, register_all
 from common.topics import (
     ALL_TOPICS,
@@ -28,6 +26,8 @@ from common.topics import (
 from deploy.provision import connectors, database, demo, growth, roles
 from deploy.provision.config import ProvisionSettings
 from migrations.upgrade import newest, unknown
+from onceloop.errors import Busy, FatalError, ReportedError
+from onceloop.records import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Done:
 def provision(settings: ProvisionSettings, report: Callable[[Done], None]) -> None:
     """Provision everything and report each step as it is done.
 
-    Raises FatalError if a server does not answer (later it may), PipelineError if one refuses or holds something else.
+    Raises FatalError if a server does not answer (later it may), ReportedError if one refuses or holds something else.
     """
     passwords = roles.read_passwords(settings.role_secrets_dir)  # refused before anything connects
     with _server_errors(settings), database.administration(settings) as connection:
@@ -84,7 +84,7 @@ def connect(settings: ProvisionSettings, admin: Admin) -> Done:
 
 
 def _refuse_newer_database(settings: ProvisionSettings, connection: sa.Connection) -> None:
-    """Raise PipelineError before anything is changed in a database that a newer version has migrated.
+    """Raise ReportedError before anything is changed in a database that a newer version has migrated.
 
     Its roles may have rights that this version would take away.
     """
@@ -93,7 +93,7 @@ def _refuse_newer_database(settings: ProvisionSettings, connection: sa.Connectio
     with database.admin_connection(settings, settings.database) as own:
         revision = unknown(own)
     if revision is not None:
-        raise PipelineError(
+        raise ReportedError(
             f"the database {settings.database} was migrated by a newer version: migration {revision}; this version"
             f" knows up to {newest()}",
             cure="provision with the version that migrated it, or a newer one; nothing was changed",
@@ -101,7 +101,7 @@ def _refuse_newer_database(settings: ProvisionSettings, connection: sa.Connectio
 
 
 def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings: ProvisionSettings) -> None:
-    """Raise PipelineError if orders of a partition were decided, and the group has no offset there any more.
+    """Raise ReportedError if orders of a partition were decided, and the group has no offset there any more.
 
     A broker forgets a group that was away for long. Begun at the earliest record, every outcome would be published again.
     """
@@ -114,14 +114,14 @@ def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings:
     forgotten = {number: last for number, last in rows if number not in known}
     if forgotten:
         decided = ", ".join(f"{topic}[{number}] up to {last}" for number, last in sorted(forgotten.items()))
-        raise PipelineError(
+        raise ReportedError(
             f"group {INVENTORY.within(settings.namespace)} lost its offsets, but orders are decided: {decided}",
             cure="stop the workers, then: pipeline offsets repair inventory",
         )
 
 
 def _refuse_forgotten_counts(admin: Admin, settings: ProvisionSettings) -> None:
-    """Raise PipelineError if minutes were counted, and the group that counts has no offset on some partition any more.
+    """Raise ReportedError if minutes were counted, and the group that counts has no offset on some partition any more.
 
     Begun at the earliest record, every order would be counted a second time.
     """
@@ -134,7 +134,7 @@ def _refuse_forgotten_counts(admin: Admin, settings: ProvisionSettings) -> None:
         made = [Partition(topic.within(settings.namespace), n) for topic in sources for n in range(topic.partitions)]
         missing = sum(partition not in known for partition in made)
         if missing and any(admin.stable_ends([result]).values()):
-            raise PipelineError(
+            raise ReportedError(
                 f"group {group.within(settings.namespace)} has no offset on {missing} partitions, "
                 f"but {result.within(settings.namespace)} holds what it counted",
                 cure="stop the metrics, then: python -m metrics_service repair (docs/runbook.md)",
@@ -157,6 +157,6 @@ def _server_errors(settings: ProvisionSettings) -> Iterator[None]:
             cure="start it, or correct PIPELINE_POSTGRES_ADMIN_URL and its password",
         ) from error
     except sa.exc.ProgrammingError as error:
-        raise PipelineError(
+        raise ReportedError(
             f"PostgreSQL refuses: {error.orig}", cure="PIPELINE_POSTGRES_ADMIN_URL needs a role that may create roles"
         ) from error

@@ -11,9 +11,9 @@ from typing import Any, LiteralString
 import psycopg
 from psycopg.rows import class_row
 
-from common.errors import ExitCode, PipelineError
 from common.events.names import composed, name_complaint
 from common.events.orders import SKU_LENGTH_MAX, text_complaint
+from onceloop.errors import ExitCode, ReportedError
 
 UNITS_MAX = 1_000_000_000
 """Leaves room below the column's limit for one addition of the same size."""
@@ -22,7 +22,7 @@ UNITS_MAX = 1_000_000_000
 Connection = psycopg.Connection[Any]
 
 
-class StockRefusedError(PipelineError):
+class StockRefusedError(ReportedError):
     """The change would break the books, or is no change at all."""
 
     exit_code = ExitCode.USAGE
@@ -95,7 +95,7 @@ def _changed(connection: Connection, statement: LiteralString, sku: str, units: 
     except psycopg.DataError as error:
         raise StockRefusedError(f"{sku}: no shelf holds that many", cure="choose a smaller number") from error
     except psycopg.OperationalError as error:
-        raise PipelineError(f"{sku}: the database did not let us change it: {error}", cure="try again") from error
+        raise ReportedError(f"{sku}: the database did not let us change it: {error}", cure="try again") from error
     if balance is None:
         raise StockRefusedError(f"there is no SKU {sku}", cure=f"create it: pipeline stock set {sku} {max(units, 0)}")
     return balance

@@ -7,13 +7,13 @@ how often it was replayed.
 from typing import NamedTuple
 from uuid import UUID
 
-from common.errors import Undecodable
 from common.events import orders
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.records import InputRecord, Partition
+from onceloop.errors import Undecodable
+from onceloop.records import InputRecord, Partition
 
 
 class DecisionRow(NamedTuple):

@@ -10,14 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from common.errors import Undecodable
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.orders import OrderCreated
-from common.kafka.dead_letter import source_of
-from common.kafka.records import InputRecord, Partition
 from common.kafka.schema_registry import open_codec
-from common.kafka.span_reader import Span
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -31,6 +27,10 @@ from deploy.rebuild.config import RebuildSettings
 from deploy.rebuild.events import DecisionRow, SentRow, decision_row, sent_row
 from deploy.rebuild.store import Store, opened, units_reserved
 from deploy.rebuild.topics import Report, Topics
+from onceloop.dead_letter import source_of
+from onceloop.errors import Undecodable
+from onceloop.kafka.span_reader import Span
+from onceloop.records import InputRecord, Partition
 
 R = TypeVar("R", DecisionRow, SentRow)
 
@@ -76,7 +76,7 @@ class Rebuilt:
 def rebuild(settings: RebuildSettings, *, dry_run: bool, report: Report) -> Rebuilt:
     """Compare, and bring back what is missing; return what that was.
 
-    Raises PipelineError if the workers of inventory or notification are alive, or a store does not do as asked.
+    Raises ReportedError if the workers of inventory or notification are alive, or a store does not do as asked.
     """
     codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED, NOTIFICATION_SENT))
     topics = Topics(settings, report)

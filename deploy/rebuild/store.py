@@ -12,13 +12,13 @@ from uuid import UUID
 import psycopg
 import sqlalchemy as sa
 
-from common.errors import FatalError
 from common.events.notifications import message_id
-from common.kafka.records import Partition
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.roles import OWNER
 from deploy.rebuild.events import DecisionRow, SentRow
+from onceloop.errors import FatalError
+from onceloop.records import Partition
 
 _SESSION = ("SET lock_timeout = '5s'", "SET statement_timeout = '60s'", f"SET ROLE {OWNER}")
 _LINE_SEPARATOR = "\x1e"

@@ -7,11 +7,11 @@ from contextlib import closing
 from confluent_kafka import KafkaException
 
 from common.config import KafkaSettings
-from common.errors import FatalError
-from common.kafka.records import InputRecord, Partition
-from common.kafka.span_reader import Span, SpanReader
 from common.topics import Group, Topic
 from deploy.offsets.cluster import Cluster
+from onceloop.errors import FatalError
+from onceloop.kafka.span_reader import Span, SpanReader
+from onceloop.records import InputRecord, Partition
 
 READ_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
@@ -22,7 +22,7 @@ Report = Callable[[str, int, int], None]
 
 
 class Topics:
-    """The topics of one namespace. Its methods raise PipelineError if the broker does not do as asked."""
+    """The topics of one namespace. Its methods raise ReportedError if the broker does not do as asked."""
 
     def __init__(self, settings: KafkaSettings, report: Report) -> None:
         self._cluster = Cluster(settings)
@@ -30,7 +30,7 @@ class Topics:
         self._report = report
 
     def await_no_members(self, groups: Sequence[Group]) -> None:
-        """Return once none of these groups has a member. Raises PipelineError if one still has some."""
+        """Return once none of these groups has a member. Raises ReportedError if one still has some."""
         for group in groups:
             self._cluster.await_empty(group.within(self._namespace))
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.resources.abc import Traversable
 
-from common.errors import Undecodable
 from common.events.codec import EVENT_TYPES, Codec
 from common.events.compatibility import breaks
 from common.events.schema_versions import PACKAGED, SchemaVersion, events, make_golden, parse, reread, versions
 from common.topics import EVENT_TOPICS
+from onceloop.errors import Undecodable
 
 _FRAME = struct.Struct(">bI")
 _TYPES = {kind.__name__: kind for kind in EVENT_TYPES}

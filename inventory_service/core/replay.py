@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from common.events.orders import OrderCreated
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 
 class Coordinate(NamedTuple):

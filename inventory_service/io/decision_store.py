@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import psycopg
 
-from common import failpoints
 from common.events.orders import OrderLine
-from common.kafka.records import Partition
-from common.postgres.retry import DIVISION_BY_ZERO
 from inventory_service.core.replay import Coordinate, Decision
+from onceloop import failpoints
+from onceloop.postgres.retry import DIVISION_BY_ZERO
+from onceloop.records import Partition
 
 GUARDS = frozenset({"decision_pkey", "stock_available_ge_0", DIVISION_BY_ZERO})
 """What fails when another worker was faster: it decided the order, took the stock, or a row of the lock is gone."""

@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 
 import psycopg
 
-from common.errors import Poison
-from common.kafka.records import InputRecord, Partition, Quarantine
 from common.log import get_logger
-from common.postgres.connection import HotConnection
-from common.postgres.retry import rerun
 from inventory_service.io import start_store
+from onceloop.errors import Poison
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.retry import rerun
+from onceloop.records import InputRecord, Partition, Quarantine
 
 STARTS_TO_NARROW = 3
 STARTS_TO_QUARANTINE = 6

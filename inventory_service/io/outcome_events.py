@@ -5,11 +5,11 @@ import uuid_utils
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed
-from common.kafka.records import OutputRecord
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from inventory_service.core.allocation import Outcome, Reserved
 from inventory_service.core.replay import Arrival, Decision
 from inventory_service.io.decision_store import NewDecision
+from onceloop.records import OutputRecord
 
 
 class OutcomeEvents:

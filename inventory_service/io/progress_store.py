@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping
 
 import psycopg
 
-from common.kafka.records import CommitPoint, Partition
+from onceloop.records import CommitPoint, Partition
 
 # A note that is lost with the server is a lower bound all the same, so nobody waits for its way to the disk.
 _NOT_WAITING = "SET LOCAL synchronous_commit = off"

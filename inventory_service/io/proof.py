@@ -13,16 +13,16 @@ of other workers, whose reservations hold the same stock.
 from collections.abc import Mapping
 from functools import partial
 
-from common.errors import Busy, Undecodable
 from common.events.codec import Codec
 from common.events.orders import OrderCreated
-from common.kafka.input_log import InputLog
-from common.kafka.offset_proof import Doubt, old_offsets
-from common.kafka.records import CommitPoint, InputRecord, Partition
 from common.log import get_logger
-from common.postgres.connection import HotConnection
-from common.postgres.retry import rerun
 from inventory_service.io import decision_store, progress_store
+from onceloop.errors import Busy, Undecodable
+from onceloop.kafka.input_log import InputLog
+from onceloop.kafka.offset_proof import Doubt, old_offsets
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.retry import rerun
+from onceloop.records import CommitPoint, InputRecord, Partition
 
 log = get_logger()
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import psycopg
 
-from common.kafka.records import Partition
+from onceloop.records import Partition
 
 _COUNT_START = """
 INSERT INTO inventory.start AS s (topic, partition, committed_offset, starts) VALUES (%s, %s, %s, 1)

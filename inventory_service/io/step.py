@@ -10,18 +10,10 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from common import failpoints, metrics
-from common.errors import Poison, Undecodable
+from common import metrics
 from common.events.codec import Codec
 from common.events.orders import OrderCreated
-from common.kafka.dead_letter import dead_letter
-from common.kafka.input_log import InputLog
-from common.kafka.loop_core import next_offsets
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from common.log import get_logger
-from common.postgres.connection import HotConnection
-from common.postgres.halving import halve
-from common.postgres.retry import rerun
 from common.topics import INVENTORY, ORDERS_CREATED, dead_letter_topic
 from inventory_service.core.allocation import Demand, allocate
 from inventory_service.core.replay import Arrival, Coordinate, owners, undecided
@@ -30,6 +22,15 @@ from inventory_service.io.doubtful_starts import StartGuard
 from inventory_service.io.outcome_events import OutcomeEvents
 from inventory_service.io.proof import ProgressProof
 from inventory_service.io.unsettled import Unsettled
+from onceloop import failpoints
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import Poison, Undecodable
+from onceloop.kafka.input_log import InputLog
+from onceloop.loop_core import next_offsets
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.halving import halve
+from onceloop.postgres.retry import rerun
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 
 Answer = tuple[OutputRecord, str | None]
 """An event, and why it brings no reservation."""

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from common import metrics
-from common.kafka.records import CommitPoint, Partition
 from common.topics import ORDERS_CREATED
+from onceloop.records import CommitPoint, Partition
 
 
 @dataclass(frozen=True, slots=True)

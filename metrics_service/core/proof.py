@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from common.events.volume import MINUTE_MS, VolumePartial
-from common.kafka.records import CommitPoint, Partition
 from metrics_service.core.windows import restored
+from onceloop.records import CommitPoint, Partition
 
 
 class Published(NamedTuple):

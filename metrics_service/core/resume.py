@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial
-from common.kafka.records import CommitPoint
 from metrics_service.core import totals, windows
 from metrics_service.core.proof import Published
+from onceloop.records import CommitPoint
 
 HORIZON_MS_MAX = 30 * 24 * 60 * MINUTE_MS
 """The longest horizon that can be set: no process keeps a minute that lies further behind the newest."""

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial, minute_of
-from common.kafka.records import CommitPoint
+from onceloop.records import CommitPoint
 
 VERSION = 1
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from common.events.volume import MINUTE_MS, VolumePartial, minute_of
-from common.kafka.records import CommitPoint, Partition
+from onceloop.records import CommitPoint, Partition
 
 VERSION = 1
 

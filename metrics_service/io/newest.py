@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-from common.errors import Busy, FatalError, Undecodable
 from common.events.codec import Codec
 from common.events.volume import MinuteVolume, VolumePartial
-from common.kafka.follower import following
+from onceloop.errors import Busy, FatalError, Undecodable
+from onceloop.kafka.follower import following
 
 BACK_OFFSETS = 20_000
 """How far from its end the topic is read. Of partials: some ten hours of a shop that sells in each minute on each

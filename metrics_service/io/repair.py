@@ -5,11 +5,6 @@ from collections.abc import Mapping
 from common.events.codec import Codec
 from common.events.volume import MinuteVolume, VolumePartial
 from common.kafka.admin import Admin
-from common.kafka.group_offsets import set_group_offsets
-from common.kafka.looking_back import Looker, looking
-from common.kafka.options import admin_options
-from common.kafka.records import CommitPoint, InputRecord, Partition
-from common.kafka.topic_watch import recreated
 from common.log import get_logger
 from common.topics import (
     INVENTORY_FAILED,
@@ -25,6 +20,11 @@ from common.topics import (
 from metrics_service.config import MetricsSettings
 from metrics_service.core.proof import Published, published, topic_id
 from metrics_service.core.resume import Resumed, totals_resumed, windows_resumed
+from onceloop.kafka.group_offsets import set_group_offsets
+from onceloop.kafka.looking_back import Looker, looking
+from onceloop.kafka.options import admin_options
+from onceloop.kafka.topic_watch import recreated
+from onceloop.records import CommitPoint, InputRecord, Partition
 
 SOURCES = (INVENTORY_RESERVED, INVENTORY_FAILED)
 
@@ -32,12 +32,12 @@ log = get_logger()
 
 
 class Repair:
-    """Reads what is published and sets offsets. Raises PipelineError if a group has members, or a topic is another."""
+    """Reads what is published and sets offsets. Raises ReportedError if a group has members, or a topic is another."""
 
     def __init__(self, settings: MetricsSettings, codec: Codec) -> None:
         self._settings = settings
         self._codec = codec
-        self._options = admin_options(settings)
+        self._options = admin_options(settings.kafka)
         self._admin = Admin(settings)
 
     def windows(self) -> None:

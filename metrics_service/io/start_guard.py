@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from common.errors import FatalError
-from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_watch import recreated
 from metrics_service.core.proof import ahead, topic_id
+from onceloop.errors import FatalError
+from onceloop.kafka.topic_watch import recreated
+from onceloop.records import CommitPoint, Partition
 
 Earliest = Callable[[Iterable[Partition]], Mapping[Partition, int]]
 
@@ -24,7 +24,7 @@ class StartGuard:
         return self._topic_ids.get(partition.topic, "")
 
     def demand(self, stable: Mapping[Partition, CommitPoint]) -> None:
-        """Have these looked at before the next record. Raises PipelineError for those of another topic."""
+        """Have these looked at before the next record. Raises ReportedError for those of another topic."""
         for partition, point in stable.items():
             remembered, found = topic_id(point), self.id_of(partition)
             if remembered and remembered != found:

@@ -7,17 +7,18 @@ are below the committed `p` and only fill memory again.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common import failpoints, metrics
-from common.errors import FatalError, Undecodable
+from common import metrics
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.volume import MinuteVolume, VolumePartial, minute_name
-from common.kafka.dead_letter import dead_letter
-from common.kafka.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 from common.log import get_logger
 from common.topics import METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES, dead_letter_topic
 from metrics_service.core.totals import Totals
 from metrics_service.io.start_guard import StartGuard
+from onceloop import failpoints
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import FatalError, Undecodable
+from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 
 BATCH_RECORDS_MAX = 1000
 FORGET_EVERY_MS = 3_600_000
@@ -113,7 +114,7 @@ class TotalsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all minutes; those within the horizon are filled again from the committed offset on.
 
-        Raises PipelineError for offset metadata that another version wrote, or for another topic.
+        Raises ReportedError for offset metadata that another version wrote, or for another topic.
         """
         assert len(stable) <= 1, "partials have one partition, or minutes would be split"  # noqa: S101 - a broken programmer
         self._letters.clear()

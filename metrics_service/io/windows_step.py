@@ -7,20 +7,21 @@ behind it is none: what was published is below the committed `p`, or in a window
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from common import failpoints, metrics
-from common.errors import FatalError, Undecodable
+from common import metrics
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.volume import VolumePartial, minute_name
-from common.kafka.dead_letter import dead_letter
-from common.kafka.offset_proof import OffsetProof
-from common.kafka.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, dead_letter_topic
 from metrics_service.core import proof
 from metrics_service.core.windows import Order, Patience, Windows
 from metrics_service.io.start_guard import StartGuard
+from onceloop import failpoints
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import FatalError, Undecodable
+from onceloop.kafka.offset_proof import OffsetProof
+from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Plan, Publish
 
 SOURCES = (INVENTORY_RESERVED, INVENTORY_FAILED)
 BATCH_RECORDS_MAX = 1000
@@ -118,7 +119,7 @@ class WindowsStep:
     def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
         """Forget all windows; those that were open are filled again from the committed offsets on.
 
-        Raises PipelineError for offset metadata that another version wrote, or for another topic.
+        Raises ReportedError for offset metadata that another version wrote, or for another topic.
         """
         now_ms = self._now_ms()
         self._letters.clear()

@@ -2,11 +2,11 @@
 
 from uuid import UUID
 
-from common.errors import Undecodable
 from common.events import orders
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.orders import OrderCreated
+from onceloop.errors import Undecodable
 
 Outcome = InventoryReserved | InventoryFailed
 

@@ -22,15 +22,10 @@ from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 
-from common import failpoints, metrics
-from common.errors import Busy, Poison, Undecodable
+from common import metrics
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
-from common.kafka.acked_producer import AckedProducer, Unacknowledged
-from common.kafka.dead_letter import dead_letter
-from common.kafka.records import InputRecord, OutputRecord
-from common.lifecycle import Stop
 from common.log import get_logger
 from common.topics import (
     INVENTORY_FAILED,
@@ -46,6 +41,12 @@ from notification_service.core.outcomes import Outcome, read
 from notification_service.io import ledger_store
 from notification_service.io.recipient_limit import RecipientLimit
 from notification_service.io.senders import Delivery, End, Letter, Sender
+from onceloop import failpoints
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import Busy, Poison, Undecodable
+from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
+from onceloop.lifecycle import Stop
+from onceloop.records import InputRecord, OutputRecord
 
 PUBLISH_SECONDS = 6.0
 """The producer gives a record up after 5 s, so its own answer arrives first."""
@@ -120,7 +121,9 @@ class NotificationHandler:
                 failpoints.point("notification:ledger.claimed")
                 self._tell(connection, batch, deadline=deadline)
         self._publish(batch)
-        log.info("batch.notified", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters))
+        log.info(
+            "batch.notified", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters)
+        )
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
         """Publish the dead letter of a record that cannot be worked on. Raises Busy."""

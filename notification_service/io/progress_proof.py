@@ -10,15 +10,15 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from common.errors import Busy, FatalError, Undecodable
 from common.events.codec import Codec
-from common.kafka.follower import following
-from common.kafka.looking_back import Looker, looking
-from common.kafka.records import InputRecord, Partition
 from common.topics import NOTIFICATION, Topic, dead_letter_topic
 from notification_service.core.entries import Key
 from notification_service.core.outcomes import Outcome, read
 from notification_service.io import ledger_store
+from onceloop.errors import Busy, FatalError, Undecodable
+from onceloop.kafka.follower import following
+from onceloop.kafka.looking_back import Looker, looking
+from onceloop.records import InputRecord, Partition
 
 LETTERS_BACK = 20_000
 """How far from its end a dead letter topic is read."""

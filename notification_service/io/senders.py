@@ -15,11 +15,11 @@ from typing import Protocol
 
 import stamina
 
-from common.errors import Busy
 from common.log import get_logger
 from notification_service.config import NotificationSettings
 from notification_service.core.messages import Message
 from notification_service.core.recipients import recipient
+from onceloop.errors import Busy
 
 CONNECT_SECONDS = 5.0
 ATTEMPTS_MAX = 3

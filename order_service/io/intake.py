@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 
 import uuid_utils
 
-from common import failpoints
-from common.errors import Busy
-from common.kafka.acked_producer import NotWritten, Unacknowledged
 from common.log import get_logger
+from onceloop import failpoints
+from onceloop.errors import Busy
+from onceloop.kafka.acked_producer import NotWritten, Unacknowledged
 from order_service.core.idempotency import Claim, KeyRow, fingerprint, judge
 from order_service.core.placement import PlaceOrder, place_order
 from order_service.io.key_store import KeyStore

@@ -9,8 +9,8 @@ from uuid import UUID
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql as pg
 
-from common.errors import Busy
 from common.postgres.outage import outage_is_busy
+from onceloop.errors import Busy
 from order_service.core.idempotency import KeyRow
 from order_service.io.tables import idempotency_key as table
 

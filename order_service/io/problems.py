@@ -14,8 +14,8 @@ from flask import Flask, Response, g
 from flask_openapi.types import ResponseDict
 from werkzeug.exceptions import HTTPException
 
-from common.errors import Busy
 from common.log import get_logger
+from onceloop.errors import Busy
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 2

@@ -10,16 +10,16 @@ what is known from the others.
 from collections.abc import Iterable, Mapping, Sequence
 
 from common import metrics
-from common.errors import Poison, Undecodable
 from common.events import orders
 from common.events.codec import Codec
 from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.events.orders import SKU_LENGTH_MAX, OrderCreated, OrderLine
-from common.kafka.loop_core import next_offsets
-from common.kafka.records import CommitPoint, InputRecord, Partition
 from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
+from onceloop.errors import Poison, Undecodable
+from onceloop.loop_core import next_offsets
+from onceloop.records import CommitPoint, InputRecord, Partition
 from order_service.core.status import OrderStatus, StatusEvent, fold, status_from
 from order_service.io.status_store import StatusStore
 

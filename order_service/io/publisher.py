@@ -8,16 +8,16 @@ writes the same one.
 import threading
 
 from common.config import KafkaSettings
-from common.errors import Busy, PipelineError
 from common.events import envelope
 from common.events.codec import Codec
 from common.events.orders import OrderCreated
-from common.kafka.acked_producer import AckedProducer, Delivery
-from common.kafka.errors import Refusal
-from common.kafka.records import OutputRecord
 from common.kafka.schema_registry import open_codec
 from common.log import get_logger
 from common.topics import ORDERS_CREATED
+from onceloop.errors import Busy, ReportedError
+from onceloop.kafka.acked_producer import AckedProducer, Delivery
+from onceloop.kafka.errors import Refusal
+from onceloop.records import OutputRecord
 from order_service.io.refusal_note import RefusalNote
 
 EVENT_TYPE = "order.created"
@@ -35,7 +35,7 @@ class Publisher:
     def __init__(self, settings: KafkaSettings, note: RefusalNote) -> None:
         self._settings = settings
         self._topic = ORDERS_CREATED.within(settings.namespace)
-        self._producer = AckedProducer(settings, client_id="order")
+        self._producer = AckedProducer(settings.kafka, client_id="order")
         self._codec: Codec | None = None
         self._no_codec = "the schema of orders is not loaded yet"
         self._note = note
@@ -109,7 +109,7 @@ class Publisher:
     def _open_codec(self) -> bool:
         try:
             self._codec = open_codec(self._settings, [ORDERS_CREATED])
-        except PipelineError as error:
+        except ReportedError as error:
             self._no_codec = error.message
             log.warning("codec.missed", reason=error.message, cure=error.cure)
             return False

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from common.errors import Busy
+from onceloop.errors import Busy
 from order_service.io.payloads import ReadinessDocument
 from order_service.io.publisher import Publisher
 from order_service.io.status_store import StatusStore

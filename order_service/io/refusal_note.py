@@ -4,7 +4,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from common.kafka.errors import Refusal
+from onceloop.kafka.errors import Refusal
 
 REFUSED_SECONDS = 30.0
 """How long a refusal counts; then the next order finds out."""

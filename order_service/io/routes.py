@@ -11,8 +11,9 @@ from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
 from pydantic import BaseModel
 
-from common import failpoints, metrics
-from common.errors import Busy
+from common import metrics
+from onceloop import failpoints
+from onceloop.errors import Busy
 from order_service.core.status import OrderStatus, Status
 from order_service.io.intake import Accepted, Intake, KeyConflict, NotAccepted, Placement, Unsure
 from order_service.io.payloads import (

@@ -20,13 +20,14 @@ from gunicorn.glogging import Logger  # type: ignore[import-untyped]
 from gunicorn.http.errors import ParseException  # type: ignore[import-untyped]
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from common import failpoints, metrics, probe_server, shared_metrics
+from common import metrics, shared_metrics
 from common.config import with_port
-from common.errors import ExitCode, FatalError
-from common.lifecycle import Stop
 from common.log import get_logger
 from common.postgres.engine import create_engine
-from common.probe_server import Page, Pages
+from onceloop import failpoints, probe_server
+from onceloop.errors import ExitCode, FatalError
+from onceloop.lifecycle import Stop
+from onceloop.probe_server import Page, Pages
 from order_service.config import ApiSettings
 from order_service.io.app import create_app
 from order_service.io.http_worker import Worker, connections_max

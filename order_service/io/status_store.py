@@ -15,12 +15,12 @@ from uuid import UUID
 
 import sqlalchemy as sa
 
-from common.errors import Busy
 from common.events.inventory import Reason
 from common.events.orders import OrderLine
-from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_mark import mark
 from common.postgres.outage import outage_is_busy
+from onceloop.errors import Busy
+from onceloop.kafka.topic_mark import mark
+from onceloop.records import CommitPoint, Partition
 from order_service.core.status import Lacking, OrderStatus, Status
 from order_service.io.tables import order_status as table
 from order_service.io.tables import projection_offset as positions

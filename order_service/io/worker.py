@@ -3,19 +3,20 @@
 from contextlib import closing
 from functools import partial
 
-from common import health, metrics
+from common import metrics
 from common.kafka.admin import Admin
-from common.kafka.consumer import GroupConsumer
-from common.kafka.consumer_loop import OffsetsWithData
-from common.kafka.consumer_loop import run as run_loop
-from common.kafka.coverage import CoverageWatch
-from common.kafka.looking_back import earliest
-from common.kafka.options import admin_options, consumer_options
 from common.kafka.schema_registry import open_codec
-from common.kafka.topic_watch import TopicWatch
-from common.lifecycle import stop_signal
 from common.postgres.engine import create_engine
 from common.topics import ORDER_STATUS
+from onceloop import health
+from onceloop.kafka.coverage import CoverageWatch
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.looking_back import earliest
+from onceloop.kafka.options import admin_options, consumer_options
+from onceloop.kafka.topic_watch import TopicWatch
+from onceloop.lifecycle import stop_signal
+from onceloop.plain import OffsetsWithData
+from onceloop.plain import run as run_loop
 from order_service.config import ProjectionSettings
 from order_service.io.projection import TOPICS, Projection
 from order_service.io.status_store import StatusStore
@@ -23,7 +24,7 @@ from order_service.io.status_store import StatusStore
 
 def run(settings: ProjectionSettings) -> None:
     """Project until a signal. Raises FatalError as the loop does."""
-    consuming = consumer_options(settings, group=ORDER_STATUS, slot=settings.slot)
+    consuming = consumer_options(settings.kafka, group_id=ORDER_STATUS.within(settings.namespace), slot=settings.slot)
     state = health.Health()
     shown = metrics.of_worker("order_projection_")
     with (
@@ -33,7 +34,11 @@ def run(settings: ProjectionSettings) -> None:
             GroupConsumer(
                 consuming,
                 [topic.within(settings.namespace) for topic in TOPICS],
-                coverage=CoverageWatch(settings, group=ORDER_STATUS, topics=TOPICS),
+                coverage=CoverageWatch(
+                    settings.kafka,
+                    group_id=ORDER_STATUS.within(settings.namespace),
+                    topics=[topic.within(settings.namespace) for topic in TOPICS],
+                ),
             )
         ) as consumer,
     ):
@@ -45,9 +50,9 @@ def run(settings: ProjectionSettings) -> None:
             handler,
             consumer,
             offsets=OffsetsWithData(
-                handler, consumer, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings))
+                handler, consumer, topic_ids=topic_ids, earliest=partial(earliest, admin_options(settings.kafka))
             ),
             stop=stop,
             health=state,
-            watch=TopicWatch(settings, topic_ids),
+            watch=TopicWatch(settings.kafka, topic_ids),
         )

@@ -10,10 +10,10 @@ import pytest
 from confluent_kafka import KafkaError
 
 from common.config import KafkaSettings
-from common.kafka.acked_producer import AckedProducer, NotWritten, Unacknowledged, first_attempt_seconds
-from common.kafka.errors import REFUSALS, Refusal
-from common.kafka.options import idempotent_producer_options
-from common.kafka.records import OutputRecord
+from onceloop.kafka.acked_producer import AckedProducer, NotWritten, Unacknowledged, first_attempt_seconds
+from onceloop.kafka.errors import REFUSALS, Refusal
+from onceloop.kafka.options import idempotent_producer_options
+from onceloop.records import OutputRecord
 from tests.mock_cluster import MockCluster, Request
 
 RECORD = OutputRecord("out", b"key", b"value")
@@ -39,7 +39,7 @@ def cluster(shared_cluster: MockCluster) -> Iterator[MockCluster]:
 @pytest.fixture
 def acked(cluster: MockCluster) -> Iterator[AckedProducer]:
     settings = KafkaSettings(kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1")
-    with closing(AckedProducer(settings)) as producer:
+    with closing(AckedProducer(settings.kafka)) as producer:
         producer.produce([RECORD], timeout_seconds=5)  # connected, and the topic known
         yield producer
 
@@ -98,7 +98,7 @@ def test_first_attempt_lasts_as_long_as_the_client_certainly_waits_before_the_se
     settings = KafkaSettings(
         kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1", kafka_producer_options=options
     )
-    assert first_attempt_seconds(idempotent_producer_options(settings)) == pytest.approx(seconds)
+    assert first_attempt_seconds(idempotent_producer_options(settings.kafka)) == pytest.approx(seconds)
 
 
 def test_refusal_of_one_among_records_that_were_written_is_maybe(acked: AckedProducer) -> None:
@@ -121,7 +121,7 @@ def test_full_queue_refuses_the_record_that_finds_it_full(cluster: MockCluster) 
         kafka_producer_options={"queue.buffering.max.messages": 1},
     )
     cluster.delay(2000)
-    with closing(AckedProducer(settings)) as producer:
+    with closing(AckedProducer(settings.kafka)) as producer:
         producer.send([RECORD])
         with pytest.raises(NotWritten) as refused:
             producer.send([RECORD])

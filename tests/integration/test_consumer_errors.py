@@ -8,10 +8,10 @@ import pytest
 from confluent_kafka import KafkaError, TopicPartition
 
 from common.config import KafkaSettings
-from common.errors import Busy
-from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options
 from common.topics import NOTIFICATION
+from onceloop.errors import Busy
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 
@@ -35,7 +35,7 @@ def consumer(cluster: MockCluster) -> Iterator[GroupConsumer]:
     settings = KafkaSettings(
         kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1", namespace=f"n{next(NAMESPACES)}"
     )
-    options = consumer_options(settings, group=NOTIFICATION, slot=0)
+    options = consumer_options(settings.kafka, group_id=NOTIFICATION.within(settings.namespace), slot=0)
     operator = confluent_kafka.Consumer({"bootstrap.servers": cluster.bootstrap, "group.id": options["group.id"]})
     operator.commit(offsets=[TopicPartition("in", 0, 1)], asynchronous=False)
     operator.close()

@@ -11,19 +11,20 @@ from typing import Any, Self
 import pytest
 import sqlalchemy as sa
 
-from common import failpoints, metrics
-from common.errors import Busy, FatalError, Poison
-from common.health import Health
-from common.kafka import consumer_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.consumer_loop import Offsets, OffsetsInGroup, OffsetsWithData, run
-from common.kafka.looking_back import earliest
-from common.kafka.loop_core import next_offsets
-from common.kafka.options import admin_options, consumer_options
-from common.kafka.records import CommitPoint, InputRecord, Partition
-from common.lifecycle import Stop
+from common import metrics
 from common.postgres.engine import create_engine
 from common.topics import INVENTORY_RESERVED, NOTIFICATION
+from onceloop import failpoints
+from onceloop import plain as consumer_loop
+from onceloop.errors import Busy, FatalError, Poison
+from onceloop.health import Health
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.looking_back import earliest
+from onceloop.kafka.options import admin_options, consumer_options
+from onceloop.lifecycle import Stop
+from onceloop.loop_core import next_offsets
+from onceloop.plain import Offsets, OffsetsInGroup, OffsetsWithData, run
+from onceloop.records import CommitPoint, InputRecord, Partition
 from tests.pipeline import Pipeline
 from tests.records import transactional_producer, wait_for, write
 
@@ -50,7 +51,8 @@ class Member:
     ) -> None:
         settings = pipeline.kafka.model_copy(update={"kafka_consumer_options": options})
         self._consumer = GroupConsumer(
-            consumer_options(settings, group=NOTIFICATION, slot=slot), [INVENTORY_RESERVED.within(pipeline.namespace)]
+            consumer_options(settings.kafka, group_id=NOTIFICATION.within(settings.namespace), slot=slot),
+            [INVENTORY_RESERVED.within(pipeline.namespace)],
         )
         topic_ids = pipeline.admin.topic_ids([INVENTORY_RESERVED])
         self._offsets: Offsets = (

@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from common.errors import Busy, Poison
-from common.kafka.crashes import CRASHES_MAX
-from common.kafka.records import InputRecord
+from onceloop.crashes import CRASHES_MAX
+from onceloop.errors import Busy, Poison
+from onceloop.records import InputRecord
 from tests.integration.test_consumer_loop import Member, Notes, committed, write_numbers
 from tests.pipeline import Pipeline
 from tests.records import wait_for

@@ -14,10 +14,10 @@ import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition, cimpl
 
-from common.errors import ExitCode
 from common.events.codec import Codec
 from common.events.orders import LINES_MAX, QUANTITY_MAX, OrderCreated
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
+from onceloop.errors import ExitCode
 from tests.factories import make_order
 from tests.pipeline import Pipeline, open_pipeline
 from tests.processes import Process

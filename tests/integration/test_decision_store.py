@@ -9,13 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from common.events.orders import SKU_LENGTH_MAX, text_complaint
-from common.kafka.records import Partition
-from common.postgres import retry
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
 from inventory_service.core.replay import Coordinate, Decision
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import Snapshot
+from onceloop.postgres import retry
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import rerun
+from onceloop.records import Partition
 from tests.books import NOW_MS, Books, new_decision, open_books, record, some_id, some_sku
 from tests.stack import Stack
 
@@ -29,7 +29,11 @@ def books(servers: Stack) -> Iterator[Books]:
 
 @pytest.fixture
 def connection(books: Books) -> Iterator[HotConnection]:
-    with hot_connection(books.postgres("inventory_rw"), application="inventory-test") as connection:
+    with hot_connection(
+        books.postgres("inventory_rw").postgres_url,
+        application="inventory-test",
+        password=books.postgres("inventory_rw").password,
+    ) as connection:
         yield connection
 
 
@@ -240,7 +244,11 @@ def test_violation_on_a_connections_very_first_batch_is_survived_by_the_same_con
     tea = some_sku()
     books.set_stock({tea: 10})
     first = new_decision()
-    with hot_connection(books.postgres("inventory_rw"), application="other") as other:
+    with hot_connection(
+        books.postgres("inventory_rw").postgres_url,
+        application="other",
+        password=books.postgres("inventory_rw").password,
+    ) as other:
         record(other.get(), [first])
     attempts = []
 
@@ -284,7 +292,11 @@ def test_workers_with_crossed_orders_never_deadlock(books: Books) -> None:
 
     def work(*, backwards: bool) -> None:
         step = -1 if backwards else 1
-        with hot_connection(books.postgres("inventory_rw"), application="crossed") as own:
+        with hot_connection(
+            books.postgres("inventory_rw").postgres_url,
+            application="crossed",
+            password=books.postgres("inventory_rw").password,
+        ) as own:
             for ids in batches:
                 together.wait(20)
                 try:
@@ -300,7 +312,11 @@ def test_workers_with_crossed_orders_never_deadlock(books: Books) -> None:
                     failures.append(error)
                     own.recover()
 
-    with hot_connection(books.postgres("inventory_rw"), application="crossed") as own:
+    with hot_connection(
+        books.postgres("inventory_rw").postgres_url,
+        application="crossed",
+        password=books.postgres("inventory_rw").password,
+    ) as own:
         record(own.get(), replayed)
     threads = [threading.Thread(target=work, kwargs={"backwards": backwards}) for backwards in (False, True)]
     for thread in threads:
@@ -318,7 +334,11 @@ def test_rows_are_found_by_index_although_the_table_was_empty_when_the_plans_wer
     """An empty table that was vacuumed makes a sequential scan look free, and a prepared plan keeps it."""
     with (
         open_books(servers) as empty,
-        hot_connection(empty.postgres("inventory_rw"), application="plans") as connection,
+        hot_connection(
+            empty.postgres("inventory_rw").postgres_url,
+            application="plans",
+            password=empty.postgres("inventory_rw").password,
+        ) as connection,
     ):
         empty.set_stock({"tea": 1})
         empty.execute("VACUUM ANALYZE inventory.decision, inventory.stock")

@@ -15,14 +15,14 @@ import pytest
 import structlog
 from confluent_kafka import KafkaError, KafkaException
 
-from common import failpoints
 from common.config import KafkaSettings
-from common.kafka import producer as producer_module
-from common.kafka.acked_producer import AckedProducer, Unacknowledged
-from common.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
-from common.kafka.options import transactional_producer_options
-from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import CommitPoint, OutputRecord, Partition, Publish
+from onceloop import failpoints
+from onceloop.kafka import transactional_producer as producer_module
+from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
+from onceloop.kafka.errors import ErrorKind, classify, is_fenced, kafka_error
+from onceloop.kafka.options import transactional_producer_options
+from onceloop.kafka.transactional_producer import End, TransactionalProducer
+from onceloop.records import CommitPoint, OutputRecord, Partition, Publish
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 
@@ -57,7 +57,10 @@ def new_producer(cluster: MockCluster, **overrides: Any) -> TransactionalProduce
         kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1", kafka_producer_options=overrides
     )
     producer = TransactionalProducer(
-        transactional_producer_options(settings, service="examined", slot=next(SLOTS)), service="examined"
+        transactional_producer_options(
+            settings.kafka, transactional_id=f"{Group('examined').within(settings.namespace)}-{next(SLOTS)}"
+        ),
+        service="examined",
     )
     producer.initialise()
     return producer
@@ -286,7 +289,7 @@ def test_initialisation_that_is_refused_needs_a_new_producer(cluster: MockCluste
 )
 def test_acknowledging_producer_outlives_a_fatal_error(cluster: MockCluster, error: int) -> None:
     settings = KafkaSettings(kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1")
-    producer = AckedProducer(settings)
+    producer = AckedProducer(settings.kafka)
     producer.produce(PLAN.records, timeout_seconds=5)
     cluster.answer(Request.PRODUCE, [error])
     with pytest.raises(Unacknowledged, match="Broker: "):

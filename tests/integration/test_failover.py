@@ -7,10 +7,10 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from common.errors import Busy
-from common.postgres.connection import hot_connection
-from common.postgres.retry import rerun
 from inventory_service.io.decision_store import GUARDS
+from onceloop.errors import Busy
+from onceloop.postgres.connection import hot_connection
+from onceloop.postgres.retry import rerun
 from tests.batches import reserve
 from tests.books import some_id
 from tests.replica import DATABASE, Pair, open_pair
@@ -36,12 +36,23 @@ def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
     with pair.primary.connect(DATABASE) as admin:
         admin.execute("INSERT INTO inventory.stock VALUES ('tea', 10, 10)")
     # A standby in front is passed over: it does not write.
-    with hot_connection(pair.postgres(ROLE, pair.standby, pair.primary), application="worker") as worker:
+    with hot_connection(
+        pair.postgres(ROLE, pair.standby, pair.primary).postgres_url,
+        application="worker",
+        password=pair.postgres(ROLE, pair.standby, pair.primary).password,
+    ) as worker:
         told = rerun(reserve(before, "tea", 4), worker, guards=GUARDS)
         assert port_of(worker.get()) == pair.primary.port
 
         pair.replication.cut()
-    with cancelled_waits(pair), hot_connection(pair.postgres(ROLE, pair.primary), application="worker") as worker:
+    with (
+        cancelled_waits(pair),
+        hot_connection(
+            pair.postgres(ROLE, pair.primary).postgres_url,
+            application="worker",
+            password=pair.postgres(ROLE, pair.primary).password,
+        ) as worker,
+    ):
         for order_id in (during, during, before):  # new, then found in the old primary alone, then found and replicated
             with pytest.raises(Busy):
                 rerun(reserve(order_id, "tea", 4), worker, guards=GUARDS)
@@ -54,7 +65,11 @@ def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
             )  # the old primary still takes writes, and confirms none
     pair.kill_primary()
 
-    with hot_connection(pair.postgres(ROLE, pair.primary, pair.standby), application="worker") as worker:
+    with hot_connection(
+        pair.postgres(ROLE, pair.primary, pair.standby).postgres_url,
+        application="worker",
+        password=pair.postgres(ROLE, pair.primary, pair.standby).password,
+    ) as worker:
         assert decisions(pair.standby.connect(DATABASE)) == {before}
         assert rerun(reserve(before, "tea", 4), worker, guards=GUARDS) == told, "the stored answer"
         rerun(reserve(during, "tea", 4), worker, guards=GUARDS)

@@ -12,9 +12,9 @@ from chaos.checker.cluster import Cluster as WatchedCluster
 from chaos.checker.terms import Spot
 from common.config import KafkaSettings
 from common.kafka.admin_calls import AdminCalls
-from common.kafka.records import Partition
 from common.topics import METRICS_PARTIALS
 from deploy.offsets.cluster import Cluster as MendedCluster
+from onceloop.records import Partition
 from tests.audits import grow
 from tests.mock_cluster import MockCluster
 from tests.pipeline import Pipeline

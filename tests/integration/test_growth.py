@@ -10,9 +10,6 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions  # type: ignore[attr-defined]  # without __all__
 
 from chaos.load.partitions import home_of
-from common.errors import ExitCode, PipelineError
-from common.kafka.acked_producer import AckedProducer
-from common.kafka.records import OutputRecord
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -22,6 +19,9 @@ from common.topics import (
     ORDERS_CREATED,
 )
 from deploy.provision import growth
+from onceloop.errors import ExitCode, ReportedError
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.records import OutputRecord
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.processes import Process
@@ -183,7 +183,7 @@ def test_records_of_one_key_change_partitions_once_and_within_the_time_that_is_n
     ],
 )
 def test_growth_that_cannot_be_is_refused(pipeline: Pipeline, name: str, partitions: int, complaint: str) -> None:
-    with pytest.raises(PipelineError, match=complaint):
+    with pytest.raises(ReportedError, match=complaint):
         growth.grow(pipeline.admin, growth.named(name), partitions, print)
 
 
@@ -213,7 +213,7 @@ def _deleted(pipeline: Pipeline) -> bool:
     """Delete the group, once its static member's session is over."""
     try:
         pipeline.admin.delete_groups([INVENTORY])
-    except PipelineError:
+    except ReportedError:
         return False
     return True
 

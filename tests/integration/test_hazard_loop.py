@@ -13,16 +13,17 @@ import confluent_kafka
 import pytest
 import structlog
 
-from common.errors import ContractError, FatalError
-from common.health import Health
-from common.kafka import loop_core, transactional_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.loop_core import generation, next_offsets
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import End, TransactionalProducer
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.lifecycle import Stop
 from common.topics import INVENTORY, INVENTORY_RESERVED, ORDERS_CREATED
+from onceloop import loop_core
+from onceloop import transactional as transactional_loop
+from onceloop.errors import ContractError, FatalError
+from onceloop.health import Health
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options, transactional_producer_options
+from onceloop.kafka.transactional_producer import End, TransactionalProducer
+from onceloop.lifecycle import Stop
+from onceloop.loop_core import generation, next_offsets
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from tests.pipeline import Pipeline
 from tests.records import read, wait_for, write
 

@@ -6,8 +6,8 @@ import pytest
 from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.errors import ExitCode
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
+from onceloop.errors import ExitCode
 from tests.commands import blocks
 from tests.factories import make_order
 from tests.operators import recreate

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
-from common import failpoints
 from common.postgres.engine import create_engine
 from common.topics import ORDERS_CREATED
+from onceloop import failpoints
 from order_service.io.app import create_app
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness

@@ -18,7 +18,6 @@ from typing import Any
 import psutil
 import pytest
 
-from common.errors import ExitCode
 from deploy.local import home as homes
 from deploy.local import state
 from deploy.local.guardian import lives
@@ -26,6 +25,7 @@ from deploy.local.home import Home
 from deploy.local.jars import ensure
 from deploy.local.runner import State
 from deploy.local.state import Phase, ProcessState, StackState
+from onceloop.errors import ExitCode
 
 pytestmark = pytest.mark.xdist_group("stacks")  # whole stacks of their own: one at a time
 
@@ -50,7 +50,7 @@ servers[-1].serve_forever()
 
 DRIVER = """
 import json, pathlib, sys
-from common.errors import PipelineError
+from onceloop.errors import ReportedError
 from deploy.cli.main import tell
 from deploy.local import home, supervisor
 from deploy.local.services import Service
@@ -66,7 +66,7 @@ try:
     with open_view(place) as view:
         provision = (sys.executable, "-c", plan["provision"])
         supervisor.run(supervisor.Plan(place, services, provision, servers=()), view)
-except PipelineError as error:
+except ReportedError as error:
     sys.exit(tell(error))
 """
 

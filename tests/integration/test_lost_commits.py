@@ -8,11 +8,11 @@ import pytest
 
 from chaos.proxy import COMMIT, PostgresProxy
 from chaos.relay import Action, Direction
-from common import failpoints
-from common.postgres import options
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import rerun
 from inventory_service.io.decision_store import GUARDS
+from onceloop import failpoints
+from onceloop.postgres import options
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import rerun
 from tests.batches import reserve
 from tests.books import Books, open_books, some_id, some_sku
 from tests.records import wait_for
@@ -27,7 +27,11 @@ def books(servers: Stack) -> Iterator[Books]:
 
 @pytest.fixture
 def connection(books: Books) -> Iterator[HotConnection]:
-    with hot_connection(books.postgres("inventory_rw"), application="inventory-test") as connection:
+    with hot_connection(
+        books.postgres("inventory_rw").postgres_url,
+        application="inventory-test",
+        password=books.postgres("inventory_rw").password,
+    ) as connection:
         yield connection
 
 
@@ -65,7 +69,14 @@ def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Bo
     done: list[str] = []
     pid = connection.get().info.backend_pid
     worker = threading.Thread(target=lambda: done.append(rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)))
-    with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
+    with (
+        hot_connection(
+            books.postgres("inventory_rw").postgres_url,
+            application="holder",
+            password=books.postgres("inventory_rw").password,
+        ) as holder,
+        holder.get().transaction(),
+    ):
         holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = %s FOR UPDATE", [tea])
         worker.start()
         wait_for(lambda: books.waits_for_lock(pid), what="a session that waits for a lock")
@@ -121,8 +132,16 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
     told: dict[str, str] = {}
     with (
         PostgresProxy(books.address) as proxy,
-        hot_connection(books.postgres("inventory_rw", port=proxy.port), application="stopped") as stopped,
-        hot_connection(books.postgres("inventory_rw"), application="other") as other,
+        hot_connection(
+            books.postgres("inventory_rw", port=proxy.port).postgres_url,
+            application="stopped",
+            password=books.postgres("inventory_rw", port=proxy.port).password,
+        ) as stopped,
+        hot_connection(
+            books.postgres("inventory_rw").postgres_url,
+            application="other",
+            password=books.postgres("inventory_rw").password,
+        ) as other,
     ):
         held = proxy.rule(COMMIT, direction=Direction.REQUEST, action=Action.HOLD, seconds=10)
         holder, pid = stopped.get().info.backend_pid, other.get().info.backend_pid

@@ -11,8 +11,8 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from common.events.volume import MINUTE_MS, minute_name
-from common.kafka.records import CommitPoint, Partition
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, METRICS, METRICS_PARTIALS
+from onceloop.records import CommitPoint, Partition
 from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders, totals
 from tests.pipeline import Pipeline
 from tests.processes import Process

@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.errors import ExitCode, PipelineError
-from common.kafka.records import Partition
 from common.topics import INVENTORY_RESERVED, METRICS, METRICS_PARTIALS, METRICS_TOTALS, Group
+from onceloop.errors import ExitCode, ReportedError
+from onceloop.records import Partition
 from tests.operators import delete_records, ends, recreate, set_group
 from tests.outcomes import LONG_AGO, QUICK, Outcomes, orders
 from tests.pipeline import Pipeline
@@ -43,7 +43,7 @@ def forgotten(pipeline: Pipeline, *groups: Group) -> bool:
     """Have the broker forget groups; it refuses as long as they have members."""
     try:
         pipeline.admin.delete_groups(groups)
-    except PipelineError:
+    except ReportedError:
         return False
     return True
 

@@ -7,15 +7,15 @@ import pytest
 import sqlalchemy as sa
 from prometheus_client import REGISTRY
 
-from common import failpoints
-from common.errors import Busy
-from common.kafka.acked_producer import AckedProducer
-from common.kafka.records import InputRecord, Partition
-from common.lifecycle import Stop
 from common.postgres.engine import create_engine
 from common.topics import INVENTORY_RESERVED
 from notification_service.io.handler import NotificationHandler
 from notification_service.io.senders import Delivery, End, Letter
+from onceloop import failpoints
+from onceloop.errors import Busy
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.lifecycle import Stop
+from onceloop.records import InputRecord, Partition
 from tests.notifications import ledger, make_reserved, sent
 from tests.pipeline import Pipeline
 from tests.records import codec_of

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from common.errors import Busy
 from common.events.notifications import Kind
 from notification_service.config import NotificationSettings
 from notification_service.core.messages import Message
 from notification_service.io import senders
 from notification_service.io.senders import Delivery, End, Letter, SmtpSender
+from onceloop.errors import Busy
 from tests.mail import MailServer, certificate, serving
 from tests.processes import Processes
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from common.errors import ExitCode
 from common.events.inventory import InventoryReserved
-from common.kafka.records import CommitPoint, Partition
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION
+from onceloop.errors import ExitCode
+from onceloop.records import CommitPoint, Partition
 from tests.commands import Shell, blocks
 from tests.mail import MailServer, serving
 from tests.notifications import by_mail, ledger, make_reserved, start_worker, wait_published, write_outcomes, written

@@ -9,10 +9,10 @@ from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from common.kafka.observer import Look, Observer
-from common.kafka.records import Partition
 from common.kafka.tail_reader import TailReader
 from common.kafka.tail_window import UNREAD_MAX
 from common.topics import INVENTORY, INVENTORY_RESERVED, NOTIFICATION, ORDER_STATUS, ORDERS_CREATED, Topic
+from onceloop.records import Partition
 from tests.pipeline import Pipeline
 from tests.records import transactional_producer, wait_for, write
 

@@ -16,8 +16,8 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # re-exported
     ConfigResource,
 )
 
-from common.kafka.options import admin_options
 from common.topics import ORDERS_CREATED
+from onceloop.kafka.options import admin_options
 from tests.api import Api, behind, new_user, running_api, start_projection
 from tests.forwarder import Forwarder, forward
 from tests.pipeline import Pipeline, open_pipeline

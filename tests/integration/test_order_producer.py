@@ -13,10 +13,10 @@ import confluent_kafka
 import pytest
 
 from common.config import KafkaSettings
-from common.errors import FatalError
-from common.kafka.acked_producer import AckedProducer, Unacknowledged
-from common.kafka.records import OutputRecord
 from common.topics import ORDERS_CREATED
+from onceloop.errors import FatalError
+from onceloop.kafka.acked_producer import AckedProducer, Unacknowledged
+from onceloop.records import OutputRecord
 from tests.api import new_user
 from tests.forwarder import Forwarder, forward
 from tests.pipeline import Pipeline, open_pipeline
@@ -86,7 +86,7 @@ def test_what_was_not_acknowledged_is_not_sent_later(pipeline: Pipeline) -> None
     key = new_user()
     with (
         forward(pipeline.kafka.kafka_bootstrap, cut=True) as broker,
-        closing(AckedProducer(behind(pipeline, broker))) as producer,
+        closing(AckedProducer(behind(pipeline, broker).kafka)) as producer,
     ):
         started = time.monotonic()
         with pytest.raises(Unacknowledged):
@@ -100,7 +100,7 @@ def test_what_was_not_acknowledged_is_not_sent_later(pipeline: Pipeline) -> None
 
 def test_full_queue_refuses_at_once(pipeline: Pipeline) -> None:
     with forward(pipeline.kafka.kafka_bootstrap, cut=True) as broker:
-        producer = AckedProducer(behind(pipeline, broker, **{"queue.buffering.max.messages": 3}))
+        producer = AckedProducer(behind(pipeline, broker, **{"queue.buffering.max.messages": 3}).kafka)
         started = time.monotonic()
         with closing(producer), pytest.raises(Unacknowledged, match="too many"):
             producer.send([record(pipeline, "k")] * 4)

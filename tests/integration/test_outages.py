@@ -16,9 +16,9 @@ from typing import Self
 
 import pytest
 
-from common.errors import ExitCode
 from common.events.orders import OrderCreated
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED, dead_letter_topic
+from onceloop.errors import ExitCode
 from tests.factories import make_order
 from tests.forwarder import Forwarder, forward
 from tests.pipeline import Pipeline

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from common.errors import ExitCode
 from common.postgres.engine import create_engine
 from common.topics import ORDER_STATUS, ORDERS_CREATED
+from onceloop.errors import ExitCode
 from order_service.io.projection import TOPICS
 from order_service.io.status_store import StatusStore
 from tests.api import start_projection

@@ -12,12 +12,12 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from common.errors import Busy
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
-from common.kafka.records import CommitPoint, Partition
 from common.postgres.engine import create_engine
+from onceloop.errors import Busy
+from onceloop.records import CommitPoint, Partition
 from order_service.core.status import OrderStatus, Status, StatusEvent, fold, status_from
 from order_service.io.status_store import StatusStore
 from tests.factories import make_order

@@ -12,12 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from common.errors import ConfigError, FatalError, PipelineError
 from common.kafka.admin import Admin
 from common.kafka.admin_calls import AdminCalls
-from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.records import CommitPoint, Partition
 from common.topics import (
     ALL_TOPICS,
     INVENTORY,
@@ -31,6 +27,10 @@ from common.topics import (
 from deploy.provision import database
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.run import Done, provision
+from onceloop.errors import ConfigError, FatalError, ReportedError
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options, transactional_producer_options
+from onceloop.records import CommitPoint, Partition
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
 from tests.records import write
@@ -84,7 +84,7 @@ def test_database_of_a_newer_version_is_refused_before_anything_is_changed(untou
     with database.admin_connection(untouched, untouched.database) as connection:
         connection.exec_driver_sql("UPDATE public.alembic_version SET version_num = '9999'")
     reported: list[Done] = []
-    with pytest.raises(PipelineError, match="newer version: migration 9999") as refused:
+    with pytest.raises(ReportedError, match="newer version: migration 9999") as refused:
         provision(untouched, reported.append)
     assert reported == []
     assert "the version that migrated it" in refused.value.cure
@@ -129,7 +129,7 @@ def test_two_provisioners_take_turns(untouched: ProvisionSettings) -> None:
 
 def test_a_topic_with_too_few_partitions_is_named_with_the_command_that_adds_some(untouched: ProvisionSettings) -> None:
     Admin(untouched).create_topics([replace(ORDERS_CREATED, partitions=3)])
-    with pytest.raises(PipelineError, match=r"orders\.created has 3 partitions, fewer than 8") as refused:
+    with pytest.raises(ReportedError, match=r"orders\.created has 3 partitions, fewer than 8") as refused:
         run(untouched)
     assert refused.value.cure == "pipeline topics grow orders.created --partitions 8"
 
@@ -160,12 +160,18 @@ def test_an_offset_in_an_open_transaction_is_waited_for(untouched: ProvisionSett
     admin = Admin(untouched)
     admin.create_topics()
     source = ORDERS_CREATED.within(untouched.namespace)
-    options = consumer_options(untouched, group=INVENTORY, slot=0) | {"auto.offset.reset": "earliest"}
+    options = consumer_options(untouched.kafka, group_id=INVENTORY.within(untouched.namespace), slot=0) | {
+        "auto.offset.reset": "earliest"
+    }
     del options["group.instance.id"]  # so that closing leaves the group at once
     consumer = confluent_kafka.Consumer(options)
     consumer.subscribe([source])
     wait_for(lambda: consumer.poll(0.1) is None and len(consumer.assignment()) == 8, timeout_seconds=15, what="joined")
-    producer = confluent_kafka.Producer(transactional_producer_options(untouched, service="inventory", slot=0))
+    producer = confluent_kafka.Producer(
+        transactional_producer_options(
+            untouched.kafka, transactional_id=f"{Group('inventory').within(untouched.namespace)}-{0}"
+        )
+    )
     producer.init_transactions()
     producer.begin_transaction()
     pending = confluent_kafka.TopicPartition(source, 3, 5)
@@ -190,7 +196,7 @@ def test_a_live_group_without_offsets_is_named(pipeline: Pipeline) -> None:
     wider = replace(ORDERS_CREATED, name="orders.created.later")
     pipeline.admin.create_topics([wider])
     try:
-        with member(pipeline), pytest.raises(PipelineError, match="inventory has live members and no offset on 8"):
+        with member(pipeline), pytest.raises(ReportedError, match="inventory has live members and no offset on 8"):
             pipeline.admin.write_first_offsets([wider])
     finally:
         pipeline.admin.delete_topics([wider])
@@ -249,7 +255,7 @@ def test_group_that_the_broker_forgot_is_not_begun_anew_once_orders_are_decided(
             {"topic": ORDERS_CREATED.within(pipeline.namespace)},
         )
     pipeline.admin.delete_groups([INVENTORY])
-    with pytest.raises(PipelineError, match=r"lost its offsets.*\[3\] up to 41") as refused:
+    with pytest.raises(ReportedError, match=r"lost its offsets.*\[3\] up to 41") as refused:
         run(pipeline.settings)
     assert "pipeline offsets repair inventory" in refused.value.cure
 
@@ -259,7 +265,7 @@ def test_group_that_the_broker_forgot_is_not_begun_anew_once_minutes_are_counted
     write(pipeline, METRICS_PARTIALS, [(b"key", b"a count")])
     pipeline.admin.delete_groups([METRICS])
     with pytest.raises(
-        PipelineError, match=r"metrics has no offset on 16 partitions, but .*metrics\.partials"
+        ReportedError, match=r"metrics has no offset on 16 partitions, but .*metrics\.partials"
     ) as refused:
         run(pipeline.settings)
     assert "metrics_service repair" in refused.value.cure

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from common.errors import ExitCode
 from migrations.upgrade import newest
+from onceloop.errors import ExitCode
 from tests.pipeline import Pipeline
 from tests.stack import Stack
 

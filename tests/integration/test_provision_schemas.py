@@ -10,12 +10,12 @@ from functools import partial
 import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
-from common.errors import Busy, FatalError, PipelineError, Undecodable
 from common.events.codec import schema_text
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 from common.kafka import schema_registry
 from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, ORDERS_CREATED
+from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 from tests.pipeline import Pipeline
 
 ORDER = OrderCreated(
@@ -49,7 +49,7 @@ def with_field(field: dict[str, object]) -> str:
 
 
 def test_an_incompatible_schema_is_refused_naming_subject_and_rule(client: SchemaRegistryClient, subject: str) -> None:
-    with pytest.raises(PipelineError, match=rf"{subject} breaks FULL_TRANSITIVE") as refusal:
+    with pytest.raises(ReportedError, match=rf"{subject} breaks FULL_TRANSITIVE") as refusal:
         schema_registry.register(client, subject, with_field({"name": "channel", "type": "string"}))
     assert "default" in refusal.value.cure
     assert client.get_versions(subject) == [1]
@@ -108,9 +108,9 @@ def test_an_id_that_nobody_registered_is_undecodable(pipeline: Pipeline) -> None
 def test_what_is_no_registry_is_named_and_makes_no_dead_letters(pipeline: Pipeline) -> None:
     """Its 404 says nothing about a schema id: a wrong address must not cost a record."""
     elsewhere = pipeline.kafka.model_copy(update={"registry_url": f"{pipeline.kafka.registry_url}/elsewhere"})
-    with pytest.raises(PipelineError, match="refuses"):
+    with pytest.raises(ReportedError, match="refuses"):
         schema_registry.open_codec(elsewhere, [ORDERS_CREATED])
-    with pytest.raises(PipelineError, match="refuses"), schema_registry.registry(elsewhere) as client:
+    with pytest.raises(ReportedError, match="refuses"), schema_registry.registry(elsewhere) as client:
         schema_registry._fetch(client, 1)
 
 

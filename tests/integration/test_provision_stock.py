@@ -12,9 +12,9 @@ import pytest
 import sqlalchemy as sa
 
 import migrations
-from common.errors import PipelineError
 from deploy.provision import demo, stock
 from deploy.provision.stock import Balance, StockRefusedError
+from onceloop.errors import ReportedError
 from tests.pipeline import Pipeline
 from tests.processes import wait_for
 
@@ -191,7 +191,7 @@ def test_a_restock_gives_up_on_a_row_that_stays_locked(pipeline: Pipeline) -> No
     pipeline.set_stock({"tea": 10})
     with pipeline.connect("inventory_rw") as worker, worker.begin():
         worker.execute(RESERVE, {"sku": "tea", "quantity": 4})
-        with administered(pipeline) as connection, pytest.raises(PipelineError, match="did not let us"):
+        with administered(pipeline) as connection, pytest.raises(ReportedError, match="did not let us"):
             stock.add(connection, "tea", 1)
 
 

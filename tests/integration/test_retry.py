@@ -8,11 +8,11 @@ from contextlib import nullcontext
 import psycopg
 import pytest
 
-from common.errors import Busy, ContractError, Poison
-from common.postgres import retry
-from common.postgres.bounded import BoundedConnection
-from common.postgres.connection import HotConnection, hot_connection
-from common.postgres.retry import ATTEMPTS_MAX, DIVISION_BY_ZERO, rerun
+from onceloop.errors import Busy, ContractError, Poison
+from onceloop.postgres import retry
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.connection import HotConnection, hot_connection
+from onceloop.postgres.retry import ATTEMPTS_MAX, DIVISION_BY_ZERO, rerun
 from tests.books import Books, open_books
 from tests.forwarder import Forwarder
 from tests.records import wait_for
@@ -31,7 +31,11 @@ def books(servers: Stack) -> Iterator[Books]:
 
 @pytest.fixture
 def connection(books: Books) -> Iterator[HotConnection]:
-    with hot_connection(books.postgres("inventory_rw"), application="retry-test") as connection:
+    with hot_connection(
+        books.postgres("inventory_rw").postgres_url,
+        application="retry-test",
+        password=books.postgres("inventory_rw").password,
+    ) as connection:
         yield connection
 
 
@@ -134,7 +138,14 @@ def test_statement_that_waits_too_long_for_a_lock_is_made_again(books: Books, co
         waited.append(time.monotonic())
         session.execute("SELECT 1 FROM inventory.stock WHERE sku = 'locked' FOR UPDATE")
 
-    with hot_connection(books.postgres("inventory_rw"), application="holder") as holder, holder.get().transaction():
+    with (
+        hot_connection(
+            books.postgres("inventory_rw").postgres_url,
+            application="holder",
+            password=books.postgres("inventory_rw").password,
+        ) as holder,
+        holder.get().transaction(),
+    ):
         holder.get().execute("SELECT 1 FROM inventory.stock WHERE sku = 'locked' FOR UPDATE")
         with pytest.raises(Busy):
             rerun(work, connection)
@@ -227,7 +238,11 @@ def forwarder(books: Books) -> Iterator[Forwarder]:
 @pytest.fixture
 def far(books: Books, forwarder: Forwarder) -> Iterator[HotConnection]:
     """A connection through the forwarder."""
-    with hot_connection(books.postgres("inventory_rw", port=forwarder.port), application="far-test") as connection:
+    with hot_connection(
+        books.postgres("inventory_rw", port=forwarder.port).postgres_url,
+        application="far-test",
+        password=books.postgres("inventory_rw", port=forwarder.port).password,
+    ) as connection:
         yield connection
 
 

@@ -14,12 +14,12 @@ import pytest
 from confluent_kafka.schema_registry import SchemaRegistryClient
 
 from common.config import KafkaSettings
-from common.errors import Busy, FatalError
 from common.events.orders import OrderCreated
 from common.events.schema_versions import newest, versions
 from common.kafka import schema_registry
 from common.kafka.schema_registry import open_codec
 from common.topics import NOTIFICATION_SENT, ORDERS_CREATED
+from onceloop.errors import Busy, FatalError
 from tests.factories import make_order
 from tests.forwarder import Forwarder, forward
 from tests.stack import Stack

@@ -9,12 +9,12 @@ import pytest
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from typer.testing import CliRunner
 
-from common.errors import ExitCode
 from common.events.schema_versions import versions
 from common.kafka.schema_registry import held, register
 from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, Topic
 from deploy.cli.main import app
 from deploy.schemas.registered import compared
+from onceloop.errors import ExitCode
 from tests.stack import Stack
 
 PACKAGED = versions("NotificationSent")

@@ -8,10 +8,10 @@ import pytest
 import sqlalchemy as sa
 
 from chaos.plan import Action, Arm
-from common.postgres.connection import hot_connection
 from common.postgres.engine import create_engine
 from deploy.exporter.tables import read_books
 from deploy.local.totals import Totals, read_totals
+from onceloop.postgres.connection import hot_connection
 from tests.books import new_decision, record
 from tests.factories import make_order
 from tests.pipeline import Pipeline
@@ -44,7 +44,11 @@ def engine(pipeline: Pipeline) -> Iterator[sa.Engine]:
 def test_totals_are_those_of_the_rows_by_verdict_and_reason(pipeline: Pipeline, engine: sa.Engine) -> None:
     assert totals(pipeline) == Totals(0, 0)
     for _ in range(3):  # each session counts in a shard of its own
-        with hot_connection(pipeline.postgres("inventory_rw"), application="test") as hot:
+        with hot_connection(
+            pipeline.postgres("inventory_rw").postgres_url,
+            application="test",
+            password=pipeline.postgres("inventory_rw").password,
+        ) as hot:
             reserved = [new_decision() for _ in range(4)]
             record(hot.get(), reserved)
             record(hot.get(), [new_decision(reason="unknown_sku"), new_decision(reason="insufficient_stock")])

@@ -6,11 +6,11 @@ import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from common.errors import FatalError
-from common.kafka.consumer import GroupConsumer
-from common.kafka.options import consumer_options
-from common.kafka.records import CommitPoint, Partition
 from common.topics import INVENTORY, ORDERS_CREATED
+from onceloop.errors import FatalError
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options
+from onceloop.records import CommitPoint, Partition
 from tests.pipeline import Pipeline
 from tests.records import wait_for
 

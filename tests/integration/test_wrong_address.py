@@ -16,16 +16,18 @@ from confluent_kafka import KafkaError, TopicPartition
 from chaos.proxy import FIND_COORDINATOR, KafkaProxy
 from chaos.relay import Direction
 from common.config import KafkaSettings
-from common.errors import FatalError
-from common.health import LIVE_WITHIN_SECONDS, Health
-from common.kafka import bounded_call, producer, transactional_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.loop_core import next_offsets
-from common.kafka.options import consumer_options, transactional_producer_options
-from common.kafka.producer import TransactionalProducer
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.lifecycle import Stop
 from common.topics import INVENTORY
+from onceloop import transactional as transactional_loop
+from onceloop.errors import FatalError
+from onceloop.health import LIVE_WITHIN_SECONDS, Health
+from onceloop.kafka import bounded_call
+from onceloop.kafka import transactional_producer as producer
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.options import consumer_options, transactional_producer_options
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.lifecycle import Stop
+from onceloop.loop_core import next_offsets
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from tests.mock_cluster import MockCluster, Request
 from tests.records import wait_for
 
@@ -75,8 +77,16 @@ class Loop:
     """The loop in a thread of its own, its clients distinguished by their ids."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        consuming = {**consumer_options(settings, group=INVENTORY, slot=0), "client.id": CONSUMER}
-        producing = {**transactional_producer_options(settings, service="inventory", slot=0), "client.id": PRODUCER}
+        consuming = {
+            **consumer_options(settings.kafka, group_id=INVENTORY.within(settings.namespace), slot=0),
+            "client.id": CONSUMER,
+        }
+        producing = {
+            **transactional_producer_options(
+                settings.kafka, transactional_id=f"{Group('inventory').within(settings.namespace)}-{0}"
+            ),
+            "client.id": PRODUCER,
+        }
         self.step, self.health, self.stop = Repeat(), Beats(), Stop()
         self.failed: BaseException | None = None
         self._consumer = GroupConsumer(consuming, ["in"])

@@ -12,7 +12,7 @@ from chaos.plan import Action, Arm
 from chaos.proxy import KafkaProxy
 from chaos.relay import Action as Wire
 from chaos.relay import Direction
-from common.errors import ExitCode
+from onceloop.errors import ExitCode
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.records import wait_for, write_orders

@@ -9,8 +9,8 @@ import sqlalchemy as sa
 from confluent_kafka import Consumer, Producer, TopicPartition
 
 from chaos.plan import Action, Arm
-from common.kafka.records import Partition
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED
+from onceloop.records import Partition
 from tests.commands import Shell, blocks
 from tests.factories import make_order
 from tests.groups import committed, delete_records, forget_group, set_group

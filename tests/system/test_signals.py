@@ -12,8 +12,8 @@ from chaos.plan import Action, Arm
 from chaos.proxy import END_TXN, KafkaProxy
 from chaos.relay import Action as Wire
 from chaos.relay import Direction
-from common.errors import ExitCode
-from common.kafka.producer import SLICE_SECONDS
+from onceloop.errors import ExitCode
+from onceloop.kafka.transactional_producer import SLICE_SECONDS
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.records import write_orders

@@ -17,7 +17,7 @@ LAWFUL = ("a file of the cache is damaged",)
 def cures() -> list[tuple[str, str]]:
     """Return every text that is given as a cure, with where it stands."""
     found = []
-    for path in modules(*SERVICES, "metrics_service", "common", *COMMAND_LINE):
+    for path in modules(*SERVICES, "metrics_service", "common", "onceloop", *COMMAND_LINE):
         for node in ast.walk(tree(path)):
             if isinstance(node, ast.Call):
                 given = [each.value for each in node.keywords if each.arg == "cure"]

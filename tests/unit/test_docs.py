@@ -27,7 +27,7 @@ DOCUMENTS = (
 )
 TEST = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 SOURCE = re.compile(
-    r"`((?:common|order_service|inventory_service|notification_service|deploy|chaos|migrations|tests|benchmarks|docs)"
+    r"`((?:common|onceloop|order_service|inventory_service|notification_service|deploy|chaos|migrations|tests|benchmarks|docs)"
     r"/[\w./-]*)`(?: ((?:`\w+(?:\.\w+)*`(?:, )?)+))?"
 )
 EVENT = re.compile(r"`([a-z]+\.[a-z_]+)`")
@@ -103,7 +103,7 @@ def test_every_command_named_exists(document: str) -> None:
 
 
 def test_every_log_event_of_the_runbook_is_logged_somewhere() -> None:
-    product = ("common", "order_service", "inventory_service", "notification_service", "metrics_service")
+    product = ("common", "onceloop", "order_service", "inventory_service", "notification_service", "metrics_service")
     source = "\n".join(path.read_text(encoding="utf-8") for part in product for path in (ROOT / part).rglob("*.py"))
     migrations = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "migrations/versions").glob("*.py"))
     tables = set(re.findall(r"CREATE TABLE (\S+)", migrations))

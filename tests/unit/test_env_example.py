@@ -14,11 +14,20 @@ from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
 from common.config import PREFIX, KafkaSettings, Settings, load
-from common.kafka.options import consumer_options, idempotent_producer_options, transactional_producer_options
 from common.topics import INVENTORY
+from onceloop.kafka.options import consumer_options, idempotent_producer_options, transactional_producer_options
 
 ROOT = Path(__file__).parents[2]
-PRODUCT = ("common", "order_service", "inventory_service", "notification_service", "metrics_service", "deploy", "chaos")
+PRODUCT = (
+    "common",
+    "onceloop",
+    "order_service",
+    "inventory_service",
+    "notification_service",
+    "metrics_service",
+    "deploy",
+    "chaos",
+)
 LINE = re.compile(rf"(?P<off># )?(?P<name>{PREFIX}[A-Z0-9_]+)=(?P<value>.*)")
 
 
@@ -124,6 +133,14 @@ def _takes(settings: type[Settings], environment: pytest.MonkeyPatch, name: str,
 @pytest.mark.usefixtures("environment")
 def test_client_options_shown_pass_the_guard() -> None:
     settings = load(KafkaSettings)
-    assert consumer_options(settings, group=INVENTORY, slot=0)["session.timeout.ms"] == 10_000
-    assert transactional_producer_options(settings, service="inventory", slot=0)["transaction.timeout.ms"] == 10_000
-    assert idempotent_producer_options(settings)["security.protocol"] == "SASL_SSL"
+    assert (
+        consumer_options(settings.kafka, group_id=INVENTORY.within(settings.namespace), slot=0)["session.timeout.ms"]
+        == 10_000
+    )
+    assert (
+        transactional_producer_options(
+            settings.kafka, transactional_id=f"{Group('inventory').within(settings.namespace)}-{0}"
+        )["transaction.timeout.ms"]
+        == 10_000
+    )
+    assert idempotent_producer_options(settings.kafka)["security.protocol"] == "SASL_SSL"

@@ -8,12 +8,12 @@ from pydantic import SecretStr
 from pydantic_settings import BaseSettings
 
 from common.config import RegistrySettings, Settings, load, without_credentials
-from common.errors import ConfigError
 from deploy.exporter.config import ExporterSettings
 from deploy.provision.config import ProvisionSettings
 from inventory_service.config import InventorySettings
 from metrics_service.config import MetricsSettings
 from notification_service.config import NotificationSettings
+from onceloop.errors import ConfigError
 from order_service.config import ApiSettings, ProjectionSettings
 
 CANARY = "hunter2-and-more"

@@ -56,7 +56,7 @@ def project() -> dict[str, Any]:
 PACKAGES = tuple(project()["importlinter"]["root_packages"])
 FOR_MAKERS = {"tools"}
 SERVICES = tuple(package for package in PACKAGES if (ROOT / package / "__main__.py").exists())
-PRODUCT = (*SERVICES, "common")
+PRODUCT = (*SERVICES, "common", "onceloop")
 COMMAND_LINE = tuple(package for package in PACKAGES if package not in PRODUCT)
 
 

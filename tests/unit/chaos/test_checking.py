@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
 from deploy.cli.checking import checker_settings, story_settings
 from deploy.local import home as homes
+from onceloop.errors import ConfigError
 
 PORTS = {"api": 8181, "kafka": 9192, "controller": 9193, "postgres": 5532, "registry": 8182}
 ELSEWHERE = {

@@ -16,7 +16,7 @@ from chaos.plan import Action, Arm, read_evidence, read_plan, write_plan
 REPOSITORY = Path(__file__).parents[3]
 
 SERVICE = """
-from common import failpoints
+from onceloop import failpoints
 for turn in range(3):
     failpoints.point("demo:taken")
     print("turn", turn, flush=True)
@@ -24,7 +24,7 @@ for turn in range(3):
 
 TRANSACTIONAL = """
 import confluent_kafka
-from common import failpoints
+from onceloop import failpoints
 producer = confluent_kafka.Producer({"test.mock.num.brokers": 1, "transactional.id": "demo-0"})
 failpoints.point("demo:inited")
 producer.init_transactions(10)
@@ -41,7 +41,7 @@ failpoints.point("demo:committed")
 CLOCKS = """
 import datetime, json, time
 import uuid_utils
-from common import failpoints
+from onceloop import failpoints
 failpoints.point("demo:taken")
 true = datetime.datetime.now().timestamp()
 clocks = {"time_ns": time.time_ns() / 1e9, "time": time.time(), "uuid7": uuid_utils.uuid7().timestamp / 1e3}

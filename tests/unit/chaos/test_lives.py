@@ -7,7 +7,7 @@ import pytest
 from chaos.faults import Hurts, Stopped
 from chaos.lane import Death, Kept, Start
 from chaos.lives import Course, bad_stops, ends_at_rest, slow_starts, unasked_ends
-from common.errors import ExitCode
+from onceloop.errors import ExitCode
 
 PID, BEGAN = 42, 100.0
 

@@ -15,8 +15,8 @@ from chaos.load.orders import requests
 from chaos.load.partitions import home_of
 from chaos.load.poison import POISON
 from chaos.load.records import Planned, records
-from common.errors import Undecodable
 from common.events.orders import OrderCreated
+from onceloop.errors import Undecodable
 from tests.factories import make_codec, make_order
 from tests.unit.chaos.test_second_reading import REGISTRY
 

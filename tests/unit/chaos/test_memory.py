@@ -29,7 +29,7 @@ from chaos.checker.facts import LISTED, Fact
 from chaos.checker.memory import Memory, MemoryRefusedError, Position
 from chaos.checker.table_digests import bucket_of, digits_for
 from chaos.checker.terms import Coordinate, Spot
-from common.errors import ExitCode, PipelineError
+from onceloop.errors import ExitCode, ReportedError
 
 IDENTITY = {"cluster": "one", "topic orders.created": "id"}
 AT, EVENT_AT = Coordinate("orders.created", 3, 17), Coordinate("inventory.reserved", 3, 5)
@@ -179,7 +179,7 @@ def test_two_runs_do_not_share_a_memory(tmp_path: Path) -> None:
     with opened(tmp_path / "memory") as memory:
         keep(memory, collector())
 
-    with opened(tmp_path / "memory"), pytest.raises(PipelineError, match="another verify is at work"):
+    with opened(tmp_path / "memory"), pytest.raises(ReportedError, match="another verify is at work"):
         opened(tmp_path / "memory")
 
 

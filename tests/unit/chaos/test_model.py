@@ -10,9 +10,9 @@ from chaos.model import Exploration, explore, replay
 from chaos.model.broker import Fate, PartitionLog, ProducerEpoch, Refused
 from chaos.model.group import Group, Membership
 from chaos.model.transactions import TransactionCoordinator
-from common import failpoints
-from common.kafka import transactional_loop
-from common.kafka.records import OutputRecord, Partition
+from onceloop import failpoints
+from onceloop import transactional as transactional_loop
+from onceloop.records import OutputRecord, Partition
 
 INTERLEAVINGS = 400
 RECORD = OutputRecord("out", b"key", b"value")

@@ -14,17 +14,17 @@ from chaos.model.group import Group
 from chaos.model.network import Weather
 from chaos.model.scenario import Fault, Scenario
 from chaos.model.tables import ModelConnection
-from common.errors import Busy
-from common.kafka import transactional_loop
-from common.kafka.consumer import GroupConsumer
-from common.kafka.loop_core import generation
-from common.kafka.producer import TransactionalProducer
-from common.kafka.records import CommitPoint, Partition, Publish
-from common.kafka.transactional_loop import _Loop
 from inventory_service.core.replay import Arrival, Decision
 from inventory_service.io import step
 from inventory_service.io.decision_store import Snapshot
 from inventory_service.io.proof import ProgressProof
+from onceloop import transactional as transactional_loop
+from onceloop.errors import Busy
+from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.transactional_producer import TransactionalProducer
+from onceloop.loop_core import generation
+from onceloop.records import CommitPoint, Partition, Publish
+from onceloop.transactional import _Loop
 
 FIRST_SEED = 1
 

@@ -12,13 +12,13 @@ from chaos.mutants import verdict
 from chaos.planted_bugs import BUGS, UnknownBugError, named
 from chaos.planting import Bug, Edit, StaleBugError, edited, plant
 from chaos.trials import TRIALS
-from common.errors import ExitCode
+from onceloop.errors import ExitCode
 
 REPOSITORY = Path(__file__).parents[3]
 RULES = {rule.id for rule in (*INVARIANTS, *TOLD_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)}
 
 SERVICE = """
-from common.kafka.producer import TransactionalProducer
+from onceloop.kafka.transactional_producer import TransactionalProducer
 print("looks at its taint:", "cause" in TransactionalProducer.tainted.__code__.co_names)
 """
 
@@ -81,8 +81,8 @@ def test_edit_is_refused_when_its_text__(module: str, old: str) -> None:
 
 
 def test_module_that_was_loaded_before_is_refused() -> None:
-    with pytest.raises(StaleBugError, match=r"common\.errors was loaded before"):
-        plant(Bug("demo", "", "S5", (Edit("common.errors", "class Busy", "class Idle"),)))
+    with pytest.raises(StaleBugError, match=r"onceloop\.errors was loaded before"):
+        plant(Bug("demo", "", "S5", (Edit("onceloop.errors", "class Busy", "class Idle"),)))
 
 
 def test_launched_service_runs_with_the_bug_in_it(tmp_path: Path) -> None:

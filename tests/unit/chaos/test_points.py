@@ -6,10 +6,17 @@ import pytest
 
 from chaos.crash_matrix import Kind, jobs
 from chaos.points import POINTS, ZOMBIES, Way, named
-from common.errors import UsageError
+from onceloop.errors import UsageError
 
 ROOT = Path(__file__).parents[3]
-PRODUCT = ("common", "inventory_service", "metrics_service", "notification_service", "order_service")
+PRODUCT = (
+    "common",
+    "inventory_service",
+    "metrics_service",
+    "notification_service",
+    "onceloop",
+    "order_service",
+)
 CALLS = {"point", "_point"}
 WINDOW_IS_PUBLISHED = ("metrics:produced", "metrics:offsets_sent")
 

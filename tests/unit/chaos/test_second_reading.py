@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chaos.checker.avro import Registry, UnreadableError, impossible
-from common.errors import Undecodable
 from common.events.codec import schema_text
 from common.events.orders import OrderCreated, OrderLine
+from onceloop.errors import Undecodable
 from tests.factories import make_codec, make_order
 
 EVENTS = ("OrderCreated", "InventoryReserved", "InventoryFailed", "NotificationSent")

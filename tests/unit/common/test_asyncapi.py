@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped] # comes with schemathesis, without types
 
-from common.errors import Undecodable
 from common.events import asyncapi, envelope
 from common.events.schema_versions import newest
-from common.kafka.dead_letter import dead_letter
-from common.kafka.records import InputRecord, Partition
 from common.topics import ALL_TOPICS, EVENT_TOPICS, Topic
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import Undecodable
+from onceloop.records import InputRecord, Partition
 
 FILE = Path(__file__).parents[3] / "docs/asyncapi.yaml"
 DOCUMENT = asyncapi.document()

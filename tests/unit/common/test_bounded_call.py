@@ -6,9 +6,9 @@ import weakref
 
 import pytest
 
-from common.errors import FatalError
-from common.kafka import bounded_call
-from common.kafka.bounded_call import STUCK_MAX, Caller, Unanswered
+from onceloop.errors import FatalError
+from onceloop.kafka import bounded_call
+from onceloop.kafka.bounded_call import STUCK_MAX, Caller, Unanswered
 
 
 def test_call_is_made_on_one_other_thread_and_its_error_is_raised_here() -> None:

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from common.errors import Busy, Undecodable
 from common.events.codec import EVENT_TYPES, Codec, Event, schema_text
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import LINES_MAX, QUANTITY_MAX, SKU_LENGTH_MAX, USER_ID_LENGTH_MAX, OrderCreated, OrderLine
 from common.events.schema_versions import newest
 from common.events.volume import MinuteVolume, VolumePartial
+from onceloop.errors import Busy, Undecodable
 from tests.factories import make_codec, make_order
 
 CODEC = make_codec()

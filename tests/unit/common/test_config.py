@@ -10,7 +10,7 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import Field, SecretStr
 
 from common.config import KafkaSettings, PostgresSettings, Settings, WorkerSettings, load, with_port
-from common.errors import ConfigError, ExitCode
+from onceloop.errors import ConfigError, ExitCode
 
 GOOD = {
     "PIPELINE_KAFKA_BOOTSTRAP": "127.0.0.1:9092",

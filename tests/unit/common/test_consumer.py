@@ -8,11 +8,11 @@ from confluent_kafka import KafkaError
 from structlog.testing import capture_logs
 
 from common.config import KafkaSettings
-from common.errors import ExitCode, FatalError
-from common.kafka import acked_producer
-from common.kafka.acked_producer import AckedProducer
-from common.kafka.consumer import GroupConsumer, topic_partitions
-from common.kafka.records import CommitPoint, OutputRecord, Partition
+from onceloop.errors import ExitCode, FatalError
+from onceloop.kafka import acked_producer
+from onceloop.kafka.acked_producer import AckedProducer
+from onceloop.kafka.group_consumer import GroupConsumer, topic_partitions
+from onceloop.records import CommitPoint, OutputRecord, Partition
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_consumer_that_crossed_a_fork_ends_the_child_at_once(consumer: GroupCons
 
 
 def test_producer_that_crossed_a_fork_refuses_to_send() -> None:
-    producer = AckedProducer(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1"))
+    producer = AckedProducer(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1").kafka)
     child = os.fork()
     if child == 0:
         try:

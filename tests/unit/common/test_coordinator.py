@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from common.kafka.coordinator import SIGNS_MAX, CoordinatorWatch
+from onceloop.kafka.coordinator import SIGNS_MAX, CoordinatorWatch
 
 HERE, THERE = "10.0.0.1:9092", "10.0.0.9:9092"
 

@@ -8,11 +8,11 @@ import sqlalchemy as sa
 from confluent_kafka import KafkaError, KafkaException
 from structlog.testing import capture_logs
 
-from common.errors import Busy, ContractError, FatalError, Poison
-from common.kafka.consumer_loop import _Work
-from common.kafka.crashes import CRASHES_MAX
-from common.kafka.loop_core import next_offsets
-from common.kafka.records import InputRecord, Partition
+from onceloop.crashes import CRASHES_MAX
+from onceloop.errors import Busy, ContractError, FatalError, Poison
+from onceloop.loop_core import next_offsets
+from onceloop.plain import _Work
+from onceloop.records import InputRecord, Partition
 
 Handle = Callable[[str], None]
 TURNS_MAX = 200

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import Undecodable
-from common.kafka.dead_letter import dead_letter
-from common.kafka.records import InputRecord, Partition
 from common.topics import MESSAGE_BYTES_MAX
+from onceloop.dead_letter import dead_letter
+from onceloop.errors import Undecodable
+from onceloop.records import InputRecord, Partition
 
 TOPIC = "blue.orders.created.inventory.dlq"
 BYTES = st.none() | st.binary()

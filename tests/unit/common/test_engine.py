@@ -11,13 +11,13 @@ from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr
 
 from common.config import PostgresSettings, load
-from common.errors import Busy
-from common.postgres.bounded import BoundedConnection
-from common.postgres.connection import HotConnection
 from common.postgres.engine import create_engine
-from common.postgres.options import connect_options
 from common.postgres.outage import outage_is_busy
-from common.postgres.retry import rerun
+from onceloop.errors import Busy
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.connection import HotConnection
+from onceloop.postgres.options import connect_options
+from onceloop.postgres.retry import rerun
 
 SETTINGS = PostgresSettings(
     postgres_url="postgresql://order_rw@127.0.0.1:5432/pipeline", postgres_password=SecretStr("hush")
@@ -67,7 +67,7 @@ def test_an_engine_connects_with_the_password_that_stands_in_its_file_now(
 
 
 def test_the_hot_connection_does_too(rotated: PostgresSettings, passwords: list[str]) -> None:
-    connection = HotConnection(rotated, application="test")
+    connection = HotConnection(rotated.postgres_url, application="test", password=rotated.password)
     with pytest.raises(Busy, match="refuses the password"):
         rerun(lambda given: given.execute("SELECT 1"), connection)
     assert set(passwords) == {"psst"}

@@ -13,7 +13,7 @@ import structlog
 from common import log
 from common.config import Settings
 from common.entry import run_process
-from common.errors import Busy, ConfigError, ExitCode, FatalError, PipelineError
+from onceloop.errors import Busy, ConfigError, ExitCode, FatalError, ReportedError
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +43,7 @@ def raising(error: Exception) -> Callable[[], NoReturn]:
     ("error", "code"),
     [
         (FatalError("fenced"), ExitCode.UNAVAILABLE),
-        (PipelineError("schema missing", cure="run provision"), ExitCode.SOFTWARE),
+        (ReportedError("schema missing", cure="run provision"), ExitCode.SOFTWARE),
         (Busy("PostgreSQL"), ExitCode.UNAVAILABLE),
         (KeyError("unforeseen"), ExitCode.SOFTWARE),
     ],

@@ -27,7 +27,7 @@ def test_process_outlives_a_request_that_is_given_up() -> None:
     program = """
     import time
     from confluent_kafka import KafkaException
-    from common.kafka.group_requests import GroupRequests
+    from onceloop.kafka.group_requests import GroupRequests
 
     requests = GroupRequests(OPTIONS)
     for tries in range(10):

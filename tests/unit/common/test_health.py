@@ -16,9 +16,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from common import health
-from common.errors import ExitCode, FatalError
-from common.health import LIVE_WITHIN_SECONDS, Health, serve
+from onceloop import health
+from onceloop.errors import ExitCode, FatalError
+from onceloop.health import LIVE_WITHIN_SECONDS, Health, serve
 
 
 @pytest.fixture
@@ -204,7 +204,8 @@ def test_other_methods_are_refused(port: int) -> None:
 
 HANGS = """
 import sys, time
-from common import health, log
+from common import log
+from onceloop import health
 health.STUCK_SECONDS, health.AWAKE_SECONDS = 0.3, 0.2
 state = health.Health()
 with health.serve(state, host="127.0.0.1", port=0):

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from common import metrics
-from common.kafka.lag import LagGauges, Tail, left_over, tails
-from common.kafka.records import Partition
+from onceloop.kafka.lag import LagGauges, Tail, left_over, tails
+from onceloop.records import Partition
 
 AT = Partition("ns.orders.created", 3)
 OTHER = Partition("ns.orders.created", 4)

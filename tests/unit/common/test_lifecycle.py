@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ExitCode
-from common.lifecycle import Stop, stop_signal
+from onceloop.errors import ExitCode
+from onceloop.lifecycle import Stop, stop_signal
 
 REPOSITORY = Path(__file__).parents[3]
 
 LOOPS = """
-from common.lifecycle import stop_signal
+from onceloop.lifecycle import stop_signal
 with stop_signal(grace_seconds={grace}) as stop:
     print("ready", flush=True)
     while not stop.wait(10):

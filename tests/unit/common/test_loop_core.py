@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.errors import FatalError
-from common.kafka.loop_core import UNSURE_ENDS_MAX, UnsureEnds, generation, next_offsets
-from common.kafka.records import CommitPoint, InputRecord, Partition
+from onceloop.errors import FatalError
+from onceloop.loop_core import UNSURE_ENDS_MAX, UnsureEnds, generation, next_offsets
+from onceloop.records import CommitPoint, InputRecord, Partition
 
 A, B, C = (Partition("orders.created", number) for number in range(3))
 

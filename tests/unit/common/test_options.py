@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 
 from common.config import KafkaSettings
-from common.errors import ConfigError, ExitCode
-from common.kafka.options import (
+from common.topics import INVENTORY
+from onceloop.errors import ConfigError, ExitCode
+from onceloop.kafka.options import (
     Options,
     admin_options,
     consumer_options,
     idempotent_producer_options,
     transactional_producer_options,
 )
-from common.topics import INVENTORY
 
 Make = Callable[..., Options]
 
@@ -24,15 +24,22 @@ def settings(**changes: Any) -> KafkaSettings:
 
 
 def consuming(**overrides: Any) -> Options:
-    return consumer_options(settings(kafka_consumer_options=overrides), group=INVENTORY, slot=3)
+    return consumer_options(
+        settings(kafka_consumer_options=overrides).kafka,
+        group_id=INVENTORY.within(settings(kafka_consumer_options=overrides).namespace),
+        slot=3,
+    )
 
 
 def producing(**overrides: Any) -> Options:
-    return transactional_producer_options(settings(kafka_producer_options=overrides), service="inventory", slot=3)
+    return transactional_producer_options(
+        settings(kafka_producer_options=overrides).kafka,
+        transactional_id=f"{Group('inventory').within(settings(kafka_producer_options=overrides).namespace)}-{3}",
+    )
 
 
 def acking(**overrides: Any) -> Options:
-    return idempotent_producer_options(settings(kafka_producer_options=overrides))
+    return idempotent_producer_options(settings(kafka_producer_options=overrides).kafka)
 
 
 def refusal(make: Make, **overrides: Any) -> str:
@@ -47,7 +54,7 @@ def test_defaults_pass_their_own_guard() -> None:
     assert consuming()["isolation.level"] == "read_committed"
     assert producing()["enable.idempotence"] is True
     assert acking()["acks"] == "all"
-    assert admin_options(settings())["bootstrap.servers"] == "127.0.0.1:9092"
+    assert admin_options(settings().kafka)["bootstrap.servers"] == "127.0.0.1:9092"
 
 
 def test_slot_names_the_static_member_and_the_transactional_id() -> None:
@@ -57,9 +64,11 @@ def test_slot_names_the_static_member_and_the_transactional_id() -> None:
 
 def test_namespace_stands_before_group_member_and_transactional_id() -> None:
     blue = settings(namespace="blue")
-    found = consumer_options(blue, group=INVENTORY, slot=3)
+    found = consumer_options(blue.kafka, group_id=INVENTORY.within(blue.namespace), slot=3)
     assert (found["group.id"], found["group.instance.id"]) == ("blue.inventory", "blue.inventory-3")
-    produced = transactional_producer_options(blue, service="inventory", slot=3)
+    produced = transactional_producer_options(
+        blue.kafka, transactional_id=f"{Group('inventory').within(blue.namespace)}-{3}"
+    )
     assert produced["transactional.id"] == "blue.inventory-3"
 
 
@@ -138,17 +147,27 @@ def test_everything_that_is_wrong_is_told_at_once() -> None:
 
 def test_options_for_all_clients_are_guarded_too() -> None:
     with pytest.raises(ConfigError, match=r"isolation\.level"):
-        consumer_options(settings(kafka_options={"isolation.level": "read_uncommitted"}), group=INVENTORY, slot=0)
+        consumer_options(
+            settings(kafka_options={"isolation.level": "read_uncommitted"}).kafka,
+            group_id=INVENTORY.within(settings(kafka_options={"isolation.level": "read_uncommitted"}).namespace),
+            slot=0,
+        )
     with pytest.raises(ConfigError, match="acks"):
-        transactional_producer_options(settings(kafka_options={"acks": "1"}), service="inventory", slot=0)
+        transactional_producer_options(
+            settings(kafka_options={"acks": "1"}).kafka,
+            transactional_id=f"{Group('inventory').within(settings(kafka_options={'acks': '1'}).namespace)}-{0}",
+        )
 
 
 def test_tuning_and_security_are_allowed() -> None:
     assert consuming(**{"session.timeout.ms": 30_000, "heartbeat.interval.ms": 10_000})["session.timeout.ms"] == 30_000
     assert producing(**{"compression.type": "zstd", "acks": -1})["compression.type"] == "zstd"
     secured = settings(kafka_options={"security.protocol": "SSL"})
-    assert admin_options(secured)["security.protocol"] == "SSL"
-    assert consumer_options(secured, group=INVENTORY, slot=0)["security.protocol"] == "SSL"
+    assert admin_options(secured.kafka)["security.protocol"] == "SSL"
+    assert (
+        consumer_options(secured.kafka, group_id=INVENTORY.within(secured.namespace), slot=0)["security.protocol"]
+        == "SSL"
+    )
 
 
 def test_numbers_may_be_written_as_text__as_librdkafka_takes_them() -> None:
@@ -185,7 +204,7 @@ def test_value_that_librdkafka_does_not_take_is_refused_by_name(make: Make) -> N
 def test_security_that_is_told_by_half_is_refused() -> None:
     halved = settings(kafka_options={"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"})
     with pytest.raises(ConfigError, match=r"sasl\.username"):
-        consumer_options(halved, group=INVENTORY, slot=0)
+        consumer_options(halved.kafka, group_id=INVENTORY.within(halved.namespace), slot=0)
 
 
 def test_transaction_options_do_not_reach_a_producer_without_transactions() -> None:

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.loop_core import next_offsets
-from common.kafka.positions import Batch, Gap, Gaps, Positions, Rewind
-from common.kafka.records import CommitPoint, InputRecord, Partition
+from onceloop.loop_core import next_offsets
+from onceloop.positions import Batch, Gap, Gaps, Positions, Rewind
+from onceloop.records import CommitPoint, InputRecord, Partition
 
 A, B, C = (Partition("orders.created", number) for number in range(3))
 OWNED = frozenset({A, B})

@@ -2,8 +2,8 @@
 
 import pytest
 
-from common.errors import ContractError, ExitCode
-from common.kafka.records import CommitPoint, OutputRecord, Partition, Publish
+from onceloop.errors import ContractError, ExitCode
+from onceloop.records import CommitPoint, OutputRecord, Partition, Publish
 
 RECORD = OutputRecord("out", b"key", b"value")
 OFFSETS = {Partition("in", 0): CommitPoint(1)}

@@ -14,9 +14,9 @@ from chaos.checker.avro import Registry
 from chaos.checker.errors import StoreDownError
 from chaos.checker.web import get_json
 from common.config import RegistrySettings, asking_directly, proxy_of
-from common.errors import Busy, ConfigError, PipelineError
 from common.kafka.schema_registry import open_codec, registry
 from common.topics import ORDERS_CREATED
+from onceloop.errors import Busy, ConfigError, ReportedError
 from tests.mail import certificate
 
 # Nothing listens at port 9 of loopback: whatever goes by a proxy there fails.
@@ -121,14 +121,14 @@ def test_proxy_that_does_not_answer_is_named_with_the_registry__without_its_pass
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HTTP_PROXY", "http://ada:c4nary@127.0.0.1:9")
-    with pytest.raises(PipelineError) as raised:
+    with pytest.raises(ReportedError) as raised:
         open_codec(at("registry.example", 8081), [ORDERS_CREATED])
     assert "by way of the proxy http://127.0.0.1:9" in raised.value.message
     assert "NO_PROXY" in raised.value.cure
     assert "c4nary" not in raised.value.message + raised.value.cure
 
 
-@pytest.mark.parametrize(("status", "kind"), [(407, PipelineError), (502, Busy)])
+@pytest.mark.parametrize(("status", "kind"), [(407, ReportedError), (502, Busy)])
 def test_answer_of_a_proxy_names_the_proxy(
     server: Answers, monkeypatch: pytest.MonkeyPatch, status: int, kind: type[Exception]
 ) -> None:

@@ -5,8 +5,8 @@ import pytest
 from psycopg import errors
 from psycopg.pq import DiagnosticField
 
-from common.postgres.retry import Failure, classify
 from inventory_service.io.decision_store import GUARDS
+from onceloop.postgres.retry import Failure, classify
 
 
 def error(sqlstate: str, *, constraint: str | None = None) -> psycopg.Error:

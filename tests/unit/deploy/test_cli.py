@@ -13,7 +13,6 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from common.errors import ExitCode, PipelineError
 from deploy import VERSION
 from deploy.cli import kill, log_lines, logs, main
 from deploy.cli.main import COMMANDS, app
@@ -22,6 +21,7 @@ from deploy.local import state
 from deploy.local.runner import State
 from deploy.local.servers import PORTS
 from deploy.local.state import Phase, ProcessState, StackState
+from onceloop.errors import ExitCode, ReportedError
 
 ORDER = "0198c5d2-7c5e-7f10-8a30-5b1f6f0d9c11"
 OURS = ("up", "down", "status", "logs", "kill", "doctor", "env", "exporter", "metrics")
@@ -154,7 +154,7 @@ def test_missing_package_is_named_with_the_way_to_get_it(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (PipelineError("no tea", cure="boil water"), 70, "error: no tea\n  way out: boil water\n"),
+        (ReportedError("no tea", cure="boil water"), 70, "error: no tea\n  way out: boil water\n"),
         (OSError(28, "No space left on device"), 70, "No space left on device"),
         (KeyError("odd"), 70, "internal error, KeyError"),
     ],
@@ -289,10 +289,10 @@ def test_kill_asks_for_the_slot_when_there_are_several(home: homes.Home) -> None
     assert find(home, "inventory", 1).label == "inventory-1"
     assert find(home, "inventory-0", None).label == "inventory-0"
     assert find(home, "kafka", None).label == "kafka"
-    with pytest.raises(PipelineError) as several:
+    with pytest.raises(ReportedError) as several:
         find(home, "inventory", None)
     assert "--slot" in several.value.cure
-    with pytest.raises(PipelineError) as unknown:
+    with pytest.raises(ReportedError) as unknown:
         find(home, "inventory", 7)
     assert "inventory-0, inventory-1, kafka" in unknown.value.cure
 

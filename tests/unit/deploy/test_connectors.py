@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError, FatalError
 from common.topics import SINKS, Sink
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.connectors import fill, name_within, put, template, values, wanted
+from onceloop.errors import ConfigError, FatalError
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "connect"
 POSTGRES = [sink for sink in SINKS if sink.store == "postgres"]

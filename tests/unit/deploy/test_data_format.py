@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local import take_down
 from deploy.local.data_format import FORMAT, STEPS, bring_up_to_date
 from deploy.local.home import Home
+from onceloop.errors import ConfigError
 
 
 @pytest.fixture

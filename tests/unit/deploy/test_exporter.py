@@ -6,14 +6,14 @@ import pytest
 import sqlalchemy as sa
 
 from common import metrics
-from common.errors import Busy
 from common.kafka.observer import Cluster, Ends, Look, Standing
-from common.kafka.records import Partition
 from common.topics import ORDER_STATUS
 from deploy.exporter.board import Board
 from deploy.exporter.run import Looking, Positions
 from deploy.exporter.stalls import Stall, stalls
 from deploy.exporter.tables import Books
+from onceloop.errors import Busy
+from onceloop.records import Partition
 
 AT = Partition("inventory.reserved", 0)
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
 from deploy.local import home as homes
 from deploy.local.home import ROLES, HomeInUseError
+from onceloop.errors import ConfigError
 
 
 def test_passwords_are_made_once_and_for_the_owner_alone(tmp_path: Path) -> None:

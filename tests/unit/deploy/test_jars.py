@@ -9,10 +9,10 @@ from threading import Event
 import pytest
 import requests
 
-from common.errors import ConfigError
 from deploy.local import download, jars
 from deploy.local.artifacts import STACK, Artifact
 from deploy.local.jars import Advance, CorruptError
+from onceloop.errors import ConfigError
 
 CONTENT = b"a jar"
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from common.errors import ExitCode
 from deploy.cli import up
 from deploy.cli.main import app
 from deploy.local import supervisor
 from deploy.local.doctor import Check, _open_files
 from deploy.local.process import OPEN_FILES_WANTED, raise_open_files
+from onceloop.errors import ExitCode
 
 ASKED = "from deploy.local.process import raise_open_files; import resource"
 REPORTED = "print(raise_open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"

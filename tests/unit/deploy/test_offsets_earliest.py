@@ -2,9 +2,9 @@
 
 import pytest
 
-from common.kafka.records import CommitPoint, Partition
-from common.kafka.topic_mark import mark, marked_id, of_other_topics
 from deploy.offsets.earliest import judged
+from onceloop.kafka.topic_mark import mark, marked_id, of_other_topics
+from onceloop.records import CommitPoint, Partition
 
 OURS, BARE, OTHERS = mark("an-id"), "", mark("another")
 

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError
 from deploy.local import doctor, prometheus
 from deploy.local import home as homes
 from deploy.local.prometheus import Prometheus, Target, Watch
+from onceloop.errors import ConfigError
 
 
 def test_target_is_known_by_its_process_not_by_its_port() -> None:

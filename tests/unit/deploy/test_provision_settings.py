@@ -8,7 +8,6 @@ import pytest
 from pydantic import SecretStr, ValidationError
 
 from common.config import PostgresSettings
-from common.errors import ConfigError
 from deploy.cli.provision import provision_settings
 from deploy.cli.psql import _pass_line
 from deploy.local import home as homes
@@ -17,6 +16,7 @@ from deploy.local.servers import PORTS
 from deploy.local.state import Phase, StackState
 from deploy.provision.config import ProvisionSettings
 from deploy.provision.roles import OWNER, ROLES, read_passwords
+from onceloop.errors import ConfigError
 
 
 def make_settings(folder: Path, **changed: object) -> ProvisionSettings:

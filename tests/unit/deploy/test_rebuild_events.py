@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import Undecodable
 from common.events import envelope
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderLine
-from common.kafka.records import Headers, InputRecord, Partition
 from deploy.cli.rebuild import _todo
 from deploy.rebuild.events import DecisionRow, SentRow, decision_row, sent_row
 from deploy.rebuild.run import Rebuilt, Unanswered
 from deploy.rebuild.store import units_reserved
+from onceloop.errors import Undecodable
+from onceloop.records import Headers, InputRecord, Partition
 from tests.factories import make_codec
 
 CODEC = make_codec()

@@ -4,12 +4,12 @@ from typing import cast
 
 import pytest
 
-from common.errors import PipelineError
 from deploy.local import home as homes
 from deploy.local import runner as runners
 from deploy.local.guardian import Guardian
 from deploy.local.launch import Launch
 from deploy.local.runner import Runner, State, pause_seconds, raise_failure, tick_until_settled
+from onceloop.errors import ReportedError
 
 
 class Command:
@@ -55,17 +55,17 @@ def test_program_waits_for_what_it_needs(tmp_path: Path) -> None:
     assert (first.state, second.state) == (State.READY, State.READY)
 
 
-@pytest.mark.parametrize("error", [PipelineError("no database"), OSError(28, "No space left on device")])
+@pytest.mark.parametrize("error", [ReportedError("no database"), OSError(28, "No space left on device")])
 def test_failed_preparation_ends_the_start(tmp_path: Path, error: Exception) -> None:
     runner = make_runner(tmp_path, Command(error))
     runner.tick()
     assert runner.state is State.FAILED
-    with pytest.raises(PipelineError, match=r"no database|No space left"):
+    with pytest.raises(ReportedError, match=r"no database|No space left"):
         raise_failure([runner])
 
 
 def test_program_is_tried_as_often_as_it_may(tmp_path: Path) -> None:
-    command = Command(PipelineError("one"), PipelineError("two"))
+    command = Command(ReportedError("one"), ReportedError("two"))
     runner = make_runner(tmp_path, command, attempts_max=3)
     tick_until_settled([runner])
     assert (runner.state, runner.restarts, command.times) == (State.READY, 2, 3)
@@ -73,7 +73,7 @@ def test_program_is_tried_as_often_as_it_may(tmp_path: Path) -> None:
 
 def test_program_that_was_up_is_started_again_for_ever(tmp_path: Path) -> None:
     """A dependency may be away for long: what was up once must come back with it, without anybody's help."""
-    command = Command(*(PipelineError("away") for _ in range(20)))
+    command = Command(*(ReportedError("away") for _ in range(20)))
     runner = make_runner(tmp_path, command)
     runner._was_ready = True
     tick_until_settled([runner])

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from common.errors import ExitCode
 from common.events.schema_versions import PACKAGED, golden_name, versions
 from deploy.cli.main import app
 from deploy.schemas.offline import check, check_all
+from onceloop.errors import ExitCode
 
 Avro = dict[str, Any]
 CURRENCY = {"name": "currency", "type": "string", "default": "EUR"}

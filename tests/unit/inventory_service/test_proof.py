@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 import structlog
 
-from common.errors import Busy, FatalError
 from common.events.orders import OrderCreated
-from common.kafka import offset_proof
-from common.kafka.input_log import Reading
-from common.kafka.records import CommitPoint, InputRecord, Partition
 from inventory_service.io import proof as inventory_proof
 from inventory_service.io.proof import ProgressProof
+from onceloop.errors import Busy, FatalError
+from onceloop.kafka import offset_proof
+from onceloop.kafka.input_log import Reading
+from onceloop.records import CommitPoint, InputRecord, Partition
 from tests.factories import make_codec, make_order
 
 OURS, THEIRS = Partition("orders.created", 3), Partition("orders.created", 4)

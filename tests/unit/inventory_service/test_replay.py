@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.kafka.records import Partition
 from inventory_service.core.replay import Arrival, Coordinate, Decision, owners, undecided
+from onceloop.records import Partition
 from tests.factories import make_order
 
 

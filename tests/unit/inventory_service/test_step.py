@@ -7,19 +7,24 @@ import structlog
 from prometheus_client import REGISTRY
 
 from common.config import KafkaSettings, PostgresSettings
-from common.errors import Poison
-from common.kafka.input_log import InputLog
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
-from common.postgres.connection import hot_connection
 from common.topics import INVENTORY, ORDERS_CREATED
 from inventory_service.core.replay import Arrival
 from inventory_service.io.step import Answer, InventoryStep
+from onceloop.errors import Poison
+from onceloop.kafka.input_log import InputLog
+from onceloop.postgres.connection import hot_connection
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Publish
 from tests.factories import make_codec, make_order
 
 INPUT = Partition("blue.orders.created", 3)
 DEAD_LETTERS = "blue.orders.created.inventory.dlq"
 NO_LOG = InputLog(
-    KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere"), topic=ORDERS_CREATED, group=INVENTORY
+    KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere").kafka,
+    topic=ORDERS_CREATED.within(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere").namespace),
+    dead_letters=dead_letter_topic(ORDERS_CREATED, INVENTORY).within(
+        KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere").namespace
+    ),
+    group_id=INVENTORY.within(KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://nowhere").namespace),
 )
 POISON = Poison("PostgreSQL rejects a value: 22003")
 
@@ -28,7 +33,10 @@ POISON = Poison("PostgreSQL rejects a value: 22003")
 def step() -> Iterator[InventoryStep]:
     """A step whose database is never asked: its connection opens when it is first used."""
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
-    with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
+    with (
+        hot_connection(nowhere.postgres_url, application="test", password=nowhere.password) as connection,
+        structlog.testing.capture_logs(),
+    ):
         yield InventoryStep(
             connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
         )
@@ -83,7 +91,10 @@ class Rejecting(InventoryStep):
 @pytest.fixture
 def rejecting() -> Iterator[Rejecting]:
     nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
-    with hot_connection(nowhere, application="test") as connection, structlog.testing.capture_logs():
+    with (
+        hot_connection(nowhere.postgres_url, application="test", password=nowhere.password) as connection,
+        structlog.testing.capture_logs(),
+    ):
         step = Rejecting(
             connection=connection, codec=make_codec(), namespace="blue", batch_records_max=500, input_log=NO_LOG
         )

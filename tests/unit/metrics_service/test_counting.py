@@ -13,15 +13,15 @@ from itertools import zip_longest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from common.errors import Busy
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.orders import OrderLine
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial, minute_of
-from common.kafka.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Publish, Step
 from metrics_service.core.windows import Patience
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.totals_step import TotalsStep
 from metrics_service.io.windows_step import AHEAD_MS_MAX, WindowsStep
+from onceloop.errors import Busy
+from onceloop.records import CommitPoint, InputRecord, OutputRecord, Partition, Plan, Publish, Step
 from tests.factories import make_codec
 
 CODEC = make_codec()

@@ -5,14 +5,14 @@ from dataclasses import replace
 
 import pytest
 
-from common.errors import Busy, FatalError, PipelineError
 from common.events.volume import MINUTE_MS, VolumePartial
-from common.kafka import offset_proof
-from common.kafka.records import CommitPoint, Keep, Partition
 from metrics_service.core.proof import behind, published, topic_id
 from metrics_service.core.windows import Patience, Progress, Windows, restored
 from metrics_service.io.start_guard import StartGuard
 from metrics_service.io.windows_step import WindowsStep
+from onceloop.errors import Busy, FatalError, ReportedError
+from onceloop.kafka import offset_proof
+from onceloop.records import CommitPoint, Keep, Partition
 from tests.unit.metrics_service.test_counting import CODEC
 
 AT, OTHER = Partition("inventory.reserved", 3), Partition("inventory.failed", 0)
@@ -112,7 +112,7 @@ def test_offset_of_a_recreated_topic_is_refused_and_one_of_an_older_version_is_n
     looked = guard()
     looked.demand({AT: RIGHT})
     looked.demand({AT: CommitPoint(7, Progress(7).to_metadata("an id"))})
-    with pytest.raises(PipelineError, match="was recreated"):
+    with pytest.raises(ReportedError, match="was recreated"):
         looked.demand({AT: CommitPoint(7, Progress(7).to_metadata("another"))})
 
 

@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial
-from common.kafka.records import CommitPoint, Partition
 from metrics_service.core import totals, windows
 from metrics_service.core.proof import Published, published
 from metrics_service.core.resume import Resumed, totals_resumed, windows_resumed
+from onceloop.records import CommitPoint, Partition
 from tests.unit.metrics_service.test_counting import (
     CODEC,
     LOGS,

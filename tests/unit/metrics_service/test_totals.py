@@ -3,8 +3,8 @@
 import pytest
 
 from common.events.volume import MINUTE_MS, MinuteVolume, VolumePartial
-from common.kafka.records import CommitPoint
 from metrics_service.core.totals import Progress, Totals, restored
+from onceloop.records import CommitPoint
 
 NOON = 1_800_000_000_000
 HOUR_MS = 60 * MINUTE_MS

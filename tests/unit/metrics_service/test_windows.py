@@ -5,8 +5,8 @@ import json
 import pytest
 
 from common.events.volume import MINUTE_MS, VolumePartial
-from common.kafka.records import CommitPoint, Partition
 from metrics_service.core.windows import Order, Patience, Progress, Windows, restored
+from onceloop.records import CommitPoint, Partition
 
 AT = Partition("inventory.reserved", 3)
 NOON = 1_800_000_000_000

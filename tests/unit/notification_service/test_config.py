@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from common.config import load
-from common.errors import ConfigError
 from notification_service.config import NotificationSettings
+from onceloop.errors import ConfigError
 
 REQUIRED = {
     "PIPELINE_KAFKA_BOOTSTRAP": "127.0.0.1:9092",

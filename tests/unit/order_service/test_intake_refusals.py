@@ -6,8 +6,8 @@ from typing import cast
 import pytest
 
 from common.events.orders import OrderCreated
-from common.kafka.acked_producer import Delivery, NotWritten, Unacknowledged
-from common.kafka.errors import Refusal
+from onceloop.kafka.acked_producer import Delivery, NotWritten, Unacknowledged
+from onceloop.kafka.errors import Refusal
 from order_service.core.idempotency import KeyRow
 from order_service.core.placement import PlaceOrder
 from order_service.io.intake import Accepted, Intake, NotAccepted, Unsure

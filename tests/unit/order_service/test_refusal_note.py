@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from common.kafka.errors import Refusal
+from onceloop.kafka.errors import Refusal
 from order_service.io.refusal_note import REFUSED_SECONDS, RefusalNote
 
 

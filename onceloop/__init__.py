@@ -1,0 +1,1 @@
+"""Consume, decide, produce: exactly once, with the decision in PostgreSQL."""

@@ -1,0 +1,1 @@
+"""The Kafka client: consumer, producers, options, and what looks at a cluster."""

@@ -1,0 +1,1 @@
+"""psycopg connections, what their errors mean, and guards of a start."""

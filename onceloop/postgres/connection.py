@@ -1,0 +1,84 @@
+"""The psycopg connection of the hot path: autocommit, pipelines, plans that suit an empty table, bounded waits.
+
+One per process, built lazily and after every loss anew; transactions are written out, BEGIN and COMMIT included, so
+that a COMMIT can be queued with what it commits and a stopped client holds no lock.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+
+from common.config import PostgresSettings
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.options import connect_options
+
+
+class HotConnection:
+    """A connection that is there when it is asked for."""
+
+    def __init__(self, settings: PostgresSettings, *, application: str) -> None:
+        self._settings = settings
+        self._application = application
+        self._connection: psycopg.Connection | None = None
+        self.warned = False
+        """The server warned since the connection was opened: a COMMIT may not have reached the standby."""
+        self.opened = 0
+        """How often it was opened: behind a new one the server may have been restored from a backup."""
+
+    def get(self) -> psycopg.Connection:
+        """Return the connection, opened if need be. Raises psycopg.OperationalError if the server does not answer."""
+        if self._connection is None or self._connection.closed:
+            self._connection = BoundedConnection.connect(
+                make_conninfo(
+                    self._settings.postgres_url,
+                    password=self._settings.secret("postgres_password") or None,
+                    **connect_options(self._application),
+                ),
+                autocommit=True,
+                prepare_threshold=0,  # few statements, run for ever
+            )
+            self._connection.add_notice_handler(self._on_notice)
+            self.warned = False
+            self.opened += 1
+            # A plan made while `decision` is empty scans the table; it would still do so when it holds millions.
+            self._connection.execute("SET enable_seqscan = off")
+        return self._connection
+
+    def drop(self) -> None:
+        """Close, whatever the state; the server rolls back what was open."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def recover(self) -> None:
+        """Leave a failed transaction; a connection that cannot is dropped."""
+        try:
+            if self._connection is not None:
+                self._connection.rollback()
+        except psycopg.Error:
+            self.drop()
+
+    def answers(self) -> bool:
+        """Return True if the server takes a statement."""
+        try:
+            self.get().execute("SELECT 1")
+        except psycopg.Error:
+            self.drop()
+            return False
+        return True
+
+    def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
+        if notice.severity_nonlocalized == "WARNING":
+            self.warned = True
+
+
+@contextmanager
+def hot_connection(settings: PostgresSettings, *, application: str) -> Iterator[HotConnection]:
+    """Yield a connection and close it at the end."""
+    connection = HotConnection(settings, application=application)
+    try:
+        yield connection
+    finally:
+        connection.drop()

@@ -1,0 +1,131 @@
+"""What crosses the border of `common.kafka`: records, plans and the protocols that plug in. No client type leaks.
+
+What there is one of per record is a named tuple: it takes half the time to make.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from onceloop.errors import ContractError, Poison
+
+Headers = tuple[tuple[str, bytes | None], ...]
+
+
+class Partition(NamedTuple):
+    """One partition of one topic."""
+
+    topic: str
+    number: int
+
+
+class CommitPoint(NamedTuple):
+    """A committed offset (the next to read) and the text stored beside it."""
+
+    offset: int
+    metadata: str = ""
+
+
+class InputRecord(NamedTuple):
+    """One record as it was read. `offset` is its own; key and value are the bytes on the topic.
+
+    `headers` reads them when it is called: that costs more than the rest, and dead letters alone tell them.
+    """
+
+    partition: Partition
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Callable[[], Headers] = tuple
+
+
+class OutputRecord(NamedTuple):
+    """One record to write."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    is_dead_letter: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Write these records and commit these offsets, in one transaction: all visible at once, or nothing.
+
+    `offsets`: per partition the offset to commit (last + 1), with metadata. They cover the batch, and what was kept
+    before it. Raises ContractError without any: the records would be written again with every batch.
+    """
+
+    records: Sequence[OutputRecord]
+    offsets: Mapping[Partition, CommitPoint]
+
+    def __post_init__(self) -> None:
+        if not self.offsets:
+            raise ContractError(
+                f"{len(self.records)} records are to be published without offsets",
+                cure="mend the step: publish with the offsets that cover the records, or return Keep()",
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Commit nothing yet: the step keeps the batch in memory, and the offsets of a later Publish cover it."""
+
+
+Plan = Publish | Keep
+"""What one batch leads to."""
+
+
+class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error of this process
+    """Processes die again and again at the committed offset of these partitions: leave them alone, call a person."""
+
+    def __init__(self, partitions: frozenset[Partition], reason: str) -> None:
+        super().__init__(reason)
+        self.partitions = partitions
+
+
+class Step(Protocol):
+    """What a service plugs into `transactional_loop.run`. The loop owns Kafka, the step owns the decision."""
+
+    @property
+    def limit(self) -> int:
+        """Return how many records the next batch may hold, at least 1."""
+
+    def decide(self, batch: Sequence[InputRecord]) -> Plan:
+        """Return what the batch leads to, durable in the database before this returns; same records, same bytes.
+
+        An empty batch comes in an idle turn, if something is `pending`. Raises Busy (nothing is wrong with the records:
+        pause, then the same again), Poison (take less) or Quarantine (take nothing from these partitions).
+        """
+
+    def pending(self) -> bool:
+        """Return True if time alone has made something ready to be published; asked when no record came."""
+
+    def settled(self, published: Publish) -> None:
+        """Take note that this is committed in Kafka."""
+
+    def narrow(self) -> None:
+        """Halve the limit, because the last batch was poison."""
+
+    def reset(self, stable: Mapping[Partition, CommitPoint]) -> None:
+        """Forget everything in memory: reading goes on at these committed offsets."""
+
+    def ready(self) -> bool:
+        """Return True if what `decide` needs answers again."""
+
+
+class Handler(Protocol):
+    """What a service plugs into `consumer_loop.run`."""
+
+    def handle(self, batch: Sequence[InputRecord]) -> None:
+        """Do the work of these records; it is durable when this returns.
+
+        Raises Busy to have them again later, Poison if the database rejects something among them for good.
+        """
+
+    def reject(self, record: InputRecord, poison: Poison) -> None:
+        """Put one record aside that was poison twice and alone, or raised what nobody foresaw again and again.
+
+        That is durable when this returns. Raises Busy.
+        """

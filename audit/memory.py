@@ -177,7 +177,7 @@ class Memory:
     def recall(self, found: Collector, buckets: Iterable[str]) -> None:
         """Put the records of these buckets before those that the collector has read itself."""
         groups: dict[str, dict[str, tuple[Any, ...]]] = {"created": {}, "outcomes": {}, "sent": {}}
-        for bucket in buckets:
+        for bucket in sorted(buckets):  # of a set: the same culprits first in every run
             for row in self._rows(_RECALL, [bucket]):
                 kind, fact = fact_of(*row)
                 groups[kind][fact.order_id] = (*groups[kind].get(fact.order_id, ()), fact)

@@ -12,8 +12,8 @@ Effects of one batch in order, and what a crash behind each leads to when the re
 
 A process that is frozen until others have its partitions is a crash that wakes up: it sends the group in hand, finds
 its time over, and rewinds. While a process lives, an outage of PostgreSQL between 2 and 3 notifies no customer twice:
-it remembers which letters left unmarked. A letter that is refused for good (5xx) becomes a dead letter and its row stays
-`claimed`, so that the record, once sent in again, is tried again.
+it remembers which letters left unmarked. A letter that is refused for good (5xx) becomes a dead letter and its row
+stays `claimed`, so that the record, once sent in again, is tried again.
 """
 
 import time

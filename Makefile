@@ -1,7 +1,7 @@
 # Thin targets: logic lives in the `pipeline` command. Needs Python >= 3.11 with venv, make and curl.
 PYTHON ?= python3
 BIN := .venv/bin
-# To see it run, nobody need wait for tests and linters.
+# Only what it takes to run: tests and linters are installed for `make check` and `make test`.
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
@@ -64,7 +64,7 @@ docs: setup ## build the documentation site into .site/site, with its links chec
 proofs: setup ## write docs/proofs.md, the tests behind the guarantees, from docs/proofs.toml
 	@$(BIN)/python -m tools.proofs
 
-format: setup ## format and mend what can be mended
+format: setup ## format and fix what can be fixed
 	@$(BIN)/ruff format
 	@$(BIN)/ruff check --fix
 

@@ -154,7 +154,7 @@ class RegistrySettings(Settings):
         examples=["/var/cache/order-pipeline"],
     )
     schema_cache_days: int = Field(
-        default=7, ge=1, le=365, description="So long what stands there is believed.", examples=[7]
+        default=7, ge=1, le=365, description="How long what is stored there is believed.", examples=[7]
     )
 
     @property

@@ -1,1 +1,1 @@
-"""Telling the customer, once per event."""
+"""Notify the customer, once per event."""

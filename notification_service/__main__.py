@@ -87,7 +87,7 @@ def open_sender(settings: NotificationSettings) -> Sender:
 
 
 def limit_of(settings: NotificationSettings) -> RecipientLimit | None:
-    """Return how many mails a recipient gets; None for the log, where a line costs nobody anything."""
+    """Return how many mails a recipient gets; None for the log, where a line costs nothing."""
     if settings.notification_channel != "smtp":
         return None
     return RecipientLimit(mails_max=settings.smtp_mails_per_hour_max, customer_domain=settings.mail_customer_domain)

@@ -13,7 +13,9 @@ class NotificationSettings(WorkerSettings, PostgresSettings):
     """What one notification worker needs. The `mail_` and `smtp_` settings matter to the channel smtp alone."""
 
     notification_channel: Literal["log", "smtp"] = Field(
-        default="log", description="How customers are told: a line in this process's log, or mail.", examples=["smtp"]
+        default="log",
+        description="How customers are notified: a line in this process's log, or mail.",
+        examples=["smtp"],
     )
     mail_from: str = Field(
         default="orders@shop.example",

@@ -20,7 +20,7 @@ Proofs = Mapping[str, Mapping[str, list[str]]]
 
 
 def proofs() -> Proofs:
-    """Return section (G1 to G12, hazards) -> rule -> its tests, and commands where only a whole run can tell."""
+    """Return section (G1 to G12, hazards) -> rule -> its tests, and commands where only a whole run can judge."""
     loaded: Proofs = tomllib.loads(SOURCE.read_text(encoding="utf-8"))
     return loaded
 

@@ -52,7 +52,7 @@ DLQ_HEADERS = {
 
 @cache
 def document() -> Node:
-    """Return the description. Whoever gets it shares it: nobody changes it."""
+    """Return the description. All callers share it: none may change it."""
     return {
         "asyncapi": SPECIFICATION,
         "info": {
@@ -170,7 +170,7 @@ def _headers(required: dict[str, str], *, optional: Mapping[str, str] = MappingP
     described = {**required, **optional}
     return {
         "type": "object",
-        "properties": {name: {"type": "string", "description": told} for name, told in described.items()},
+        "properties": {name: {"type": "string", "description": text} for name, text in described.items()},
         "required": list(required),
     }
 

@@ -47,7 +47,7 @@ class Codec:
     """Encode with the ids this process knows; decode with whatever schema the writer named.
 
     `ids`: event name -> id of its newest schema. `writer_schema`: id -> schema as JSON text; it raises Undecodable for
-    an id nobody registered and Busy while the registry does not answer.
+    an id that is not registered and Busy while the registry does not answer.
     """
 
     def __init__(self, ids: Mapping[str, int], writer_schema: Callable[[int], str]) -> None:
@@ -69,7 +69,7 @@ class Codec:
         """Return the framed bytes of the InventoryReserved that answers these framed bytes of an OrderCreated.
 
         Its fields are an id, those of the order, a time: what was written with our schema is taken over as it stands,
-        at a tenth of the cost. Where versions part the two, all of it is decoded and encoded anew. `order` must have
+        at a tenth of the cost. Where versions part the two, all of it is decoded and encoded again. `order` must have
         been decoded before, so that whatever it holds is sound.
         """
         if order[: _FRAME.size] == self._taken_over:
@@ -142,7 +142,7 @@ def _to_avro(name: str) -> Callable[[Any], Avro]:
 
 @cache
 def _reservation_holds_the_order() -> bool:
-    """Tell whether the newest InventoryReserved is an id, the newest OrderCreated, a time: no more, no less."""
+    """Return whether the newest InventoryReserved is an id, the newest OrderCreated, a time: no more, no less."""
     order, reserved = (_own_schema(name)["fields"] for name in ("OrderCreated", "InventoryReserved"))
     around = ({"name": "event_id", "type": "string"}, {"name": "decided_at", "type": "long"})
     return _form([around[0], *order, around[1]]) == _form(reserved)

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0, binary mode: what an event is, whence and when, as record headers. Pure.
+"""CloudEvents 1.0, binary mode: what an event is, from where and when, as record headers. Pure.
 
 A replay repeats the stored bytes, so everything here follows from what is stored beside them.
 """

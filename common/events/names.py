@@ -1,4 +1,4 @@
-"""Names as people send them: user ids and SKUs, in one spelling, with nothing in them that nobody can see. Pure.
+"""Names as people send them: user ids and SKUs, in one spelling, with nothing invisible in them. Pure.
 
 Asked where names come in, by the API and by `pipeline stock`. Readers of the topics ask less (`orders.text_complaint`):
 what counts as visible follows from tables that change with every edition of Unicode, and a worker with another edition
@@ -18,7 +18,7 @@ _BRAILLE_BLANK = "\u2800"  # a letter of its own to Unicode, and empty paper to 
 
 
 def _property(name: str) -> SchemaValidator:
-    """Return what tells a character's property of Unicode; the standard library knows neither of ours."""
+    """Return what looks up a character's Unicode property; the standard library knows neither of ours."""
     return SchemaValidator(core_schema.str_schema(pattern=rf"^\p{{{name}}}$"))
 
 
@@ -49,7 +49,7 @@ def name_complaint(name: str, *, length_max: int) -> str:
 
 
 def _hides(name: str, at: int) -> bool:
-    """Tell whether a name with this character looks like the one without it."""
+    """Return whether a name with this character looks like the one without it."""
     character, before = name[at], name[at - 1 : at] if at else ""
     if character in {ZWNJ, ZWJ}:
         return not (_joins(name, at) or (character == ZWJ and _joins_emoji(name, at)))
@@ -61,7 +61,7 @@ def _hides(name: str, at: int) -> bool:
 
 
 def _joins(name: str, at: int) -> bool:
-    """Tell whether a joiner shapes letters there: CONTEXTJ, RFC 5892 appendix A."""
+    """Return whether a joiner shapes letters there: CONTEXTJ, RFC 5892 appendix A."""
     try:
         return idna.valid_contextj(name, at)
     except ValueError:  # it knows nothing of a neighbour, such as a Tangut ideograph: no script that joins
@@ -69,13 +69,13 @@ def _joins(name: str, at: int) -> bool:
 
 
 def _joins_emoji(name: str, at: int) -> bool:
-    """Tell whether a ZWJ makes one emoji out of two: UTS 51, as rule GB11 of UAX 29 has it."""
+    """Return whether a ZWJ makes one emoji out of two: UTS 51, as rule GB11 of UAX 29 has it."""
     before = name[:at].rstrip(_EMOJI_STYLE + _SKIN_TONES)
     return all(_EMOJI.isinstance_python(beside) for beside in (before[-1:], name[at + 1 : at + 2]))
 
 
 def _chooses_a_form(selector: str, before: str) -> bool:
-    """Tell whether this character chooses the form of the one before it.
+    """Return whether this character chooses the form of the one before it.
 
     Emoji and keycaps (UTS 51), ideographs as they are written in names (UTS 37), Mongolian letters.
     """

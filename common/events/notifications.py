@@ -1,4 +1,4 @@
-"""Notification events: the customer was told."""
+"""Notification events: the customer was notified."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -8,7 +8,7 @@ from common.events.orders import id_violation, time_violation, user_violation
 
 
 class Kind(StrEnum):
-    """What the customer was told. Values are the symbols of the Avro enum."""
+    """What the customer was notified of. Values are the symbols of the Avro enum."""
 
     ORDER_CONFIRMED = "order_confirmed"
     OUT_OF_STOCK = "out_of_stock"

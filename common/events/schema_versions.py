@@ -23,10 +23,10 @@ _SCHEMA = re.compile(r"v([1-9]\d*)\.avsc")
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """One record, told in JSON and as the bytes that a version's writer makes of it, without the frame."""
+    """One record, in JSON and as the bytes that a version's writer makes of it, without the frame."""
 
     schema_sha256: str
-    """Of the schema that wrote them: whoever edits a published schema is found out."""
+    """Of the schema that wrote them: an edit of a published schema is found."""
     record: dict[str, Any]
     avro: bytes
 
@@ -104,8 +104,8 @@ def make_golden(version: SchemaVersion, record: dict[str, Any]) -> Golden:
 
 def golden_text(golden: Golden) -> str:
     """Return the content of a golden file."""
-    told = {"schema_sha256": golden.schema_sha256, "record": golden.record, "avro_hex": golden.avro.hex()}
-    return json.dumps(told, indent=2, ensure_ascii=False) + "\n"
+    contents = {"schema_sha256": golden.schema_sha256, "record": golden.record, "avro_hex": golden.avro.hex()}
+    return json.dumps(contents, indent=2, ensure_ascii=False) + "\n"
 
 
 def golden_name(number: int) -> str:
@@ -129,5 +129,5 @@ def _version(folder: Traversable, event: str, number: int) -> SchemaVersion:
 
 def _golden(file: Traversable) -> Iterator[Golden]:
     if file.is_file():
-        told = json.loads(file.read_text(encoding="utf-8"))
-        yield Golden(told["schema_sha256"], told["record"], bytes.fromhex(told["avro_hex"]))
+        contents = json.loads(file.read_text(encoding="utf-8"))
+        yield Golden(contents["schema_sha256"], contents["record"], bytes.fromhex(contents["avro_hex"]))

@@ -12,9 +12,9 @@ MINUTE_MS = 60_000
 
 @dataclass(frozen=True, slots=True)
 class VolumePartial:
-    """Orders of one minute that one input partition told, and that no other partial counts.
+    """Orders of one minute from one input partition that no other partial counts.
 
-    One tells all that came in time; each further one of the same minute tells orders that came late.
+    The first counts all that arrived in time; each further one of the same minute counts orders that arrived late.
     """
 
     topic: str
@@ -49,7 +49,7 @@ class MinuteVolume:
     late: int
     """How many of the orders came after their partition had closed the minute."""
     revision: int
-    """How many partials are in it; 0: nobody told of an order. It rises, not always by one."""
+    """How many partials are in it; 0: no order is known. It rises, not always by one."""
 
     def violation(self) -> str:
         """Return what makes this event impossible, naming the field, or an empty text if it may be."""

@@ -15,7 +15,7 @@ from onceloop.records import Partition
 
 CHUNK_RECORDS = 2000
 SILENCE_SECONDS = 20.0
-"""After so long without a record from the broker it counts as absent."""
+"""After this time without a record the broker counts as absent."""
 _POLL_SECONDS = 1.0
 
 Report = Callable[[int, int], None]

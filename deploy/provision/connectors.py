@@ -43,7 +43,7 @@ def chosen(settings: ProvisionSettings) -> tuple[Sink, ...]:
 
 
 def name_within(sink: Sink, namespace: str) -> str:
-    """Return the connector's name: its group's, which the namespace tells apart from others on the same workers."""
+    """Return the connector's name: its group's, which the namespace distinguishes from others on the same workers."""
     return sink.group.within(namespace)
 
 
@@ -73,7 +73,7 @@ def values(settings: ProvisionSettings) -> dict[str, str]:
 
 
 def fill(text: str, holes: Mapping[str, str]) -> Configuration:
-    """Return the configuration that a file's text is with each `{{name}}` replaced; refuse a name nobody knows."""
+    """Return the configuration that a file's text is with each `{{name}}` replaced; refuse an unknown name."""
     parsed: Configuration = json.loads(text)
     return {option: _HOLE.sub(lambda hole: _value(hole[1], holes), value) for option, value in parsed.items()}
 
@@ -111,7 +111,7 @@ class _Workers:
         self._client = client
 
     def bring(self, name: str, configuration: Configuration) -> bool:
-        """Create or change the connector unless it is so already, or failed; tell whether anything was done."""
+        """Create or change the connector unless it is so already, or failed; return whether anything was done."""
         standing = self._call("GET", f"/connectors/{name}/config")
         if standing.status_code != _NOT_FOUND and standing.json() == {**configuration, "name": name}:
             return self._restart_failed(name)

@@ -1,4 +1,4 @@
-"""The database: created, owned by `migrator`, closed to everybody else, migrated.
+"""The database: created, owned by `migrator`, closed to all others, migrated.
 
 Names come from settings that admit plain lower-case identifiers only, so they stand in DDL as they are.
 """
@@ -71,7 +71,7 @@ def ensure_database(connection: sa.Connection, name: str, *, source: str = EMPTY
 
 
 def exists(connection: sa.Connection, name: str) -> bool:
-    """Tell whether the server has this database."""
+    """Return whether the server has this database."""
     found = connection.execute(sa.text("SELECT 1 FROM pg_database WHERE datname = :name"), {"name": name})
     return found.first() is not None
 

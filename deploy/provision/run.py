@@ -112,7 +112,7 @@ def _refuse_newer_database(settings: ProvisionSettings, connection: sa.Connectio
 def _refuse_forgotten_offsets(connection: sa.Connection, admin: Admin, settings: ProvisionSettings) -> None:
     """Raise ReportedError if orders of a partition were decided, and the group has no offset there any more.
 
-    A broker forgets a group that was away for long. Begun at the earliest record, every order would be told again.
+    A broker forgets a group that was away for long. Begun at the earliest record, it would publish every outcome again.
     """
     topic = ORDERS_CREATED.within(settings.namespace)
     known = {partition.number for partition in admin.committed(INVENTORY) if partition.topic == topic}

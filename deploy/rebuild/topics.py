@@ -15,7 +15,7 @@ from onceloop.records import InputRecord, Partition
 
 READ_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
-"""After so long without a record from the broker it counts as absent."""
+"""After this time without a record the broker counts as absent."""
 
 Report = Callable[[str, int, int], None]
 """What is read, how many of its offsets so far, and of how many."""

@@ -1,4 +1,4 @@
-"""Tell a record schema's fields in words, and two versions of it apart. Pure."""
+"""Describe a record schema's fields in words, and how two versions differ. Pure."""
 
 import json
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
-"""Tell old committed offsets from true ones, by what is published. Pure.
+"""Distinguish old committed offsets from true ones, by what is published. Pure.
 
 Partials and the offsets that cover them are committed together. So where a partition's committed metadata knows less
-than one of its partials says, a broker answered that is still loading its groups, or somebody set the group back.
-Whoever went on from there would publish those minutes again. A commit without partials of a partition may be missing:
-nothing of it was published, and its records count the same once more.
+than one of its partials says, a broker answered that is still loading its groups, or the group was set back.
+A process that continued from there would publish those minutes again. A commit without partials of a partition may be
+missing: nothing of it was published, and its records count the same once more.
 """
 
 import json
@@ -38,14 +38,14 @@ def behind(stable: Mapping[Partition, CommitPoint], found: Mapping[Partition, Pu
 
     Raises ValueError for offset metadata that this version does not know.
     """
-    told: dict[Partition, str] = {}
+    wrong: dict[Partition, str] = {}
     for partition, point in stable.items():
         progress, known = restored(point), found.get(partition, Published())
         if progress.read_to < known.read_to:
-            told[partition] = f"read to {progress.read_to} of {known.read_to}"
+            wrong[partition] = f"read to {progress.read_to} of {known.read_to}"
         elif progress.closed_to_ms < known.closed_to_ms:
-            told[partition] = f"closed to {progress.closed_to_ms} of {known.closed_to_ms}"
-    return told
+            wrong[partition] = f"closed to {progress.closed_to_ms} of {known.closed_to_ms}"
+    return wrong
 
 
 def ahead(stable: Mapping[Partition, CommitPoint], earliest: Mapping[Partition, int]) -> dict[Partition, str]:

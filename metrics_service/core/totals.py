@@ -1,7 +1,7 @@
-"""Merge partials into one total per minute. Pure: time is told, never asked.
+"""Merge partials into one total per minute. Pure: time is an argument, never asked for.
 
 A total is the sum of the partials of its minute, in the order of their topic, and its revision is how many they are:
-whoever reads them again makes the same totals, whenever they are published. Committed are an offset and `{v, p, h, z}`:
+the same partials make the same totals, whenever they are published. Committed are an offset and `{v, p, h, z}`:
 
 - p, what was read to: partials below it are read again only to fill memory; all of them are published;
 - h, the oldest minute that is kept. It lies a horizon before the newest minute and only rises;
@@ -41,10 +41,10 @@ def restored(point: CommitPoint) -> Progress:
     """
     if not point.metadata:
         return Progress(point.offset)
-    told = json.loads(point.metadata)
-    if not isinstance(told, dict) or told.get("v") != VERSION:
+    metadata = json.loads(point.metadata)
+    if not isinstance(metadata, dict) or metadata.get("v") != VERSION:
         raise ValueError(f"offset metadata of an unknown version: {point.metadata}")
-    return Progress(int(told["p"]), int(told["h"]), int(told["z"]))
+    return Progress(int(metadata["p"]), int(metadata["h"]), int(metadata["z"]))
 
 
 class Minute:
@@ -128,7 +128,7 @@ class Totals:
         return not self.refilling and self._empty_to_ms + MINUTE_MS <= minute_of(limit_ms)
 
     def add_empty(self, limit_ms: int) -> None:
-        """Take up minutes without orders that ended before the limit; the first time none, for nobody ran before."""
+        """Take up minutes without orders that ended before the limit; none the first time: no process ran before."""
         if not self.empty_minutes_due(limit_ms):
             return
         limit = minute_of(limit_ms)

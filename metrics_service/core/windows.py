@@ -1,7 +1,7 @@
-"""Count one input partition's orders in windows of a minute of event time. Pure: time is told, never asked.
+"""Count one input partition's orders in windows of a minute of event time. Pure: time is an argument, never asked for.
 
 Only four numbers outlive the process: the committed offset, and beside it `{v, p, w, e}`. They are committed together
-with the counts that they speak of, so that whoever reads the partition next goes on exactly there:
+with the counts that they speak of, so that the next reader of the partition continues exactly there:
 
 - p, what was read to: records below it are read again only to fill the windows that were open, and publish nothing;
 - w, the watermark: the latest time at which an order was placed that came so far;
@@ -55,16 +55,16 @@ class Progress(NamedTuple):
 
 
 def restored(point: CommitPoint) -> Progress:
-    """Return what was committed; a partition of which nobody counted anything yet has no text.
+    """Return what was committed; a partition of which nothing was counted yet has no text.
 
     Raises ValueError for a text that this version does not know.
     """
     if not point.metadata:
         return Progress(point.offset)
-    told = json.loads(point.metadata)
-    if not isinstance(told, dict) or told.get("v") != VERSION:
+    metadata = json.loads(point.metadata)
+    if not isinstance(metadata, dict) or metadata.get("v") != VERSION:
         raise ValueError(f"offset metadata of an unknown version: {point.metadata}")
-    return Progress(int(told["p"]), int(told["w"]), int(told["e"]))
+    return Progress(int(metadata["p"]), int(metadata["w"]), int(metadata["e"]))
 
 
 class Tally:

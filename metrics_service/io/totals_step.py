@@ -24,8 +24,8 @@ from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Parti
 
 BATCH_RECORDS_MAX = 1000
 FORGET_EVERY_MS = 3_600_000
-"""So long a process keeps even what lies behind the horizon: one that begins with weeks of history gets it partition by
-partition, the old minutes of one after the new minutes of another."""
+"""How long a process keeps even what lies behind the horizon: one that begins with weeks of history gets it partition
+by partition, the old minutes of one after the new minutes of another."""
 
 UNKNOWN_CURE = "start the release that wrote it, or a newer one; see docs/runbook.md, `Recounting minutes`"
 
@@ -36,7 +36,7 @@ class TotalsStep:
     """Sum up minutes. `now_ms`: the wall clock, milliseconds since the epoch. Times in milliseconds.
 
     `settle_ms`: how long a total waits for further partials. `empty_minute_ms`: how long after its end a minute counts
-    as empty; 0: never. `newest_totals`: what was published last, by anybody.
+    as empty; 0: never. `newest_totals`: what was published last, by any process.
     """
 
     limit = BATCH_RECORDS_MAX
@@ -172,8 +172,8 @@ class TotalsStep:
                     self._letters.append(self._letter(record, cause))
                 continue
             if not self._totals.merge(record.offset, partial):
-                told = f"the total of {minute_name(partial.minute_ms)} is no longer kept"
-                self._letters.append(self._letter(record, Undecodable("horizon", told)))
+                reason = f"the total of {minute_name(partial.minute_ms)} is no longer kept"
+                self._letters.append(self._letter(record, Undecodable("horizon", reason)))
 
     def _record(self, total: MinuteVolume, now_ms: int) -> OutputRecord:
         name = minute_name(total.minute_ms)

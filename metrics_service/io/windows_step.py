@@ -40,7 +40,7 @@ log = get_logger()
 class WindowsStep:
     """Count orders per input partition and minute.
 
-    `now_ms`: the wall clock, milliseconds since the epoch. `newest_partials`: what was published last, by anybody.
+    `now_ms`: the wall clock, milliseconds since the epoch. `newest_partials`: what was published last, by any process.
     """
 
     limit = BATCH_RECORDS_MAX

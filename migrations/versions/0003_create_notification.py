@@ -1,6 +1,6 @@
 """Create the ledger of notifications.
 
-Column grants: the service marks a row, but whom it tells what under which Message-ID stays as first written.
+Column grants: the service marks a row, but recipient, message and Message-ID stay as first written.
 """
 
 from alembic import op

@@ -2,7 +2,7 @@
 
 The sink writes whole rows at least once. Outcomes never change, so whichever copy comes last is as good as the first.
 A minute's total does change: without the trigger a worker that was frozen in the middle of a batch, and replaced, could
-put an old total over a newer one when it wakes, and nothing would ever mend it. So a lower revision changes nothing.
+put an old total over a newer one when it wakes, and nothing would ever correct it. So a lower revision changes nothing.
 """
 
 from alembic import op

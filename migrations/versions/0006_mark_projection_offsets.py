@@ -1,4 +1,4 @@
-"""Keep beside the projection's offsets which topic they speak of: a topic that is made anew repeats its offsets."""
+"""Keep beside the projection's offsets which topic they speak of: a topic that is recreated repeats its offsets."""
 
 from alembic import op
 

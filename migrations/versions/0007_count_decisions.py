@@ -1,8 +1,8 @@
 """Count decisions as they are recorded, so that totals cost nothing to read and never fall.
 
-Counted by the database, in the transaction that records: whoever writes decisions, and wherever a process dies, the
+Counted by the database, in the transaction that records: whichever process writes decisions, and wherever one dies, the
 sums are those of the rows. One row per verdict would make every worker wait for every other one's COMMIT; so each
-session counts in a shard of its own, more or less. Nobody but the trigger may write there.
+session counts in a shard of its own, more or less. Only the trigger may write there.
 """
 
 from alembic import op

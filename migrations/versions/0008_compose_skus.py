@@ -1,7 +1,7 @@
 """Move what is available under a SKU that is not in Unicode's form NFC to the same SKU in it, where orders look now.
 
 What is reserved stays under the old spelling: decisions and events name it so, and the books must balance by it.
-The lock keeps reservations out until this has committed; taken first, it can wait for nobody who waits for us. It must
+The lock keeps reservations out until this has committed; taken first, it can wait for no one that waits for us. It must
 be this one: a reservation begins with FOR UPDATE, which a weaker lock lets in, and each would wait for the other's row.
 """
 

@@ -1,6 +1,6 @@
 """Find the mails that a mailbox got of late without reading the ledger: each mail that is about to leave asks.
 
-Of mails alone: the ledger of the channel log is written far faster, and nobody asks about it.
+Of mails alone: the ledger of the channel log is written far faster, and no query asks about it.
 """
 
 from alembic import op

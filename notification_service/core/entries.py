@@ -16,13 +16,13 @@ class Key(NamedTuple):
 
     @classmethod
     def of(cls, outcome: Outcome) -> Self:
-        """Return the key of the notification that tells this outcome."""
+        """Return the key of the notification that reports this outcome."""
         return cls(outcome.order_id, kind(outcome))
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The wish to tell one outcome: a ledger row to be written unless there is one."""
+    """The wish to report one outcome: a ledger row to be written unless there is one."""
 
     key: Key
     event_id: str
@@ -53,7 +53,7 @@ def claim(outcome: Outcome, *, channel: str, domain: str) -> Claim:
 
 
 def notification_sent(entry: Entry, sent_at_ms: int, *, channel: str) -> NotificationSent:
-    """Return the event that tells of a sent notification; the same bytes on every repetition."""
+    """Return the event that reports a sent notification; the same bytes on every repetition."""
     return NotificationSent(
         event_id=sent_event_id(entry.event_id, channel=channel),
         order_id=entry.key.order_id,

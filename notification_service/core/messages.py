@@ -1,9 +1,9 @@
-"""What the customer is told: an outcome becomes a message, and the message a name that never changes. Pure.
+"""What a notification says: an outcome becomes a message, and the message a name that never changes. Pure.
 
 The same outcome yields the same text and the same ids, on every attempt and on every machine: a repeated mail is
 recognised by its Message-ID, a repeated `NotificationSent` by its event id.
 
-Anybody may place an order for any user, so nothing is quoted but what the shop itself carries: an order is no way to
+Any client may place an order for any user, so nothing is quoted but what the shop itself carries: an order is no way to
 send one's own text to others.
 """
 
@@ -29,7 +29,7 @@ class Message:
 
 
 def kind(outcome: Outcome) -> Kind:
-    """Return what the customer is told by this outcome."""
+    """Return what the customer is notified of by this outcome."""
     match outcome:
         case InventoryReserved():
             return Kind.ORDER_CONFIRMED
@@ -40,7 +40,7 @@ def kind(outcome: Outcome) -> Kind:
 
 
 def message(outcome: Outcome) -> Message:
-    """Return the message that tells this outcome."""
+    """Return the message that reports this outcome."""
     match outcome:
         case InventoryReserved():
             return _order_confirmed(outcome)

@@ -1,19 +1,19 @@
-"""Tell customers the outcome of their orders: claim, send, mark, publish; the loop commits the offsets after that.
+"""Notify customers of the outcome of their orders: claim, send, mark, publish; the loop commits the offsets after that.
 
 Effects of one batch in order, and what a crash behind each leads to when the records come again:
 
 1. claim: ledger rows are written, `claimed`. Nothing has left; the rows are found and their messages are sent.
 2. send: the letters of one group leave. The rows still say `claimed`, so this group, and nothing else, leaves a second
-   time, under the same Message-IDs. This is the one window in which a crash tells a customer twice.
+   time, under the same Message-IDs. This is the one window in which a crash notifies a customer twice.
 3. mark: the group's rows say `sent`. They are not sent again.
 4. publish: dead letters and one `NotificationSent` per row are acknowledged. Otherwise the next attempt publishes them,
    with the time that the row holds: the same event under the same id, which readers de-duplicate by.
 5. offsets. Until they are committed the batch comes again, finds every row `sent` and publishes again.
 
 A process that is frozen until others have its partitions is a crash that wakes up: it sends the group in hand, finds
-its time over, and rewinds. While a process lives, an outage of PostgreSQL between 2 and 3 tells nobody twice: it
-remembers which letters left unmarked. A letter that is refused for good (5xx) becomes a dead letter and its row stays
-`claimed`, so that the record, once sent in again, is tried again.
+its time over, and rewinds. While a process lives, an outage of PostgreSQL between 2 and 3 notifies no customer twice:
+it remembers which letters left unmarked. A letter that is refused for good (5xx) becomes a dead letter and its row
+stays `claimed`, so that the record, once sent in again, is tried again.
 """
 
 import time
@@ -123,7 +123,9 @@ class NotificationHandler:
                 failpoints.point("notification:ledger.claimed")
                 self._tell(connection, batch, deadline=deadline)
         self._publish(batch)
-        log.info("batch.told", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters))
+        log.info(
+            "batch.notified", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters)
+        )
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
         """Publish the dead letter of a record that cannot be worked on. Raises Busy."""
@@ -156,14 +158,14 @@ class NotificationHandler:
         """Send what is due, each group marked before the next one leaves.
 
         Raises Busy if the channel does not work, if the batch takes too long or a stop was asked for, and, once all
-        others are told, if a recipient is put off.
+        others are notified, if a recipient is put off.
         """
         due = [batch.entries[key] for key in batch.arrivals if key not in batch.sent_at_ms]
         if self._limit is not None and due:
             self._limit.read(connection, {entry.user_id for entry in due})
         for first in range(0, len(due), self._sender.together):
             if self._stop() or time.monotonic() > deadline:
-                raise Busy("the rest of the batch is told next time")
+                raise Busy("the rest of the batch is notified next time")
             group = due[first : first + self._sender.together]
             failpoints.point("notification:before_send")
             for entry in group:

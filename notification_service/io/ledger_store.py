@@ -86,7 +86,7 @@ def _claim_statement() -> Any:
         sa.literal_column("'claimed'").label("state"),
     ).order_by(wanted.c.order_id, wanted.c.kind)
     statement = insert(ledger).from_select(rows.selected_columns.keys(), rows)
-    # The update of a known row is what makes RETURNING tell it; only an unsent one counts the attempt.
+    # The update of a known row is what makes RETURNING return it; only an unsent one counts the attempt.
     counted = ledger.c.attempts + sa.case((ledger.c.state == "claimed", 1), else_=0)
     return statement.on_conflict_do_update(index_elements=ledger.primary_key, set_={"attempts": counted}).returning(
         ledger

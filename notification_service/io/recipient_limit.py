@@ -1,4 +1,4 @@
-"""How many mails one mailbox gets in an hour: anybody may place orders for any user, so orders could flood it.
+"""How many mails one mailbox gets in an hour: any client may place orders for any user, so orders could flood it.
 
 The ledger counts, so a restart forgets nothing. A mailbox may be named in several ways; all of them count together.
 """

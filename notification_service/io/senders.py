@@ -84,7 +84,7 @@ class Sender(Protocol):
 
 
 class LogSender:
-    """Write the message to the log, for development and demonstrations. A repeated line costs nobody anything."""
+    """Write the message to the log, for development and demonstrations. A repeated line costs nothing."""
 
     channel = "log"
     records_max = 500
@@ -106,11 +106,11 @@ class LogSender:
 
 
 class SmtpSender:
-    """Hand mails to a server over one connection, which is kept, and made anew whenever something went wrong."""
+    """Hand mails to a server over one connection, which is kept, and reopened whenever something went wrong."""
 
     channel = "smtp"
     records_max = 20
-    together = 1  # no customer gets a second mail because of somebody else's
+    together = 1  # no customer gets a second mail because of another's
 
     def __init__(self, settings: NotificationSettings) -> None:
         self._settings = settings

@@ -1,4 +1,4 @@
-"""Table of notification_service: who was told what, through which channel. Described here, created by migrations."""
+"""Table of notification_service: who was notified of what, by which channel. Described here, created by migrations."""
 
 import sqlalchemy as sa
 

@@ -1,6 +1,6 @@
 """Decide what an Idempotency-Key means for a request: a new order, the same one again, or a misuse. Pure.
 
-The row of a key is written once, by whoever comes first; everybody judges by the row that stands.
+The row of a key is written once, by the first request; every request is judged by that row.
 """
 
 import hashlib

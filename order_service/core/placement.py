@@ -1,6 +1,6 @@
 """Turn a customer's command into the event that says it was accepted. Pure.
 
-Identity and time come from outside: a retry repeats the stored event, it never places anew.
+Identity and time come from outside: a retry repeats the stored event, it never places another.
 """
 
 from dataclasses import dataclass

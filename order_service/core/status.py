@@ -1,4 +1,4 @@
-"""Work out an order's status from the events that tell of it. Pure.
+"""Derive an order's status from its events. Pure.
 
 Topics have no order among each other, and a crash repeats events: an outcome may be read before its order, and twice.
 So a status only ever gains: `join` gives the same whatever comes first and however often (a semilattice, given that an
@@ -14,7 +14,7 @@ from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 
-Told = OrderCreated | InventoryReserved | InventoryFailed | NotificationSent
+StatusEvent = OrderCreated | InventoryReserved | InventoryFailed | NotificationSent
 
 
 class Status(StrEnum):
@@ -39,7 +39,7 @@ class OrderStatus:
     """What is known of an order. Times: epoch milliseconds, UTC.
 
     `lines`: what was asked for; of a reserved order what is held, which may be less. They and `placed_at_ms` are None
-    as long as only a notification told of the order.
+    as long as only a notification of the order is known.
     """
 
     order_id: str
@@ -53,8 +53,8 @@ class OrderStatus:
     notified_at_ms: int | None = None
 
 
-def told_by(event: Told) -> OrderStatus:
-    """Return what one event alone tells."""
+def status_from(event: StatusEvent) -> OrderStatus:
+    """Return the status that follows from one event alone."""
     match event:
         case OrderCreated():
             return OrderStatus(
@@ -86,28 +86,28 @@ def told_by(event: Told) -> OrderStatus:
             assert_never(event)
 
 
-def join(known: OrderStatus, told: OrderStatus) -> OrderStatus:
+def join(known: OrderStatus, status: OrderStatus) -> OrderStatus:
     """Return both together: a decision stays with its lines, gaps are filled, the earliest notification counts."""
-    decided, other = (told, known) if known.status is Status.PENDING else (known, told)
+    decided, other = (status, known) if known.status is Status.PENDING else (known, status)
     return OrderStatus(
         order_id=known.order_id,
         user_id=known.user_id,
         status=decided.status,
         lines=decided.lines if decided.lines is not None else other.lines,
-        placed_at_ms=known.placed_at_ms if known.placed_at_ms is not None else told.placed_at_ms,
+        placed_at_ms=known.placed_at_ms if known.placed_at_ms is not None else status.placed_at_ms,
         decided_at_ms=decided.decided_at_ms,
         reason=decided.reason,
         lacking=decided.lacking,
-        notified_at_ms=_earliest(known.notified_at_ms, told.notified_at_ms),
+        notified_at_ms=_earliest(known.notified_at_ms, status.notified_at_ms),
     )
 
 
 def fold(statuses: Iterable[OrderStatus]) -> list[OrderStatus]:
     """Return one status per order, by ascending order id: the one lock order of the table."""
     joined: dict[str, OrderStatus] = {}
-    for told in statuses:
-        known = joined.get(told.order_id)
-        joined[told.order_id] = told if known is None else join(known, told)
+    for status in statuses:
+        known = joined.get(status.order_id)
+        joined[status.order_id] = status if known is None else join(known, status)
     return [joined[order_id] for order_id in sorted(joined)]
 
 

@@ -71,7 +71,7 @@ def create_app(
         static_folder=None,
     )
     app.openapi_version = "3.1.0"
-    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX + 1  # so that a body that is too long can be told from a full one
+    app.config["MAX_CONTENT_LENGTH"] = BODY_BYTES_MAX + 1  # so that a body that is too long differs from a full one
     app.before_request(_begin)
     app.after_request(_end)
     app.after_request(LargeAnswers(threads=threads).bound)  # runs before the line above
@@ -88,11 +88,11 @@ def create_app(
 
 def _register_probes(app: OpenAPI, readiness: Readiness) -> None:
     def livez() -> Response:
-        """Tell that this process answers."""
+        """Confirm that this process answers."""
         return Response("live\n", mimetype="text/plain")
 
     def readyz() -> Response:
-        """Tell whether orders can be taken: database, broker and schema; within seconds."""
+        """Say whether orders can be accepted: database, broker and schema; within seconds."""
         document = readiness.document()
         return Response(document.model_dump_json() + "\n", 200 if document.ready else 503, mimetype="application/json")
 
@@ -123,8 +123,8 @@ def _end(response: AnyResponse) -> AnyResponse:
         return response
     seconds = time.monotonic() - g.begun
     metrics.HTTP_SECONDS.labels(*_served(request, response)).observe(seconds)
-    tell = log.warning if response.status_code >= _SERVER_ERROR else log.debug
-    tell(
+    write = log.warning if response.status_code >= _SERVER_ERROR else log.debug
+    write(
         "request.answered",
         method=request.method,
         path=request.path,

@@ -83,7 +83,7 @@ def described(node: Any) -> Any:
 
 
 def _text(description: Any) -> Any:
-    """Mend a description; a member of that name that is no text is a schema's own."""
+    """Correct a description; a member of that name that is no text is a schema's own."""
     return description.replace("<br/>", "\n").strip() if isinstance(description, str) else described(description)
 
 

@@ -32,9 +32,9 @@ READ_SECONDS_MAX = 2.0
 ANSWER_SECONDS_MAX = 30.0
 """For the answer: more than any wait inside, so it ends only clients that do not read theirs."""
 PATIENCE_SECONDS = 5.5
-"""A request that waited so long for a thread is not begun: by then its client would have had a 503."""
+"""A request that waited longer than this for a thread is not begun: by then its client would have had a 503."""
 PATIENCE_WITH_CLOSED_SECONDS = 1.0
-"""Nor one that waited so long and whose client has closed its side; by itself that says nothing."""
+"""Nor one that waited longer than this and whose client has closed its side; by itself that says nothing."""
 KEPT_ALIVE_MAX = 300
 QUEUED_PER_THREAD_MAX = 4
 """More than that is a burst, and queued too, as long as the first of the queue has not waited long."""
@@ -69,7 +69,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         super().run()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Take SIGTERM: no new connections, and nobody waits for an outcome any more."""
+        """Take SIGTERM: no new connections, and no request waits for an outcome any more."""
         self.app.stop.set()
         super().handle_exit(sig, frame)
 
@@ -127,7 +127,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def handle_request(self, req: Any, conn: TConn) -> Any:
         """Answer a request whose headers are read."""
         if self.nr + 1 >= self.max_requests:
-            self.app.stop.set()  # the last one: gunicorn waits a few seconds for the others, so nobody waits longer
+            self.app.stop.set()  # the last one: gunicorn waits a few seconds for the others, so no request waits longer
         self._deadlines[conn] = time.monotonic() + ANSWER_SECONDS_MAX
         return super().handle_request(req, conn)
 

@@ -102,7 +102,7 @@ class Intake:
             self._mark(standing)
             return replace(placement, replayed=claim is Claim.REPLAY)
         if isinstance(placement, NotAccepted) and (claim is Claim.REPLAY or placement.here_alone):
-            return Unsure(placement.why)  # nobody knows what became of another request with this key
+            return Unsure(placement.why)  # what became of another request with this key is unknown
         return placement
 
     def _standing(self, offered: KeyRow, *, spelled: str) -> KeyRow:

@@ -1,7 +1,7 @@
 """Idempotency keys: one row per (user, key), written once, so that every attempt produces the same bytes.
 
 Each statement is its own transaction. The insert may say ON CONFLICT DO NOTHING because nothing is queued behind it:
-whoever lost the race reads the winner's row next.
+the loser of the race reads the winner's row next.
 """
 
 from uuid import UUID

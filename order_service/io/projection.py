@@ -18,10 +18,10 @@ from common.log import get_logger
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT, ORDERS_CREATED, Topic
 from onceloop.errors import Poison, Undecodable
 from onceloop.records import CommitPoint, InputRecord, Partition, next_offsets
-from order_service.core.status import OrderStatus, Told, fold, told_by
+from order_service.core.status import OrderStatus, StatusEvent, fold, status_from
 from order_service.io.status_store import StatusStore
 
-_EVENTS: tuple[tuple[Topic, type[Told]], ...] = (
+_EVENTS: tuple[tuple[Topic, type[StatusEvent]], ...] = (
     (ORDERS_CREATED, OrderCreated),
     (INVENTORY_RESERVED, InventoryReserved),
     (INVENTORY_FAILED, InventoryFailed),
@@ -33,12 +33,12 @@ log = get_logger()
 
 
 class Projection:
-    """Handles batches, and tells where reading goes on. Raises Busy while the database is away."""
+    """Handles batches, and says where reading continues. Raises Busy while the database is away."""
 
     def __init__(self, store: StatusStore, codec: Codec, *, namespace: str) -> None:
         self._store = store
         self._codec = codec
-        self._event_of: Mapping[str, type[Told]] = {topic.within(namespace): event for topic, event in _EVENTS}
+        self._event_of: Mapping[str, type[StatusEvent]] = {topic.within(namespace): event for topic, event in _EVENTS}
         self._left: dict[Partition, int] = {}  # where the stored positions stand, if no other process changed them
 
     def positions(self, partitions: frozenset[Partition]) -> Mapping[Partition, CommitPoint]:
@@ -68,7 +68,7 @@ class Projection:
             except Undecodable as cause:
                 _skip(record, cause)
             else:
-                yield told_by(event)
+                yield status_from(event)
 
 
 def _skip(record: InputRecord, cause: Undecodable) -> None:

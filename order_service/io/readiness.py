@@ -1,4 +1,4 @@
-"""Whether orders can be taken. What is missing is named, and why goes to the log alone: anybody may ask."""
+"""Whether orders can be taken. What is missing is named, and why goes to the log alone: any client may ask."""
 
 from collections.abc import Callable
 

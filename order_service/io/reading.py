@@ -168,7 +168,7 @@ def _parsed(data: bytes) -> tuple[Any, bool]:
 
 
 def _integer(text: str) -> int | Decimal:
-    """Return the number; int() would refuse a very long one, and nobody would learn which field it was."""
+    """Return the number; int() would refuse a very long one without naming the field."""
     return int(text) if len(text) <= _DIGITS_MAX else Decimal(text)
 
 

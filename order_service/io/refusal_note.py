@@ -7,7 +7,7 @@ from pathlib import Path
 from onceloop.kafka.errors import Refusal
 
 REFUSED_SECONDS = 30.0
-"""So long a refusal counts; then the next order finds out."""
+"""How long a refusal counts; then the next order finds out."""
 
 
 class RefusalNote:

@@ -183,7 +183,7 @@ def _retry_advice(key: str | None) -> str:
 
 
 def _is_fresh(order_id: str) -> bool:
-    """Tell by the time inside a UUIDv7 whether the order was placed just now; clocks may differ a little."""
+    """Return whether the order was placed just now, by the time inside its UUIDv7; clocks may differ a little."""
     identity = UUID(order_id)
     placed_at_seconds = (identity.int >> 80) / 1000
     return identity.version == _UUID_VERSION_7 and abs(time.time() - placed_at_seconds) < FRESH_SECONDS

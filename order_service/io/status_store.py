@@ -71,7 +71,7 @@ class StatusStore:
     def apply(
         self, statuses: Sequence[OrderStatus], following: Mapping[Partition, int], *, left: Mapping[Partition, int]
     ) -> None:
-        """Store what a batch told and how far it went: both or nothing.
+        """Store what a batch reported and how far it went: both or nothing.
 
         `statuses`: one per order, by ascending order id. `following`: the next offset to read per partition of the
         batch. `left`: the same as this projection found or stored it last; one that was never stored is left out.

@@ -18,7 +18,7 @@ from common.events.orders import OrderCreated, OrderLine
 from common.postgres.engine import create_engine
 from onceloop.errors import Busy
 from onceloop.records import CommitPoint, Partition
-from order_service.core.status import OrderStatus, Status, Told, fold, told_by
+from order_service.core.status import OrderStatus, Status, StatusEvent, fold, status_from
 from order_service.io.status_store import StatusStore
 from tests.factories import make_order
 from tests.pipeline import Pipeline, open_pipeline
@@ -46,7 +46,7 @@ def new_partition() -> Partition:
     return Partition(uuid.uuid4().hex, 0)
 
 
-def events_of(order: OrderCreated) -> list[Told]:
+def events_of(order: OrderCreated) -> list[StatusEvent]:
     at = order.placed_at_ms
     return [
         order,
@@ -76,14 +76,14 @@ def test_stored_order_reads_back_as_it_is_known(store: StatusStore) -> None:
         placed_at_ms=order.placed_at_ms,
         decided_at_ms=order.placed_at_ms + 7,
     )
-    (known,) = fold([told_by(order), told_by(failed)])
+    (known,) = fold([status_from(order), status_from(failed)])
     apply_each(store, [[known]])
     assert store.find(order.order_id) == known
 
 
 def test_order_that_only_a_notification_told_of_is_not_shown(store: StatusStore) -> None:
     order = make_order(user_id=uuid.uuid4().hex)
-    apply_each(store, [[told_by(events_of(order)[2])]])
+    apply_each(store, [[status_from(events_of(order)[2])]])
     assert store.find(order.order_id) is None
     assert store.page({order.user_id}, before=None, limit=10) == []
 
@@ -95,15 +95,15 @@ def test_sql_joins_as_the_core_does(store: StatusStore, data: st.DataObject) -> 
     order = make_order(lines=[("tea", 2), ("mug", 1)])
     events = data.draw(st.lists(st.sampled_from(events_of(order)), min_size=1, max_size=6))
     cuts = sorted(data.draw(st.sets(st.integers(1, len(events)))) | {0, len(events)})
-    batches = [fold([told_by(event) for event in events[a:b]]) for a, b in pairwise(cuts)]
+    batches = [fold([status_from(event) for event in events[a:b]]) for a, b in pairwise(cuts)]
     apply_each(store, batches)
-    (expected,) = fold([told_by(event) for event in events])
+    (expected,) = fold([status_from(event) for event in events])
     assert store.find(order.order_id) == (expected if expected.placed_at_ms is not None else None)
 
 
 def test_status_and_offset_are_stored_together_or_not_at_all(store: StatusStore) -> None:
     at = new_partition()
-    order = told_by(make_order())
+    order = status_from(make_order())
     impossible = replace(order, order_id="01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f", status=Status.FAILED)
     with pytest.raises(sa.exc.IntegrityError, match="order_status_decided_at_iff_decided"):
         store.apply([order, impossible], {at: 2}, left={})
@@ -114,7 +114,7 @@ def test_status_and_offset_are_stored_together_or_not_at_all(store: StatusStore)
 def test_sleeper_neither_applies_again_nor_moves_the_offset_back(store: StatusStore) -> None:
     """Aim: a projection that slept through the loss of its partitions holds a batch that its successor has applied."""
     at = new_partition()
-    first, second, third = (told_by(make_order()) for _ in range(3))
+    first, second, third = (status_from(make_order()) for _ in range(3))
     store.apply([first], {at: 10}, left={})
     with pytest.raises(Busy, match="stands at 10"):
         store.apply([second], {at: 5}, left={})
@@ -135,7 +135,7 @@ def test_tables_that_were_restored_are_not_jumped_over(store: StatusStore, resto
     at = new_partition()
     for position in restored.values():
         store.apply([], {at: position}, left={})
-    order = told_by(make_order())
+    order = status_from(make_order())
     with pytest.raises(Busy, match="this projection left it at 20"):
         store.apply([order], {at: 25}, left={at: 20})
     assert store.find(order.order_id) is None
@@ -145,7 +145,7 @@ def test_tables_that_were_restored_are_not_jumped_over(store: StatusStore, resto
 def test_one_stale_partition_holds_the_whole_batch_back(store: StatusStore) -> None:
     stale, fresh = new_partition(), new_partition()
     store.apply([], {stale: 10}, left={})
-    order = told_by(make_order())
+    order = status_from(make_order())
     with pytest.raises(Busy):
         store.apply([order], {stale: 4, fresh: 1}, left={stale: 3})
     assert store.positions(frozenset({stale, fresh})) == {stale: CommitPoint(10)}
@@ -160,7 +160,7 @@ def test_of_two_projections_that_begin_at_once_one_is_refused(store: StatusStore
         def begin(at: Partition = at, start: Barrier = start) -> bool:
             start.wait()
             try:
-                store.apply([told_by(make_order())], {at: 1}, left={})
+                store.apply([status_from(make_order())], {at: 1}, left={})
             except Busy:
                 return False
             return True
@@ -174,7 +174,7 @@ def test_order_and_outcome_written_at_once_lose_nothing(store: StatusStore) -> N
     """Aim: partitions of two topics may for a moment be read by two processes; both write the same row."""
     for _ in range(10):
         order = make_order()
-        created, reserved, sent, _ = (told_by(event) for event in events_of(order))
+        created, reserved, sent, _ = (status_from(event) for event in events_of(order))
         start = Barrier(3)
 
         def write(status: OrderStatus, start: Barrier = start) -> None:
@@ -190,7 +190,7 @@ def test_order_and_outcome_written_at_once_lose_nothing(store: StatusStore) -> N
 def test_pages_follow_the_ids(store: StatusStore) -> None:
     user = uuid.uuid4().hex
     placed = [make_order(user_id=user) for _ in range(5)]
-    apply_each(store, [fold([told_by(order) for order in placed])])
+    apply_each(store, [fold([status_from(order) for order in placed])])
     ids = sorted((order.order_id for order in placed), reverse=True)
     assert [status.order_id for status in store.page({user}, before=None, limit=3)] == ids[:3]
     assert [status.order_id for status in store.page({user}, before=ids[2], limit=3)] == ids[3:]
@@ -200,7 +200,7 @@ def test_page_holds_the_orders_of_all_spellings_of_a_user(store: StatusStore) ->
     user = uuid.uuid4().hex
     spellings = (f"{user} caf\u00e9", f"{user} cafe\u0301")
     placed = [make_order(user_id=spelling) for spelling in (*spellings, *spellings)]
-    apply_each(store, [fold([told_by(order) for order in [*placed, make_order(user_id=user)]])])
+    apply_each(store, [fold([status_from(order) for order in [*placed, make_order(user_id=user)]])])
     ids = sorted((order.order_id for order in placed), reverse=True)
     assert [status.order_id for status in store.page(spellings, before=None, limit=3)] == ids[:3]
     assert [status.order_id for status in store.page(spellings, before=ids[2], limit=3)] == ids[3:]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
-from order_service.core.status import Lacking, OrderStatus, Status, Told, fold, join, told_by
+from order_service.core.status import Lacking, OrderStatus, Status, StatusEvent, fold, join, status_from
 
 ID = "01990b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
 LINES = (OrderLine("tea", 2), OrderLine("mug", 1))
@@ -22,8 +22,8 @@ SENT = NotificationSent("e2", ID, "ada", Kind.ORDER_CONFIRMED, "log", 1010)
 SENT_LATER = NotificationSent("e2", ID, "ada", Kind.ORDER_CONFIRMED, "log", 1020)
 
 
-def folded(events: Sequence[Told]) -> OrderStatus:
-    (status,) = fold([told_by(event) for event in events])
+def folded(events: Sequence[StatusEvent]) -> OrderStatus:
+    (status,) = fold([status_from(event) for event in events])
     return status
 
 
@@ -61,7 +61,7 @@ def test_first_notification_counts() -> None:
 
 def test_fold_gives_one_status_per_order_in_lock_order() -> None:
     other = "00000b3c-5a00-7d3e-9f5c-3b7e6a1d2c4f"
-    statuses = [told_by(CREATED), told_by(OrderCreated(other, "bob", LINES, 1)), told_by(RESERVED)]
+    statuses = [status_from(CREATED), status_from(OrderCreated(other, "bob", LINES, 1)), status_from(RESERVED)]
     assert [(status.order_id, status.status) for status in fold(statuses)] == [
         (other, Status.PENDING),
         (ID, Status.RESERVED),
@@ -74,12 +74,12 @@ def test_lines_are_what_is_held_once_the_order_is_decided() -> None:
 
 
 @pytest.mark.parametrize("outcome", [RESERVED, RESERVED_IN_PART, FAILED])
-def test_sequence_of_events_does_not_matter(outcome: Told) -> None:
+def test_sequence_of_events_does_not_matter(outcome: StatusEvent) -> None:
     results = {folded(events) for events in permutations([CREATED, outcome, SENT, SENT_LATER])}
     assert len(results) == 1
 
 
-told: list[Told] = [CREATED, RESERVED_IN_PART, SENT, SENT_LATER]
+told: list[StatusEvent] = [CREATED, RESERVED_IN_PART, SENT, SENT_LATER]
 statuses = st.lists(st.sampled_from(told), min_size=1).map(folded)
 
 
@@ -91,6 +91,6 @@ def test_join_is_idempotent_commutative_associative(a: OrderStatus, b: OrderStat
 
 
 @given(st.lists(st.sampled_from([CREATED, FAILED, SENT]), min_size=1))
-def test_decided_order_never_goes_back(events: Sequence[Told]) -> None:
+def test_decided_order_never_goes_back(events: Sequence[StatusEvent]) -> None:
     decided = folded([FAILED])
     assert join(decided, folded(events)).status is Status.FAILED

@@ -66,7 +66,7 @@ def test_database_restored_under_a_worker_decides_nothing(pipeline: Pipeline) ->
     backup.restore()
     load(pipeline, 0)
     wait_for(lambda: "have no decision" in worker.output(), what="a word about the decisions")
-    assert f"stands at {2 * ORDERS}, but {ORDERS} orders from {ORDERS} on have no decision" in worker.output()
+    assert f"stands at {2 * ORDERS}, but {ORDERS} records from {ORDERS} on have no decision" in worker.output()
     assert outcomes(pipeline) == 3 * ORDERS
     assert pipeline.available() == left, "nothing is taken from the restored stock"
 

@@ -202,6 +202,8 @@ def _begun(config: pytest.Config) -> "Runner":
         pytest.exit(f"onceloop: {error}", returncode=pytest.ExitCode.USAGE_ERROR)
     temporary: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]  # noqa: SLF001 - no public way
 
+    temporary.getbasetemp()  # made here: the trials' threads would race for it
+
     def new_folder(name: str) -> Path:
         return temporary.mktemp("".join(each if each.isalnum() else "-" for each in name))
 

@@ -88,6 +88,7 @@ def servers_of(stack: Stack) -> Servers:
 
 @pytest.fixture(scope="module")
 def runner(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    tmp_path_factory.getbasetemp()  # made here: the runner's threads would race for it
     begun = Runner(servers_of(servers), seed=1, jobs=4, new_folder=lambda _: tmp_path_factory.mktemp("trial"))
     begun.begin([(tried, trial) for tried, trial, _, _ in WRONG.values()])
     yield begun

@@ -26,7 +26,7 @@ _ENLIST = 'echo "+ $$ $0" >&0 && exec "$@" </dev/null'
 
 
 class Guardian:
-    """The supervisor's side: start the guardian, tell it who came and who went."""
+    """The supervisor's side: start the guardian, and report to it which processes came and went."""
 
     def __init__(self, *, inherit: Iterable[int] = ()) -> None:
         """Start it. It keeps the descriptors of `inherit` open: the home's lock, until the leftovers are gone."""
@@ -47,23 +47,24 @@ class Guardian:
         self._write("-", pid, 0)
 
     def revive(self, wards: Iterable[tuple[int, int]]) -> None:
-        """Start anew if somebody killed it; `wards` are the pids that live, with their stop signals."""
+        """Start another if it was killed; `wards` are the pids that live, with their stop signals.
+
+        They are on its list from its first moment: the supervisor may be the next to be killed.
+        """
         if self._process.poll() is None:
             return
         os.close(self.pipe)
-        self._process, self.pipe = self._start()
-        for pid, stop_signal in wards:
-            self._write("+", pid, stop_signal)
+        self._process, self.pipe = self._start(wards)
 
     def close(self) -> None:
         """Let the guardian end whatever is still on the list, and wait for it."""
         os.close(self.pipe)
         self._process.wait()
 
-    def _start(self) -> tuple[subprocess.Popen[bytes], int]:
+    def _start(self, wards: Iterable[tuple[int, int]] = ()) -> tuple[subprocess.Popen[bytes], int]:
         reading, writing = os.pipe()
         process = subprocess.Popen(
-            [sys.executable, "-m", __name__],
+            [sys.executable, "-m", __name__, *(f"{pid}:{int(stop_signal)}" for pid, stop_signal in wards)],
             stdin=reading,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -90,13 +91,19 @@ def main() -> int:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # only the end of the pipe ends us
     wards: dict[int, _Ward] = {}
+
+    def take_in(pid: int, stop_signal: int) -> None:
+        with suppress(psutil.NoSuchProcess):
+            wards[pid] = _Ward(psutil.Process(pid), stop_signal)
+
+    for each in sys.argv[1:]:
+        take_in(*map(int, each.split(":")))
     for line in sys.stdin.buffer:
         verb, pid, stop_signal = line.split()
         if verb == b"-":
             wards.pop(int(pid), None)
-            continue
-        with suppress(psutil.NoSuchProcess):
-            wards[int(pid)] = _Ward(psutil.Process(int(pid)), int(stop_signal))
+        else:
+            take_in(int(pid), int(stop_signal))
     _end(wards.values())
     return 0
 

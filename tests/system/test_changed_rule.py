@@ -32,7 +32,13 @@ CHANGED = {
     "inventory_service/core/allocation.py": EXAMPLE / "allocation.py",
     "tests/unit/inventory_service/test_allocation.py": EXAMPLE / "test_allocation.py",
 }
-REACHED = ("tests/unit/inventory_service", "tests/unit/chaos", "tests/unit/benchmarks", "tests/unit/test_docs.py")
+REACHED = (
+    "tests/unit/inventory_service",
+    "tests/unit/audit",
+    "tests/unit/chaos",
+    "tests/unit/benchmarks",
+    "tests/unit/test_docs.py",
+)
 """What a rule can reach; all other unit tests are the tree's own, which `make unit` runs."""
 COMMAND_SECONDS = 600
 OUTCOME_SECONDS = 60

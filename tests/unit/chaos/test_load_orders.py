@@ -18,7 +18,7 @@ from chaos.load.records import Planned, records
 from common.events.orders import OrderCreated
 from onceloop.errors import Undecodable
 from tests.factories import make_codec, make_order
-from tests.unit.chaos.test_second_reading import REGISTRY
+from tests.unit.audit.test_second_reading import REGISTRY
 
 NOW_MS = 1_800_000_000_000
 CODEC = make_codec()

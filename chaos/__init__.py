@@ -1,1 +1,1 @@
-"""Proof: faults on purpose, and the checker that judges."""
+"""Faults on purpose, and what came of them; `audit` judges."""

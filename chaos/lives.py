@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chaos.faults import Hurts, Stopped
-from chaos.lane import Kept
+from chaos.run.pipeline import Kept
 from onceloop.errors import ExitCode
 
 READY_SECONDS_MAX = 10.0

@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 
 from audit.errors import StoreDownError
+from chaos.bugs.planted import BUGS, named
+from chaos.bugs.planting import Bug
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
-from chaos.lane import Lane, VoidRunError
 from chaos.load import Mix
-from chaos.planted_bugs import BUGS, named
-from chaos.planting import Bug
-from chaos.scene import Ground
+from chaos.run.pipeline import Lane, VoidRunError
+from chaos.run.servers import Ground
 from chaos.trials import ORDERS, OUTCOME_SECONDS_MAX, TRIALS, Scene
 
 PARTITIONS = 2

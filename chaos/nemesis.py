@@ -8,12 +8,12 @@ from typing import Any
 
 from audit.errors import StoreDownError
 from audit.rules.judge import Judgement
-from chaos.battle import open_battle
 from chaos.faults import FAULTS, ON_EACH_CHANGE
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
-from chaos.lane import VoidRunError
+from chaos.mixed_faults import open_battle
 from chaos.paths import REQUIRED
-from chaos.scene import Ground
+from chaos.run.pipeline import VoidRunError
+from chaos.run.servers import Ground
 from chaos.schedule import Planned
 from chaos.schedule import schedule as deal
 from chaos.soak import soak

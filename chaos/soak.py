@@ -16,13 +16,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from audit.errors import StoreDownError
-from chaos.battle import Battle, open_battle
 from chaos.faults import FAULTS, REAL
 from chaos.growth import EVERY_SECONDS, Growth, Life, curves, grown, thirds
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
-from chaos.lane import VoidRunError
+from chaos.mixed_faults import Battle, open_battle
 from chaos.paths import REQUIRED
-from chaos.scene import Ground
+from chaos.run.pipeline import VoidRunError
+from chaos.run.servers import Ground
 from chaos.schedule import Planned, schedule
 
 ROUND_SECONDS = 1800.0

@@ -9,10 +9,10 @@ from audit.readers.evidence import Evidence
 from audit.rules.judge import Judgement
 from audit.whole import audit
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
-from chaos.lane import Lane, VoidRunError
 from chaos.load import DirectLoad, Mix
-from chaos.scene import Ground
-from chaos.watch import Watch
+from chaos.run.pipeline import Lane, VoidRunError
+from chaos.run.servers import Ground
+from chaos.run.watch import Watch
 
 SUBJECT = "takeover with the shipped time-outs"
 PARTITIONS = 4

@@ -12,14 +12,14 @@ from audit.readers.evidence import Evidence
 from audit.readers.topics import TopicReader
 from audit.rules.judge import Judgement
 from audit.whole import audit
-from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.load import DirectLoad, HttpLoad, Mix, PastMinutes, wall_clock_ms
-from chaos.minutes import COUNTING, PATIENT
-from chaos.plan import Action as Act
-from chaos.plan import Arm, Fired
-from chaos.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
-from chaos.relay import Action, Direction, Frame
-from chaos.scene import Server
+from chaos.run.minutes import COUNTING, PATIENT
+from chaos.run.pipeline import FAST, Kept, Lane, VoidRunError
+from chaos.run.plan import Action as Act
+from chaos.run.plan import Arm, Fired
+from chaos.run.servers import Server
+from chaos.wire.proxy import END_TXN, TXN_OFFSET_COMMIT, KafkaProxy, end_txn_error
+from chaos.wire.relay import Action, Direction, Frame
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from onceloop.errors import ExitCode
 

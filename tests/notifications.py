@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 import uuid_utils
 
-from chaos.plan import Arm, write_plan
+from chaos.run.plan import Arm, write_plan
 from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.events.notifications import NotificationSent
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION, NOTIFICATION_SENT, Topic

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from chaos.faults import edges, leader, machine, offsets, operators, repairs, servers, topic, wire, workers
-from chaos.faults.field import QUICK, REAL, Evidence, Fault, Field, Hurts, Pace, Stopped
+from chaos.faults.harness import QUICK, REAL, Evidence, Fault, Field, Hurts, Pace, Stopped
 
 __all__ = ["FAULTS", "ON_EACH_CHANGE", "QUICK", "REAL", "Evidence", "Fault", "Field", "Hurts", "Pace", "Stopped"]
 

@@ -7,10 +7,10 @@ import time
 from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 
-from chaos.faults.field import FIRED_SECONDS_MAX, READY_SECONDS_MAX, Evidence, Fault, Field, Hurts, told
-from chaos.lane import Kept, VoidRunError
-from chaos.plan import Action, Arm
+from chaos.faults.harness import FIRED_SECONDS_MAX, READY_SECONDS_MAX, Evidence, Fault, Field, Hurts, told
 from chaos.points import POINTS, Way
+from chaos.run.pipeline import Kept, VoidRunError
+from chaos.run.plan import Action, Arm
 
 OVERSIZE_BYTES = 3_000_000
 ANSWER_SECONDS = 5.0

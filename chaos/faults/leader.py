@@ -5,9 +5,9 @@ import time
 
 from confluent_kafka.admin import AdminClient
 
-from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
-from chaos.reassign import move
-from chaos.relay import Direction
+from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
+from chaos.wire.reassign import move
+from chaos.wire.relay import Direction
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
 
 AWAY_SECONDS = 3.5

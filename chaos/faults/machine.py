@@ -8,11 +8,11 @@ from functools import partial
 
 import psutil
 
-from chaos.faults.field import Act, Evidence, Fault, Field, Hurts, told
-from chaos.lane import VoidRunError
-from chaos.plan import Action, Arm
+from chaos.faults.harness import Act, Evidence, Fault, Field, Hurts, told
 from chaos.points import POINTS, Way
-from chaos.scene import Server
+from chaos.run.pipeline import VoidRunError
+from chaos.run.plan import Action, Arm
+from chaos.run.servers import Server
 
 BACK_SECONDS = 3600.0
 AT_WORK_SECONDS = 2.0

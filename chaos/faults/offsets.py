@@ -8,9 +8,9 @@ from pathlib import Path
 
 from audit.readers.cluster import EARLIEST, LATEST, Cluster, at_time
 from audit.terms import Offsets, Spot
-from chaos.faults.field import MENDED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
-from chaos.groups import put
-from chaos.lane import Kept, VoidRunError
+from chaos.faults.harness import MENDED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
+from chaos.run.groups import put
+from chaos.run.pipeline import Kept, VoidRunError
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 from audit.readers.cluster import Cluster
 from audit.readers.tables import TableReader
 from audit.terms import Offsets, Spot
-from chaos.faults.field import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
+from chaos.faults.harness import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
 from chaos.faults.servers import end_sessions_of, waiting_workers
-from chaos.heads import trim
-from chaos.lane import VoidRunError
-from chaos.scene import Balance
+from chaos.run.heads import trim
+from chaos.run.pipeline import VoidRunError
+from chaos.run.servers import Balance
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,

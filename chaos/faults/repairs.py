@@ -3,8 +3,8 @@
 import random
 import time
 
-from chaos.faults.field import MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts
-from chaos.lane import VoidRunError
+from chaos.faults.harness import MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts
+from chaos.run.pipeline import VoidRunError
 from common.kafka.admin import Admin
 from common.topics import METRICS, METRICS_PARTIALS, METRICS_TOTALS, MINUTE_VOLUMES
 

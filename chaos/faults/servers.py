@@ -4,9 +4,9 @@ import random
 import threading
 import time
 
-from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
-from chaos.lane import VoidRunError
-from chaos.scene import Administrator, Server
+from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
+from chaos.run.pipeline import VoidRunError
+from chaos.run.servers import Administrator, Server
 from onceloop.errors import ReportedError
 from services.table import ROLES
 

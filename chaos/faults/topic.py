@@ -14,10 +14,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from audit.readers.collector import digest
 from audit.readers.written import WrittenWriter
 from audit.testimony import Kind, Written
-from chaos.faults.field import Evidence, Fault, Field, Hurts
-from chaos.lane import VoidRunError
+from chaos.faults.harness import Evidence, Fault, Field, Hurts
 from chaos.load.poison import POISON
-from chaos.scene import Site
+from chaos.run.pipeline import VoidRunError
+from chaos.run.servers import Site
 from common.events import envelope
 from common.events.orders import OrderCreated, OrderLine
 from common.topics import MESSAGE_BYTES_MAX, ORDERS_CREATED

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chaos.faults.field import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
-from chaos.lane import VoidRunError
+from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
 from chaos.paths import RESUMED
-from chaos.proxy import COMMIT, END_TXN, FETCH, PRODUCE, TXN_OFFSET_COMMIT
-from chaos.relay import Action, Direction, Relay, Rule
+from chaos.run.pipeline import VoidRunError
+from chaos.wire.proxy import COMMIT, END_TXN, FETCH, PRODUCE, TXN_OFFSET_COMMIT
+from chaos.wire.relay import Action, Direction, Relay, Rule
 
 HELD_COMMIT_SECONDS = 2.5
 """More than one slice of the commit, so that the worker has to commit again."""

@@ -3,11 +3,11 @@
 import random
 import time
 
-from chaos.faults.field import Evidence, Fault, Field, Hurts, told
-from chaos.lane import Kept
+from chaos.faults.harness import Evidence, Fault, Field, Hurts, told
 from chaos.paths import ABORTABLE, FENCED
-from chaos.plan import Action, Arm
 from chaos.points import POINTS, ZOMBIES, Way
+from chaos.run.pipeline import Kept
+from chaos.run.plan import Action, Arm
 from onceloop.errors import ExitCode
 
 ZOMBIE_SECONDS = 6.5

@@ -12,10 +12,12 @@ import typer
 from rich.console import Console
 
 from benchmarks import results
-from chaos import crash_matrix, nemesis, planted_bugs, report, takeover
+from chaos import matrix as crash_matrix
 from chaos import mutants as planted
-from chaos.crash_matrix import Kind
+from chaos import nemesis, report, takeover
+from chaos.bugs import planted as planted_bugs
 from chaos.history import Conditions, Result, Run, append, read
+from chaos.matrix import Kind
 from chaos.model import tier as model
 from chaos.points import named
 from deploy.cli.options import TYPER_OPTIONS, example

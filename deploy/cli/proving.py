@@ -19,9 +19,9 @@ from pydantic import SecretStr
 from rich.console import Console
 
 from audit.config import CheckerSettings
-from chaos import heads
-from chaos.scene import Administrator, Broker, Server, Site
-from chaos.scene import Child as ChildLike
+from chaos.run import heads
+from chaos.run.servers import Administrator, Broker, Server, Site
+from chaos.run.servers import Child as ChildLike
 from common.config import PostgresSettings
 from common.kafka.admin import Admin
 from common.topics import ALL_TOPICS, Topic

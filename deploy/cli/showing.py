@@ -4,8 +4,8 @@ import time
 
 from rich.console import Console
 
-from chaos.crash_matrix import Job, Kind, open_scene
 from chaos.history import Conditions, Result
+from chaos.matrix import Job, Kind, open_scene
 from chaos.points import named
 from deploy.cli.proving import ProvingGround
 from deploy.cli.verify import show

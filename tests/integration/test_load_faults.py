@@ -16,8 +16,8 @@ from audit.readers.written import read_written
 from audit.testimony import End
 from audit.whole import audit
 from chaos.load import DirectLoad, HttpLoad, Mix
-from chaos.proxy import PRODUCE, KafkaProxy
-from chaos.relay import Action, Direction
+from chaos.wire.proxy import PRODUCE, KafkaProxy
+from chaos.wire.relay import Action, Direction
 from tests.integration.test_load import broken, settings_of
 from tests.pipeline import Pipeline
 from tests.records import wait_for

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 
-from chaos.proxy import COMMIT, PostgresProxy
-from chaos.relay import Action, Direction
+from chaos.wire.proxy import COMMIT, PostgresProxy
+from chaos.wire.relay import Action, Direction
 from common.postgres.hot import hot_connection
 from inventory_service.io.decision_store import GUARDS
 from onceloop import failpoints

@@ -11,7 +11,7 @@ import confluent_kafka
 import pytest
 import sqlalchemy as sa
 
-from chaos.plan import Action, Arm, read_evidence
+from chaos.run.plan import Action, Arm, read_evidence
 from common.events.inventory import InventoryReserved
 from common.events.notifications import Kind, NotificationSent, sent_event_id
 from common.topics import (
@@ -263,7 +263,7 @@ def test_kill_at_any_point_loses_no_mail_and_repeats_only_the_one_at_sent(
     arms = armed(tmp_path, Arm(point=f"notification:{point}", action=Action.KILL, hit=hit))
     with serving(server, mail_port):
         write_outcomes(pipeline, *outcomes, partition=5)
-        worker = start_worker(pipeline, "chaos.launch", env={**by_mail(mail_port), **arms})
+        worker = start_worker(pipeline, "chaos.run.launch", env={**by_mail(mail_port), **arms})
         assert worker.wait(timeout_seconds=20) == -9
         start_worker(pipeline, env=by_mail(mail_port))
         wait_published(pipeline, *outcomes)
@@ -284,7 +284,7 @@ def test_worker_that_wakes_up_after_a_takeover_repeats_one_mail_at_most(
     impatient = {"PIPELINE_KAFKA_CONSUMER_OPTIONS": '{"session.timeout.ms": 2500, "heartbeat.interval.ms": 500}'}
     with serving(server, mail_port):
         write_outcomes(pipeline, *outcomes, partition=5)
-        zombie = start_worker(pipeline, "chaos.launch", env={**by_mail(mail_port), **impatient, **arms})
+        zombie = start_worker(pipeline, "chaos.run.launch", env={**by_mail(mail_port), **impatient, **arms})
         wait_for(lambda: bool(read_evidence(Path(arms["CHAOS_EVIDENCE"]))), what="the stop")
         start_worker(pipeline, env={**by_mail(mail_port), **impatient, "PIPELINE_SLOT": "1"})
         wait_published(pipeline, *outcomes)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.groups import committed, set_group

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from chaos.plan import Action, Arm, read_evidence, write_plan
+from chaos.run.plan import Action, Arm, read_evidence, write_plan
 from common.topics import ORDERS_CREATED
 from tests.api import Answer, Api, new_user, running_api, start_projection
 from tests.pipeline import Pipeline, open_pipeline
@@ -44,7 +44,7 @@ def shop(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     write_plan(plan, [])
     with open_pipeline(servers, logs=folder) as pipeline:
         process = pipeline.start(
-            "chaos.launch",
+            "chaos.run.launch",
             "order_service",
             "api",
             role="order_rw",

@@ -13,7 +13,7 @@ import psycopg
 import pytest
 from confluent_kafka import KafkaError, KafkaException
 
-from chaos.proxy import (
+from chaos.wire.proxy import (
     ADD_PARTITIONS_TO_TXN,
     COMMIT,
     END_TXN,
@@ -24,7 +24,7 @@ from chaos.proxy import (
     PostgresProxy,
     end_txn_error,
 )
-from chaos.relay import Action, Direction, Frame
+from chaos.wire.relay import Action, Direction, Frame
 from common.topics import INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.pipeline import Pipeline

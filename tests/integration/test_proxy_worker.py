@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from chaos.proxy import COMMIT, END_TXN, INIT_PRODUCER_ID, METADATA, KafkaProxy, PostgresProxy
-from chaos.relay import Action, Direction, Frame
+from chaos.wire.proxy import COMMIT, END_TXN, INIT_PRODUCER_ID, METADATA, KafkaProxy, PostgresProxy
+from chaos.wire.relay import Action, Direction, Frame
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.pipeline import Pipeline

@@ -7,7 +7,7 @@ import psycopg
 import pytest
 import sqlalchemy as sa
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from common.postgres.engine import create_engine
 from common.postgres.hot import hot_connection
 from deploy.exporter.tables import read_books

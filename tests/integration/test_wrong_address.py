@@ -13,8 +13,8 @@ import pytest
 import structlog
 from confluent_kafka import KafkaError, TopicPartition
 
-from chaos.proxy import FIND_COORDINATOR, KafkaProxy
-from chaos.relay import Direction
+from chaos.wire.proxy import FIND_COORDINATOR, KafkaProxy
+from chaos.wire.relay import Direction
 from common.config import KafkaSettings
 from common.kafka.members import member_options, writer_options
 from common.telemetry import RUNTIME

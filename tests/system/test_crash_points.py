@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from common.topics import ORDERS_CREATED
 from tests.factories import make_order
 from tests.pipeline import Pipeline, open_pipeline

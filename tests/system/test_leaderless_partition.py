@@ -8,8 +8,8 @@ from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
-from chaos.reassign import move
-from chaos.scene import Broker, Site
+from chaos.run.servers import Broker, Site
+from chaos.wire.reassign import move
 from common.topics import INVENTORY_RESERVED
 from deploy.cli.proving import proving_ground
 from tests.records import wait_for

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.plan import Action, Arm, read_evidence, write_plan
+from chaos.run.plan import Action, Arm, read_evidence, write_plan
 from common.events.codec import Codec
 from common.events.volume import MINUTE_MS, VolumePartial
 from common.topics import INVENTORY_FAILED, METRICS_PARTIALS
@@ -34,7 +34,7 @@ class Scene:
     def start(self, step: str, **env: str) -> Process:
         places = {"CHAOS_PLAN": str(self._plan), "CHAOS_EVIDENCE": str(self._evidence)}
         return self.pipeline.start(
-            "chaos.launch", "metrics_service", step, role="reader", env={**QUICK, **FAST, **places, **env}
+            "chaos.run.launch", "metrics_service", step, role="reader", env={**QUICK, **FAST, **places, **env}
         )
 
     def arm(self, point: str) -> Arm:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED
 from onceloop.records import Partition
 from tests.commands import Shell, blocks

@@ -8,7 +8,7 @@ import confluent_kafka
 import pytest
 from confluent_kafka import TopicPartition
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.pipeline import Pipeline

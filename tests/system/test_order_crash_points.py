@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chaos.plan import Action, Arm, read_evidence, write_plan
+from chaos.run.plan import Action, Arm, read_evidence, write_plan
 from common.topics import ORDERS_CREATED
 from tests.api import Api, new_user
 from tests.pipeline import Pipeline, open_pipeline
@@ -112,7 +112,7 @@ def scene(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             "PIPELINE_HTTP_REQUESTS_MAX": str(REQUESTS_MAX),
             "PIPELINE_HTTP_THREADS": "8",
         }
-        process = pipeline.start("chaos.launch", "order_service", "api", role="order_rw", env=env)
+        process = pipeline.start("chaos.run.launch", "order_service", "api", role="order_rw", env=env)
         process.wait_ready(process.http_url)
         inventory.wait_ready()
         yield Scene(pipeline, process, plan, evidence)

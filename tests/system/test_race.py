@@ -5,7 +5,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from common.topics import INVENTORY_RESERVED
 from tests.factories import make_order
 from tests.pipeline import Pipeline

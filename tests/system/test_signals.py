@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from chaos.plan import Action, Arm
-from chaos.proxy import END_TXN, KafkaProxy
-from chaos.relay import Action as Wire
-from chaos.relay import Direction
+from chaos.run.plan import Action, Arm
+from chaos.wire.proxy import END_TXN, KafkaProxy
+from chaos.wire.relay import Action as Wire
+from chaos.wire.relay import Direction
 from onceloop.errors import ExitCode
 from onceloop.kafka.transactional_producer import SLICE_SECONDS
 from tests.factories import make_order

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.proxy import ADD_PARTITIONS_TO_TXN, END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, KafkaProxy
-from chaos.relay import Action, Direction, Rule
+from chaos.wire.proxy import ADD_PARTITIONS_TO_TXN, END_TXN, INIT_PRODUCER_ID, PRODUCE, TXN_OFFSET_COMMIT, KafkaProxy
+from chaos.wire.relay import Action, Direction, Rule
 from tests.factories import make_order
 from tests.pipeline import Pipeline, open_pipeline
 from tests.processes import Process

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.plan import Action, Arm
+from chaos.run.plan import Action, Arm
 from tests.factories import make_order
 from tests.pipeline import Pipeline
 from tests.processes import Process

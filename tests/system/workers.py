@@ -6,7 +6,7 @@ from pathlib import Path
 from audit.config import CheckerSettings
 from audit.rules.judge import Judgement
 from audit.whole import audit
-from chaos.plan import Arm, Fired, read_evidence, write_plan
+from chaos.run.plan import Arm, Fired, read_evidence, write_plan
 from tests.pipeline import Pipeline
 from tests.processes import Process
 from tests.records import wait_for
@@ -42,7 +42,7 @@ class Workers:
     def start(self, slot: int = 0, **env: str) -> Process:
         """Start the slot's worker; `env` adds to its environment."""
         return self.pipeline.start(
-            "chaos.launch", "inventory_service", role="inventory_rw", slot=slot, env={**self._env, **env}
+            "chaos.run.launch", "inventory_service", role="inventory_rw", slot=slot, env={**self._env, **env}
         )
 
     def fired(self, arm: Arm) -> Fired | None:

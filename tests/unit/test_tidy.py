@@ -18,7 +18,7 @@ MODULE_LINES_MAX = 400
 FUNCTION_LINES_MAX = 60
 READS_ENVIRONMENT = {
     "common/config.py",
-    "chaos/launch.py",
+    "chaos/run/launch.py",
     "onceloop/examples/ledger.py",
     "onceloop/testing/servers.py",
     "onceloop/testing/members.py",

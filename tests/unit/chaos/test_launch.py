@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.launch import Hook, InjectedError, Transactions
-from chaos.plan import Action, Arm, read_evidence, read_plan, write_plan
+from chaos.run.launch import Hook, InjectedError, Transactions
+from chaos.run.plan import Action, Arm, read_evidence, read_plan, write_plan
 
 REPOSITORY = Path(__file__).parents[3]
 
@@ -62,7 +62,7 @@ class Files:
         (self.folder / "demo_service.py").write_text(source)
         named = {"CHAOS_PLAN": str(self.control), "CHAOS_EVIDENCE": str(self.evidence)}
         return subprocess.run(
-            [sys.executable, "-m", "chaos.launch", "demo_service"],
+            [sys.executable, "-m", "chaos.run.launch", "demo_service"],
             env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{self.folder}", **named, **(environment or {})},
             cwd=self.folder,
             capture_output=True,

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from chaos.faults import Hurts, Stopped
-from chaos.lane import Death, Kept, Start
 from chaos.lives import Course, bad_stops, ends_at_rest, slow_starts, unasked_ends
+from chaos.run.pipeline import Death, Kept, Start
 from onceloop.errors import ExitCode
 
 PID, BEGAN = 42, 100.0

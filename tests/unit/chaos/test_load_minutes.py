@@ -5,7 +5,7 @@ from itertools import pairwise
 
 from chaos.load import PastMinutes
 from chaos.load.minutes import OUT_OF_TURN_MS, STEP_MS
-from chaos.minutes import COUNTING
+from chaos.run.minutes import COUNTING
 
 HOUR_MS = 3_600_000
 

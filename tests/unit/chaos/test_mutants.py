@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from chaos.bugs.planted import BUGS, UnknownBugError, named
+from chaos.bugs.planting import Bug, Edit, StaleBugError, edited, plant
 from chaos.mutants import verdict
-from chaos.planted_bugs import BUGS, UnknownBugError, named
-from chaos.planting import Bug, Edit, StaleBugError, edited, plant
 from chaos.trials import TRIALS
 from onceloop.errors import ExitCode
 
@@ -26,7 +26,7 @@ print("looks at its taint:", "cause" in TransactionalProducer.tainted.__code__.c
 def launch(folder: Path, mutant: str) -> subprocess.CompletedProcess[str]:
     (folder / "demo_service.py").write_text(SERVICE)
     return subprocess.run(
-        [sys.executable, "-m", "chaos.launch", "demo_service"],
+        [sys.executable, "-m", "chaos.run.launch", "demo_service"],
         env={
             **os.environ,
             "PYTHONPATH": f"{REPOSITORY}:{folder}",

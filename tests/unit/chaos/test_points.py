@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.crash_matrix import Kind, jobs
+from chaos.matrix import Kind, jobs
 from chaos.points import POINTS, ZOMBIES, Way, named
 from onceloop.errors import UsageError
 from services.table import PACKAGES

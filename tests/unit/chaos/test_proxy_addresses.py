@@ -3,7 +3,7 @@
 import asyncio
 import struct
 
-from chaos.proxy import METADATA, KafkaProxy
+from chaos.wire.proxy import METADATA, KafkaProxy
 
 CORRELATION = 7
 

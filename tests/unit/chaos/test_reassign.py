@@ -4,7 +4,7 @@ import struct
 
 import pytest
 
-from chaos.reassign import error_in
+from chaos.wire.reassign import error_in
 
 TOPIC = b"orders.created"
 

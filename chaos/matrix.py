@@ -18,19 +18,19 @@ from audit.readers.evidence import Evidence
 from audit.readers.snapshots import StockSampler
 from audit.rules.judge import Judgement
 from audit.whole import Auditor
-from chaos.crash_lanes import shared, work
 from chaos.history import Conditions, Result, Run, culprits_of, rules_of
-from chaos.lane import Kept, Lane, VoidRunError
 from chaos.lives import READY_SECONDS_MAX, STOP_SECONDS_MAX
 from chaos.load import DirectLoad, HttpLoad, Mix, PastMinutes, wall_clock_ms
-from chaos.minutes import COUNTING, PATIENT, windows_open
-from chaos.plan import Action as Act
-from chaos.plan import Arm
 from chaos.points import Job, Kind, Point, Way, jobs
-from chaos.proxy import END_TXN, INIT_PRODUCER_ID, KafkaProxy
-from chaos.relay import Action, Direction
-from chaos.scene import Ground
-from chaos.watch import Watch
+from chaos.run.minutes import COUNTING, PATIENT, windows_open
+from chaos.run.pipeline import Kept, Lane, VoidRunError
+from chaos.run.plan import Action as Act
+from chaos.run.plan import Arm
+from chaos.run.series import shared, work
+from chaos.run.servers import Ground
+from chaos.run.watch import Watch
+from chaos.wire.proxy import END_TXN, INIT_PRODUCER_ID, KafkaProxy
+from chaos.wire.relay import Action, Direction
 
 __all__ = ["Job", "Kind", "Scene", "jobs", "open_scene", "run"]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from chaos.planting import Bug, Edit
+from chaos.bugs.planting import Bug, Edit
 from onceloop.errors import ExitCode, ReportedError
 
 

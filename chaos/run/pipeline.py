@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
 
-from chaos import run_queue
-from chaos.plan import Arm, Fired, read_evidence, write_plan
-from chaos.scene import Child, Site
+from chaos.run import run_queue
+from chaos.run.plan import Arm, Fired, read_evidence, write_plan
+from chaos.run.servers import Child, Site
 from onceloop.errors import ExitCode, ReportedError
 from services.table import BY_NAME
 
@@ -152,7 +152,7 @@ class Lane:
         }
 
         def launch(more: Mapping[str, str]) -> Child:
-            return self.site.start(("chaos.launch", *service.program), log, {**environment, **more})
+            return self.site.start(("chaos.run.launch", *service.program), log, {**environment, **more})
 
         kept = Kept(name=name, slot=slot, start=launch, port=port, log=log, extra=extra)
         with self._lock:

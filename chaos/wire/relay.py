@@ -1,8 +1,8 @@
 """A TCP relay that understands frames: it lets all pass, except what a rule drops, holds, cuts or is told about.
 
 The relay runs in a thread of its own and is used from a test: rules are added while traffic flows. What a framing
-makes of the bytes is the protocol's matter (see `chaos.proxy`). Half-closed connections stay half open, so a frame that
-is held reaches the server also after its client has gone: as a late packet does.
+makes of the bytes is the protocol's matter (see `chaos.wire.proxy`). Half-closed connections stay half open, so a frame
+that is held reaches the server also after its client has gone: as a late packet does.
 """
 
 import asyncio

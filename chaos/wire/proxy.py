@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
-from chaos.relay import Direction, Frame, Framing, Relay
+from chaos.wire.relay import Direction, Frame, Framing, Relay
 
 PRODUCE = 0
 FETCH = 1

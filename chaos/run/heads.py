@@ -6,7 +6,7 @@ from confluent_kafka import KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from audit.terms import Offsets, Spot
-from chaos.groups import put
+from chaos.run.groups import put
 from common.config import KafkaSettings
 from common.topics import Topic
 from onceloop.errors import ReportedError

@@ -16,10 +16,10 @@ from confluent_kafka import KafkaException
 
 from audit.terms import Offsets
 from chaos import paths
-from chaos.lane import Kept, Lane, VoidRunError
-from chaos.plan import Arm, Fired
-from chaos.proxy import KafkaProxy, PostgresProxy
-from chaos.scene import Broker, Ground
+from chaos.run.pipeline import Kept, Lane, VoidRunError
+from chaos.run.plan import Arm, Fired
+from chaos.run.servers import Broker, Ground
+from chaos.wire.proxy import KafkaProxy, PostgresProxy
 from common.events.codec import Codec
 from common.topics import Group
 from onceloop.errors import ReportedError

@@ -24,14 +24,14 @@ from chaos import lives, paths
 from chaos.faults import FAULTS, QUICK, Evidence, Field, Hurts, Pace
 from chaos.faults.repairs import RECOUNT
 from chaos.faults.topic import have_marked_orders_refused
-from chaos.lane import FAST, Kept, Lane, VoidRunError
 from chaos.lives import STOP_SECONDS_MAX, Course
 from chaos.load import DirectLoad, HttpLoad, Mix
-from chaos.plan import Action, read_evidence
-from chaos.proxy import KafkaProxy, PostgresProxy
-from chaos.scene import Ground
+from chaos.run.pipeline import FAST, Kept, Lane, VoidRunError
+from chaos.run.plan import Action, read_evidence
+from chaos.run.servers import Ground
 from chaos.schedule import Planned
 from chaos.turns import Turns
+from chaos.wire.proxy import KafkaProxy, PostgresProxy
 from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
 from onceloop.errors import ReportedError

@@ -1,9 +1,9 @@
-"""Start a service with failpoints armed: `python -m chaos.launch <module> [arguments]`.
+"""Start a service with failpoints armed: `python -m chaos.run.launch <module> [arguments]`.
 
 The service's own main runs, unchanged and unaware: `onceloop.failpoints.point` is rebound before anything of it is
-imported. CHAOS_PLAN names the control file, CHAOS_EVIDENCE the evidence file (see `chaos.plan`). Whether a Kafka
+imported. CHAOS_PLAN names the control file, CHAOS_EVIDENCE the evidence file (see `chaos.run.plan`). Whether a Kafka
 transaction is open is known from the client class, which is wrapped here and not in the product. CHAOS_MUTANT, if it is
-set, names a bug to plant first (see `chaos.planted_bugs`).
+set, names a bug to plant first (see `chaos.bugs.planted`).
 """
 
 import os
@@ -19,9 +19,9 @@ from typing import Any
 import confluent_kafka
 import uuid_utils
 
-from chaos.plan import Action, Arm, Fired, claim, read_evidence, read_plan
-from chaos.planted_bugs import named
-from chaos.planting import plant
+from chaos.bugs.planted import named
+from chaos.bugs.planting import plant
+from chaos.run.plan import Action, Arm, Fired, claim, read_evidence, read_plan
 from onceloop import failpoints
 from onceloop.errors import ExitCode, ReportedError
 
@@ -153,7 +153,7 @@ def jump(seconds: float) -> None:
 def main() -> None:
     """Arm, then be the service."""
     if len(sys.argv) < 2 or not {"CHAOS_PLAN", "CHAOS_EVIDENCE"} <= os.environ.keys():  # noqa: PLR2004 - a module name
-        print("usage: CHAOS_PLAN=plan.json CHAOS_EVIDENCE=fired.jsonl python -m chaos.launch <module> [arguments]")
+        print("usage: CHAOS_PLAN=plan.json CHAOS_EVIDENCE=fired.jsonl python -m chaos.run.launch <module> [arguments]")
         sys.exit(ExitCode.USAGE)
     transactions = Transactions()
     try:

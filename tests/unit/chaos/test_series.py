@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from chaos.crash_lanes import shared, work
 from chaos.history import Conditions, Result, Run
 from chaos.points import POINTS, Job, Kind
+from chaos.run.series import shared, work
 
 JOBS = [Job(point, Kind.KILL) for point in POINTS[:6]]
 CONDITIONS = Conditions(commit=None, cores=2, versions={})

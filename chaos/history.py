@@ -29,6 +29,10 @@ class Conditions:
     versions: Mapping[str, str]
 
 
+UNKNOWN = Conditions(commit=None, cores=0, versions={})
+"""Of a run that is not kept."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One run of a tier. Times are seconds unless they say otherwise."""
@@ -65,7 +69,7 @@ class Run:
     """Recovery path -> how often it was taken."""
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """What was measured of what lives long -> one value a minute."""
-    conditions: Conditions
+    conditions: Conditions = UNKNOWN
 
 
 def rules_of(judgement: Judgement) -> dict[str, tuple[int, int]]:

@@ -5,24 +5,17 @@ one worker and the projection are spared from every end, so that there is someth
 """
 
 import math
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Iterator
 
 import sqlalchemy as sa
 
-from audit.errors import StoreDownError
 from chaos.faults import FAULTS, REAL
 from chaos.growth import EVERY_SECONDS, Growth, Life, curves, grown, thirds
-from chaos.history import Conditions, Result, Run, culprits_of, rules_of
-from chaos.mixed_faults import Battle, open_battle
+from chaos.history import Run
+from chaos.mixed_faults import MixedFaults, Report, open_mixed_faults
 from chaos.paths import REQUIRED
-from chaos.run.pipeline import VoidRunError
-from chaos.run.servers import Ground
+from chaos.run.findings import Findings, record
+from chaos.run.pipeline import Pipeline, Servers
 from chaos.schedule import Planned, schedule
 
 ROUND_SECONDS = 1800.0
@@ -42,65 +35,36 @@ VOIDS_MAX = 0.1
 """Of a soak's faults so many may not have found their moment; they do not count."""
 
 
-@dataclass(slots=True)
-class _Sum:
-    """What all rounds so far amount to."""
-
-    faults: list[dict[str, Any]] = field(default_factory=list)
-    orders: Counter[str] = field(default_factory=Counter)
-    paths: Counter[str] = field(default_factory=Counter)
-    rules: dict[str, tuple[int, int]] = field(default_factory=dict)
-    culprits: list[str] = field(default_factory=list)
-    voids: list[str] = field(default_factory=list)
-    curves: dict[str, list[float]] = field(default_factory=dict)
-
-    def add_rules(self, rules: Mapping[str, tuple[int, int]]) -> None:
-        for rule, (judged, broken) in rules.items():
-            before = self.rules.get(rule, (0, 0))
-            self.rules[rule] = (before[0] + judged, before[1] + broken)
-
-    def shortcomings(self) -> Iterator[str]:
-        """Yield what keeps the soak from proving anything."""
-        yield from (f"M2: the recovery path '{path}' was never taken" for path in REQUIRED if not self.paths[path])
-        if len(self.voids) > VOIDS_MAX * (len(self.faults) + len(self.voids)):
-            yield f"{len(self.voids)} faults did not take place: {self.voids[0]}"
-        took_place = {fault["kind"] for fault in self.faults}
-        yield from (f"{kind} did not take place" for kind in CERTAIN if kind not in took_place)
-        if not self.curves:
-            yield "nothing lived long enough for its growth to be judged"
-
-
-def soak(ground: Ground, *, seed: int, hours: float, report: Callable[[str], None], conditions: Conditions) -> Run:
+def soak(servers: Servers, *, seed: int, hours: float, report: Report) -> Run:
     """Do rounds until the hours are over or a rule broke."""
-    began, started = time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
-    seconds, total, void = 3600 * hours, _Sum(), ""
-    try:
+    seconds = 3600 * hours
+
+    def act(total: Findings) -> None:
         for number in range(max(1, math.ceil(seconds / ROUND_SECONDS))):
             length = min(ROUND_SECONDS, seconds - number * ROUND_SECONDS)
-            _round(ground, SEEDS_PER_SOAK * seed + number, number, length, total, report)
+            _round(servers, SEEDS_PER_SOAK * seed + number, number, length, total, report)
             if total.culprits:
                 break
-    except (VoidRunError, StoreDownError) as error:
-        void = error.message
-    voids = [*filter(None, [void]), *total.shortcomings()]
-    return Run(
-        id=f"soak-{seed}",
+        total.voids = list(_shortcomings(total))
+
+    return record(
+        act,
         tier="soak",
         subject=f"{hours:g} hours of mixed faults",
         seed=seed,
-        result=Result.FAILED if total.culprits else Result.VOID if voids else Result.PASSED,
-        why="; ".join((total.culprits or voids)[:1]),
         settings={"hours": hours},
-        started=started,
-        seconds=round(time.monotonic() - began, 2),
-        faults=total.faults,
-        orders=dict(total.orders),
-        rules=total.rules,
-        culprits=[*total.culprits, *voids],
-        paths=dict(total.paths),
-        curves=total.curves,
-        conditions=conditions,
     )
+
+
+def _shortcomings(total: Findings) -> Iterator[str]:
+    """Yield what keeps the soak from proving anything."""
+    yield from (f"M2: the recovery path '{path}' was never taken" for path in REQUIRED if not total.paths[path])
+    if len(total.voids) > VOIDS_MAX * (len(total.faults) + len(total.voids)):
+        yield f"{len(total.voids)} faults did not take place: {total.voids[0]}"
+    took_place = {fault["kind"] for fault in total.faults}
+    yield from (f"{kind} did not take place" for kind in CERTAIN if kind not in took_place)
+    if not total.curves:
+        yield "nothing lived long enough for its growth to be judged"
 
 
 def plan(seed: int, seconds: float) -> list[Planned]:
@@ -116,51 +80,45 @@ def plan(seed: int, seconds: float) -> list[Planned]:
     return sorted([*first, *schedule(seed, seconds, others, per_window=FAULTS_PER_WINDOW)])
 
 
-def _round(ground: Ground, seed: int, number: int, seconds: float, total: _Sum, report: Callable[[str], None]) -> None:
-    """Fight and judge once; add it to the sum."""
-    with ExitStack() as opened:
-        battle = opened.enter_context(open_battle(ground, f"soak-{seed}", seed=seed, spared=SPARED, pace=REAL))
+def _round(servers: Servers, seed: int, number: int, seconds: float, total: Findings, report: Report) -> None:
+    """Load, hurt and judge once; add what was found to the total."""
+    found = Findings()
+    with open_mixed_faults(servers, f"soak-{seed}", found, seed=seed, spared=SPARED, pace=REAL) as mixed:
         every_seconds = min(EVERY_SECONDS, seconds / SAMPLES_OF_A_SHORT_ROUND)
-        with Growth(lambda: _lives(battle), lambda: _sessions(battle), every_seconds=every_seconds) as growth:
-            told = battle.fight(
-                plan(seed, seconds), seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report
-            )
-        judgement, complaints = battle.judge(report=report, minutes=True)
-        found = [*culprits_of(judgement), *complaints, *grown(growth.samples)]
-        lives = curves(growth.samples)
-        total.curves |= {f"round {number}, {what}": series for what, series in lives.items()}
-        total.orders.update({**told, **judgement.counts})
-        total.paths.update(battle.paths(judgement))
-        total.add_rules(rules_of(judgement))
-        total.voids += battle.course.voids
-        total.culprits += [f"round {number} (seed {seed}): {line}" for line in found]
-        total.faults += [
-            {"at": round(number * ROUND_SECONDS + fault["at"], 1), "kind": fault["kind"]}
-            for fault in battle.course.faults
-        ]
+        with Growth(lambda: _lives(mixed), lambda: _sessions(mixed.pipeline), every_seconds=every_seconds) as growth:
+            mixed.run(plan(seed, seconds), seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report)
+        mixed.judge(report=report, minutes=True)
+    lives = curves(growth.samples)
+    found.culprits += grown(growth.samples)
+    found.culprits = [f"round {number} (seed {seed}): {line}" for line in found.culprits]
+    found.curves = {f"round {number}, {what}": series for what, series in lives.items()}
+    found.faults = [
+        {"at": round(number * ROUND_SECONDS + fault["at"], 1), "kind": fault["kind"]} for fault in found.faults
+    ]
+    total.add(found)
     report(
-        f"round {number}: {judgement.counts['orders']:,} orders, {len(battle.course.faults)} faults,"
-        f" {len(battle.course.voids)} found no moment, {'sound' if not found else found[0]}"
+        f"round {number}: {found.orders['orders']:,} orders, {len(found.faults)} faults,"
+        f" {len(found.voids)} found no moment, {'; '.join(found.culprits[:1]) or 'sound'}"
     )
     for what, series in lives.items():
         first, last = thirds(series)
         report(f"  {what}: {first:.0f}, then {last:.0f}")
 
 
-def _lives(battle: Battle) -> list[Life]:
+def _lives(mixed: MixedFaults) -> list[Life]:
     """Return the processes to measure; what the proxies have seen is let go on the way."""
-    battle.field.kafka.seen.clear()
-    battle.field.postgres.seen.clear()
+    mixed.harness.kafka.seen.clear()
+    mixed.harness.postgres.seen.clear()
     return [
-        Life(f"{kept.name} {kept.slot}", kept.pid)
-        for kept in battle.field.lane.processes()
-        if (kept.name, kept.slot) in SPARED and kept.pid
+        Life(str(slot), slot.pid)
+        for slot in mixed.pipeline.slots()
+        if (slot.service, slot.number) in SPARED and slot.pid
     ]
 
 
-def _sessions(battle: Battle) -> dict[str, int] | None:
+def _sessions(pipeline: Pipeline) -> dict[str, int] | None:
     try:
-        rows = battle.field.lane.site.administer(
+        rows = pipeline.administer(
             "SELECT CAST(usename AS text), count(*) FROM pg_stat_activity"
             " WHERE datname = current_database() AND usename LIKE '%_rw' GROUP BY usename"
         )

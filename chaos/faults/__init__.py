@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 from chaos.faults import edges, leader, machine, offsets, operators, repairs, servers, topic, wire, workers
-from chaos.faults.harness import QUICK, REAL, Evidence, Fault, Field, Hurts, Pace, Stopped
+from chaos.faults.harness import QUICK, REAL, Evidence, Fault, Harness, Hurts, Pace
 
-__all__ = ["FAULTS", "ON_EACH_CHANGE", "QUICK", "REAL", "Evidence", "Fault", "Field", "Hurts", "Pace", "Stopped"]
+__all__ = ["FAULTS", "ON_EACH_CHANGE", "QUICK", "REAL", "Evidence", "Fault", "Harness", "Hurts", "Pace"]
 
 FAULTS: Mapping[str, Fault] = {
     fault.kind: fault

@@ -7,10 +7,11 @@ import time
 from contextlib import ExitStack, closing, suppress
 from http import HTTPStatus
 
-from chaos.faults.harness import FIRED_SECONDS_MAX, READY_SECONDS_MAX, Evidence, Fault, Field, Hurts, told
+from chaos.faults.harness import READY_SECONDS_MAX, Evidence, Fault, Harness, Hurts, how, told
 from chaos.points import POINTS, Way
-from chaos.run.pipeline import Kept, VoidRunError
+from chaos.run.findings import VoidRunError
 from chaos.run.plan import Action, Arm
+from chaos.run.processes import Slot
 
 OVERSIZE_BYTES = 3_000_000
 ANSWER_SECONDS = 5.0
@@ -28,37 +29,39 @@ _METRICS = (
 )
 
 
-def kill_api_worker(field: Field, chance: random.Random) -> Evidence:
+def kill_api_worker(harness: Harness, chance: random.Random) -> Evidence:
     """SIGKILL a process of the API in the middle of a request."""
-    return told(field.fire(Arm(point=chance.choice(_ORDER), action=Action.KILL, hit=chance.randint(1, 5))))
+    return told(harness.fire(Arm(point=chance.choice(_ORDER), action=Action.KILL, hit=chance.randint(1, 5))))
 
 
-def kill_api(field: Field, _chance: random.Random) -> Evidence:
+def kill_api(harness: Harness, _chance: random.Random) -> Evidence:
     """SIGKILL the whole API."""
-    kept = field.lane.kept("order-api")
-    field.wait_ready(kept)
-    child, pid = kept.child, kept.pid
+    slot = harness.pipeline.slot("order-api")
+    harness.wait_ready(slot)
+    child, pid = slot.child, slot.pid
     if child is None:
         raise VoidRunError("the API was gone before it could be killed")
-    field.killed.add(pid)
+    harness.killed.add(pid)
     child.kill()
-    field.lane.wait(lambda: kept.pid not in {0, pid} and kept.ready, "the API ready again", seconds=READY_SECONDS_MAX)
+    harness.pipeline.wait(
+        lambda: slot.pid not in {0, pid} and slot.ready, "the API ready again", seconds=READY_SECONDS_MAX
+    )
     return {"pid": pid}
 
 
-def oversize(field: Field, _chance: random.Random) -> Evidence:
+def oversize(harness: Harness, _chance: random.Random) -> Evidence:
     """Send a body that is far too large; it must be refused."""
-    kept = field.lane.kept("order-api")
-    deadline = time.monotonic() + FIRED_SECONDS_MAX
-    while (status := _send_oversize(kept)) != HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        if time.monotonic() > deadline:
-            raise VoidRunError(f"a body of {OVERSIZE_BYTES} bytes was answered {status}")
-        time.sleep(AGAIN_SECONDS)
-    return {"bytes": OVERSIZE_BYTES, "status": status}
+    slot, refused = harness.pipeline.slot("order-api"), HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    harness.wait(
+        lambda: _send_oversize(slot) == refused,
+        f"a body of {OVERSIZE_BYTES} bytes refused",
+        every_seconds=AGAIN_SECONDS,
+    )
+    return {"bytes": OVERSIZE_BYTES, "status": int(refused)}
 
 
-def _send_oversize(kept: Kept) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", kept.port, timeout=ANSWER_SECONDS)
+def _send_oversize(slot: Slot) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", slot.port, timeout=ANSWER_SECONDS)
     with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.putrequest("POST", "/orders")
         connection.putheader("Content-Type", "application/json")
@@ -70,15 +73,15 @@ def _send_oversize(kept: Kept) -> int:
     return 0
 
 
-def loris(field: Field, _chance: random.Random) -> Evidence:
+def loris(harness: Harness, _chance: random.Random) -> Evidence:
     """Keep many connections busy with requests that never end; others must be served meanwhile."""
-    kept = field.lane.kept("order-api")
-    field.wait_ready(kept)
+    slot = harness.pipeline.slot("order-api")
+    harness.wait_ready(slot)
     with ExitStack() as opened:
         slow = []
         for _ in range(LORIS_CONNECTIONS):
             with suppress(OSError):
-                client = opened.enter_context(socket.create_connection(("127.0.0.1", kept.port), ANSWER_SECONDS))
+                client = opened.enter_context(socket.create_connection(("127.0.0.1", slot.port), ANSWER_SECONDS))
                 client.sendall(b"POST /orders HTTP/1.1\r\nHost: slow\r\nContent-Length: 100\r\n")
                 slow.append(client)
         if not slow:
@@ -93,20 +96,21 @@ def loris(field: Field, _chance: random.Random) -> Evidence:
     return {"connections": len(slow), "bytes": sent, "seconds": LORIS_SECONDS}
 
 
-def kill_notification(field: Field, chance: random.Random) -> Evidence:
+def kill_notification(harness: Harness, chance: random.Random) -> Evidence:
     """SIGKILL a process of the notification in the middle of its work."""
-    return told(field.fire(Arm(point=chance.choice(_NOTIFICATION), action=Action.KILL, hit=chance.randint(1, 3))))
+    return told(harness.fire(Arm(point=chance.choice(_NOTIFICATION), action=Action.KILL, hit=chance.randint(1, 3))))
 
 
-def kill_metrics(field: Field, chance: random.Random) -> Evidence:
+def kill_metrics(harness: Harness, chance: random.Random) -> Evidence:
     """SIGKILL who counts minutes, or who adds them up, around one of its commits."""
-    return told(field.fire(Arm(point=chance.choice(_METRICS), action=Action.KILL, hit=chance.randint(1, 3))))
+    return told(harness.fire(Arm(point=chance.choice(_METRICS), action=Action.KILL, hit=chance.randint(1, 3))))
 
 
-def rotate_notification(field: Field, _chance: random.Random) -> Evidence:
+def rotate_notification(harness: Harness, _chance: random.Random) -> Evidence:
     """SIGTERM to the notification and to the projection, under load."""
-    stopped = [field.stop_in_order(kept) for kept in field.unspared("notification", "order-projection")]
-    return {"stopped": {each.name: (round(each.seconds, 2), each.code) for each in stopped}}
+    return {
+        "stopped": how([harness.stop_in_order(slot) for slot in harness.unspared("notification", "order-projection")])
+    }
 
 
 FAULTS = (

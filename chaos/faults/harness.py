@@ -1,24 +1,23 @@
 """What a fault may touch, and the few things that many faults do."""
 
 import random
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from confluent_kafka import KafkaException
 
-from audit.terms import Offsets
 from chaos import paths
-from chaos.run.pipeline import Kept, Lane, VoidRunError
+from chaos.run.findings import VoidRunError
+from chaos.run.pipeline import Pipeline
 from chaos.run.plan import Arm, Fired
-from chaos.run.servers import Broker, Ground
+from chaos.run.processes import Slot, Stopped
+from chaos.run.servers import Broker
 from chaos.wire.proxy import KafkaProxy, PostgresProxy
 from common.events.codec import Codec
 from common.topics import Group
@@ -53,17 +52,6 @@ class Hurts(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """An orderly end that was asked for at `at`, by the machine's monotonic clock."""
-
-    name: str
-    pid: int
-    at: float
-    seconds: float
-    code: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Pace:
     """How long things last that take a person's time: a closed laptop, a forgotten session; seconds."""
 
@@ -76,13 +64,12 @@ QUICK, REAL = Pace(20.0, 15.0), Pace(90.0, 60.0)
 
 
 @dataclass(slots=True, kw_only=True)
-class Field:
-    """One pipeline and what stands round it. `kafka` and `postgres`: the proxies of inventory slot 0."""
+class Harness:
+    """One pipeline under faults and what stands round it. `kafka` and `postgres`: the proxies of inventory slot 0."""
 
-    ground: Ground
+    pipeline: Pipeline
     second: Broker
     """One more broker: it leads what a fault moves to it, and some of what is made while it is there."""
-    lane: Lane
     kafka: KafkaProxy
     beside: KafkaProxy
     """The proxy of the second broker, for those that go through `kafka`."""
@@ -93,12 +80,6 @@ class Field:
     hot_sku: str
     restocked_sku: str
     """The only one whose stock may be changed."""
-    worker_options: Mapping[str, str]
-    """What the environment of each inventory worker has besides."""
-    read_ahead: Callable[[Offsets], None]
-    """Have the judge read up to these offsets. Raises StoreDownError."""
-    recounting: Callable[[], AbstractContextManager[None]]
-    """Have the judge read again what is recounted within the block, and nothing ahead meanwhile."""
     pace: Pace = QUICK
     recount_ahead: bool = False
     """Minutes will be recounted: no outcome may be deleted before."""
@@ -111,27 +92,22 @@ class Field:
     stops: list[Stopped] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     """What a fault saw that no book holds."""
-    others: list[Kept] = field(default_factory=list)
-    """Processes that came and went."""
+    guests: list[Slot] = field(default_factory=list)
+    """Slots that came and went."""
     _arms: dict[str, Arm] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    @property
-    def planted(self) -> Path:
-        """The file that names the records which faults put onto `orders.created`."""
-        return self.lane.site.folder / "planted.jsonl"
 
     def fire(self, arm: Arm) -> Fired:
         """Arm a point beside those that are armed already; wait for its evidence. Raises VoidRunError."""
         with self._lock:
             self._arms[arm.id] = arm
-            self.lane.arm(*self._arms.values())
+            self.pipeline.arm(*self._arms.values())
         try:
-            return self.lane.wait_fired(arm, seconds=FIRED_SECONDS_MAX)
+            return self.pipeline.wait_fired(arm, seconds=FIRED_SECONDS_MAX)
         finally:
             with self._lock:
                 del self._arms[arm.id]
-                self.lane.arm(*self._arms.values())
+                self.pipeline.arm(*self._arms.values())
 
     def provoke(self, path: str, act: Callable[[], Evidence]) -> Evidence:
         """Do it until a worker takes this recovery path, a few times at most: another fault may have come between.
@@ -139,7 +115,7 @@ class Field:
         Raises VoidRunError if none did.
         """
         for tries in range(1, TRIES_MAX + 1):
-            marks = {log: log.stat().st_size for log in self.lane.site.folder.glob("inventory-*.log")}
+            marks = {log: log.stat().st_size for log in self.pipeline.folder.glob("inventory-*.log")}
             seen = act()
             deadline = time.monotonic() + TAKEN_SECONDS_MAX
             while time.monotonic() < deadline:
@@ -148,48 +124,48 @@ class Field:
                 time.sleep(LOOK_SECONDS)
         raise VoidRunError(f"no worker took the recovery path '{path}' in {TRIES_MAX} tries")
 
-    def worker_of(self, pid: int) -> Kept | None:
-        """Return the kept process with this id, if it still lives."""
-        return next((kept for kept in self.lane.processes() if kept.pid == pid), None)
+    def wait(self, look: Callable[[], T | None], what: str, *, every_seconds: float = LOOK_SECONDS) -> T:
+        """Look until there is something, and return it: another fault may have the victim down. Raises VoidRunError."""
+        return self.pipeline.wait(look, what, seconds=FIRED_SECONDS_MAX, every_seconds=every_seconds)
 
-    def wait_ready(self, kept: Kept) -> None:
-        """Wait until a process is up. Raises VoidRunError."""
-        self.lane.wait_ready(kept, seconds=READY_SECONDS_MAX)
+    def wait_ready(self, *slots: Slot) -> None:
+        """Wait until these are up, or all. Raises VoidRunError."""
+        self.pipeline.wait_ready(*slots, seconds=READY_SECONDS_MAX)
 
-    def unspared(self, *names: str) -> list[Kept]:
-        """Return the processes of these services that may be ended."""
-        return [
-            kept for kept in self.lane.processes() if kept.name in names and (kept.name, kept.slot) not in self.spared
-        ]
+    def unspared(self, *services: str) -> list[Slot]:
+        """Return the slots of these services whose processes may be ended."""
+        return [slot for slot in self.pipeline.slots(*services) if (slot.service, slot.number) not in self.spared]
 
-    def stop_in_order(self, kept: Kept) -> Stopped:
-        """Ask a process to end; note how long it took and its code. The keeper starts it anew."""
-        self.wait_ready(kept)
-        with self.lane.held(kept):
-            return self._end(kept)
+    def stop_in_order(self, slot: Slot) -> Stopped:
+        """Ask a process to end; note how long it took and its code. Another one is then started in its slot."""
+        with self.stopped(slot) as stops:
+            return stops[0]
 
     @contextmanager
-    def stopped(self, *stopping: Kept) -> Iterator[None]:
+    def stopped(self, *slots: Slot) -> Iterator[list[Stopped]]:
         """Have these end in order, and keep them from being started while the block runs."""
+        stops: list[Stopped] = []
         with ExitStack() as over:
-            for kept in stopping:
-                self.wait_ready(kept)
-                over.enter_context(self.lane.held(kept))
-                self._end(kept)
-            yield
+            for slot in slots:
+                self.wait_ready(slot)
+                over.enter_context(self.pipeline.held(slot))
+                if slot.child is None:
+                    raise VoidRunError(f"{slot} was gone before it could be asked to stop")
+                stops.append(self.pipeline.stop(slot))
+                self.stops.append(stops[-1])
+            yield stops
 
-    def _end(self, kept: Kept) -> Stopped:
-        child, began = kept.child, time.monotonic()
-        if child is None:
-            raise VoidRunError(f"{kept.name} {kept.slot} was gone before it could be asked to stop")
-        child.ask_to_stop()
-        code = child.wait(8.0)
-        if code is None:
-            child.kill()
-        self.lane.wait(lambda: kept.child is not child, "the keeper seeing the end")  # or it would be a death
-        stopped = Stopped(f"{kept.name} {kept.slot}", child.pid, began, time.monotonic() - began, code)
-        self.stops.append(stopped)
-        return stopped
+    @contextmanager
+    def guest(self, number: int, *, graceful: bool, **extra: str) -> Iterator[Slot]:
+        """Have one more inventory worker while the block runs."""
+        slot = self.pipeline.start("inventory", number, **extra)
+        self.guests.append(slot)
+        try:
+            yield slot
+        finally:
+            stopped = self.pipeline.end(slot, graceful=graceful)
+            if graceful:
+                self.stops.append(stopped)
 
     def insist(self, act: Callable[[], T], what: str, *, seconds: float = FIRED_SECONDS_MAX) -> T:
         """Do it until it works: another fault may have a server down. Raises VoidRunError after so long."""
@@ -202,17 +178,8 @@ class Field:
                     raise VoidRunError(f"{what}: {error}") from error
                 time.sleep(LOOK_SECONDS)
 
-    def wake(self, fired: Fired) -> bool:
-        """Send SIGCONT to a process that was stopped; return False if it is gone."""
-        kept = self.worker_of(fired.pid)
-        if kept is None or kept.child is None:
-            return False
-        with suppress(ProcessLookupError):
-            kept.child.send(signal.SIGCONT)
-        return True
 
-
-Act = Callable[[Field, random.Random], Evidence]
+Act = Callable[[Harness, random.Random], Evidence]
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +196,11 @@ class Fault:
     alone: bool = False
     once: bool = False
     ends_all: bool = False
+
+
+def how(stops: Sequence[Stopped]) -> Evidence:
+    """Return how long each took to stop, and its exit code."""
+    return {stop.name: (round(stop.seconds, 2), stop.code) for stop in stops}
 
 
 def told(fired: Fired) -> Evidence:

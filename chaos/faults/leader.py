@@ -5,7 +5,7 @@ import time
 
 from confluent_kafka.admin import AdminClient
 
-from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
+from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Harness, Hurts
 from chaos.wire.reassign import move
 from chaos.wire.relay import Direction
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, ORDERS_CREATED
@@ -15,30 +15,30 @@ AWAY_SECONDS = 3.5
 CALL_SECONDS = 2.0
 
 
-def take_leader_away(field: Field, chance: random.Random) -> Evidence:
+def take_leader_away(harness: Harness, chance: random.Random) -> Evidence:
     """Move a partition to a second broker, part a worker from that for a while, move the partition back.
 
     The broker lives and leads: Kafka skips the transaction markers of a partition without a leader
     (docs/adr/0043), after which nothing is promised.
     """
-    settings = field.lane.site.settings
+    settings = harness.pipeline.settings
     topic = chance.choice((ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED)).within(settings.namespace)
     bootstrap = settings.kafka_bootstrap
-    leaders = field.insist(lambda: _leaders(bootstrap, topic), "look at the partitions")
+    leaders = harness.insist(lambda: _leaders(bootstrap, topic), "look at the partitions")
     partition, began = chance.choice(sorted(leaders)), time.monotonic()
-    spoken = len(field.beside.kinds(Direction.REQUEST))
-    field.insist(lambda: move(bootstrap, topic, partition, field.second.id), "move a partition")
+    spoken = len(harness.beside.kinds(Direction.REQUEST))
+    harness.insist(lambda: move(bootstrap, topic, partition, harness.second.id), "move a partition")
     try:
-        field.lane.wait(
-            lambda: len(field.beside.kinds(Direction.REQUEST)) > spoken,
+        harness.pipeline.wait(
+            lambda: len(harness.beside.kinds(Direction.REQUEST)) > spoken,
             "a worker at the second broker",
             seconds=FIRED_SECONDS_MAX,
         )
-        field.beside.partition()
+        harness.beside.partition()
         time.sleep(AWAY_SECONDS)
     finally:
-        field.beside.heal()
-        field.insist(lambda: move(bootstrap, topic, partition, leaders[partition]), "move a partition back")
+        harness.beside.heal()
+        harness.insist(lambda: move(bootstrap, topic, partition, leaders[partition]), "move a partition back")
     return {"partition": f"{topic}[{partition}]", "seconds": round(time.monotonic() - began, 2)}
 
 

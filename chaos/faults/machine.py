@@ -8,9 +8,9 @@ from functools import partial
 
 import psutil
 
-from chaos.faults.harness import Act, Evidence, Fault, Field, Hurts, told
+from chaos.faults.harness import Act, Evidence, Fault, Harness, Hurts, told
 from chaos.points import POINTS, Way
-from chaos.run.pipeline import VoidRunError
+from chaos.run.findings import VoidRunError
 from chaos.run.plan import Action, Arm
 from chaos.run.servers import Server
 
@@ -19,12 +19,12 @@ AT_WORK_SECONDS = 2.0
 """So long a process goes on by the wrong clock."""
 
 
-def freeze_all(field: Field, chance: random.Random) -> Evidence:
+def freeze_all(harness: Harness, chance: random.Random) -> Evidence:
     """Stop every process of servers and services, as a closed laptop does; let them go on, in any order."""
-    ground, seconds = field.ground, field.pace.frozen_seconds
-    servers: list[Server] = [ground.controller, ground.kafka, field.second.server, ground.postgres, ground.registry]
-    with field.lane.unkept():
-        children = [child for kept in field.lane.processes() if (child := kept.child) is not None]
+    hit, seconds = harness.pipeline.servers, harness.pace.frozen_seconds
+    servers: list[Server] = [hit.controller, hit.kafka, harness.second.server, hit.postgres, hit.registry]
+    with harness.pipeline.unkept():
+        children = [child for slot in harness.pipeline.slots() if (child := slot.child) is not None]
         asleep: list[Callable[[], None]] = []
         try:
             for child in children:
@@ -42,20 +42,19 @@ def freeze_all(field: Field, chance: random.Random) -> Evidence:
                 wake()
     if len(stopped) < len(pids):
         raise VoidRunError(f"{len(pids) - len(stopped)} of {len(pids)} processes were awake")
-    for kept in field.lane.processes():
-        field.wait_ready(kept)
+    harness.wait_ready()
     return {"processes": len(stopped), "seconds": seconds}
 
 
 def _clock_back(service: str, name: str) -> Act:
     points = tuple(str(point) for point in POINTS if point.service == service and point.way is Way.LOAD)
 
-    def act(field: Field, chance: random.Random) -> Evidence:
-        fired = field.fire(Arm(point=chance.choice(points), action=Action.JUMP, seconds=-BACK_SECONDS))
+    def act(harness: Harness, chance: random.Random) -> Evidence:
+        fired = harness.fire(Arm(point=chance.choice(points), action=Action.JUMP, seconds=-BACK_SECONDS))
         time.sleep(AT_WORK_SECONDS)
-        for kept in field.unspared(name):
-            stopped = field.stop_in_order(kept)
-            field.wait_ready(kept)
+        for slot in harness.unspared(name):
+            stopped = harness.stop_in_order(slot)
+            harness.wait_ready(slot)
         return {**told(fired), "seconds": -BACK_SECONDS, "stopped": (round(stopped.seconds, 2), stopped.code)}
 
     return act

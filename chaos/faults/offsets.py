@@ -8,9 +8,10 @@ from pathlib import Path
 
 from audit.readers.cluster import EARLIEST, LATEST, Cluster, at_time
 from audit.terms import Offsets, Spot
-from chaos.faults.harness import MENDED_SECONDS_MAX, Act, Evidence, Fault, Field, Hurts
+from chaos.faults.harness import MENDED_SECONDS_MAX, Act, Evidence, Fault, Harness, Hurts
+from chaos.run.findings import VoidRunError
 from chaos.run.groups import put
-from chaos.run.pipeline import Kept, VoidRunError
+from chaos.run.processes import Slot
 from common.topics import (
     INVENTORY,
     INVENTORY_FAILED,
@@ -56,122 +57,116 @@ def _some_time_ago(cluster: Cluster, spots: Sequence[Spot]) -> Offsets:
     return {spot: offset if offset >= 0 else ends[spot] for spot, offset in found.items()}
 
 
-def _mended(group: Group, where: Where, repair: Callable[[Field], object]) -> Act:
+def _mended(group: Group, where: Where, repair: Callable[[Harness], object]) -> Act:
     """Set the group; its processes refuse; stop them, repair the offsets by the runbook, start them."""
 
-    def act(field: Field, _chance: random.Random) -> Evidence:
-        workers = _processes(field, group)
-        with _by_hand(field, group, workers):
-            moved, marks = _set(field, group, workers, where)
+    def act(harness: Harness, _chance: random.Random) -> Evidence:
+        workers = harness.pipeline.slots(group.name)
+        with _by_hand(harness, group, workers):
+            moved, marks = _set(harness, group, workers, where)
             try:
-                refusal = _wait_refused(field, marks)
+                refusal = _wait_refused(harness, marks)
             finally:
-                with field.lane.parked(*workers):
-                    field.insist(
-                        lambda: repair(field), f"repair the offsets of {group.name}", seconds=MENDED_SECONDS_MAX
+                with harness.pipeline.parked(*workers):
+                    harness.insist(
+                        lambda: repair(harness), f"repair the offsets of {group.name}", seconds=MENDED_SECONDS_MAX
                     )
-        for kept in workers:
-            field.wait_ready(kept)
+        for slot in workers:
+            harness.wait_ready(slot)
         return {"partitions": moved, "refusal": refusal}
 
     return act
 
 
-def _by_command(group: Group) -> Callable[[Field], object]:
-    return lambda field: field.lane.site.pipeline("offsets", "repair", group.name)
+def _by_command(group: Group) -> Callable[[Harness], object]:
+    return lambda harness: harness.pipeline.command("offsets", "repair", group.name)
 
 
-def _repair_counts(field: Field) -> None:
-    site = field.lane.site
-    child = site.start(("metrics_service", "repair"), site.folder / "repair.log", site.environment(None))
+def _repair_counts(harness: Harness) -> None:
+    pipeline, log = harness.pipeline, harness.pipeline.folder / "repair.log"
+    child = pipeline.launch(("metrics_service", "repair"), log, pipeline.environment(None))
     if code := child.wait(REPAIR_SECONDS_MAX):
-        raise VoidRunError(f"the repair of the counts ended with {code}", cure=f"read {site.folder / 'repair.log'}")
+        raise VoidRunError(f"the repair of the counts ended with {code}", cure=f"read {log}")
 
 
-def set_notification_back(field: Field, _chance: random.Random) -> Evidence:
+def set_notification_back(harness: Harness, _chance: random.Random) -> Evidence:
     """Set the group to the earliest: no customer is notified twice."""
-    workers = _processes(field, NOTIFICATION)
-    with _by_hand(field, NOTIFICATION, workers):
-        moved, _ = _set(field, NOTIFICATION, workers, _earliest)
-    for kept in workers:
-        field.wait_ready(kept)
+    workers = harness.pipeline.slots(NOTIFICATION.name)
+    with _by_hand(harness, NOTIFICATION, workers):
+        moved, _ = _set(harness, NOTIFICATION, workers, _earliest)
+    harness.wait_ready(*workers)
     return {"partitions": moved}
 
 
-def _processes(field: Field, group: Group) -> list[Kept]:
-    return [kept for kept in field.lane.processes() if kept.name == group.name]
-
-
 @contextmanager
-def _by_hand(field: Field, group: Group, processes: Sequence[Kept]) -> Iterator[None]:
+def _by_hand(harness: Harness, group: Group, workers: Sequence[Slot]) -> Iterator[None]:
     """Set a group in this block and mend it: until then no record that it reads is trimmed, wherever it stands.
 
     The ends of these processes meanwhile are what the fault asks for: they refuse to go on.
     """
-    known = [(kept, len(kept.deaths)) for kept in processes]
-    field.moved.add(group)
+    known = [(slot, len(slot.deaths)) for slot in workers]
+    harness.moved.add(group)
     try:
         yield
     finally:
-        field.killed |= {death.pid for kept, number in known for death in kept.deaths[number:]}
-    field.moved.discard(group)  # one that was not mended stays among them
+        harness.killed |= {death.pid for slot, number in known for death in slot.deaths[number:]}
+    harness.moved.discard(group)  # one that was not mended stays among them
 
 
-def _set(field: Field, group: Group, workers: Sequence[Kept], where: Where) -> tuple[int, dict[Path, int]]:
+def _set(harness: Harness, group: Group, workers: Sequence[Slot], where: Where) -> tuple[int, dict[Path, int]]:
     """Stop all, set the group; return on how many partitions it stands elsewhere, and how long the logs were.
 
     It must be worth it: another fault may hold the group where heads were trimmed to, or all work that it could miss.
     """
-    field.insist(lambda: _refuse_standstill(field, group, where), f"{group.name} has moved")
-    with field.stopped(*workers):
+    harness.insist(lambda: _refuse_standstill(harness, group, where), f"{group.name} has moved")
+    with harness.stopped(*workers):
         if where is _latest:
-            ends = field.insist(lambda: _target(field, group, _latest), f"the ends of what {group.name} reads")
-            field.insist(
-                lambda: _refuse_nothing_new(field, group, ends),
+            ends = harness.insist(lambda: _target(harness, group, _latest), f"the ends of what {group.name} reads")
+            harness.insist(
+                lambda: _refuse_nothing_new(harness, group, ends),
                 f"records that {group.name} misses",
                 seconds=MENDED_SECONDS_MAX,
             )
-        moved = field.insist(lambda: _put(field, group, where), f"set the group {group.name}")
-        marks = {kept.log: kept.log.stat().st_size for kept in workers}
+        moved = harness.insist(lambda: _put(harness, group, where), f"set the group {group.name}")
+        marks = {slot.log: slot.log.stat().st_size for slot in workers}
     if not moved:
-        field.moved.discard(group)  # it stands where it stood
+        harness.moved.discard(group)  # it stands where it stood
         raise VoidRunError(f"{group.name} stood there already")
     return moved, marks
 
 
-def _put(field: Field, group: Group, where: Where) -> int:
-    settings = field.lane.site.settings
-    stood, target = Cluster(settings).committed(group), _target(field, group, where)
+def _put(harness: Harness, group: Group, where: Where) -> int:
+    settings = harness.pipeline.settings
+    stood, target = Cluster(settings).committed(group), _target(harness, group, where)
     put(settings, group, target)
     return sum(stood.get(spot) != offset for spot, offset in target.items())
 
 
-def _target(field: Field, group: Group, where: Where) -> Offsets:
-    cluster = Cluster(field.lane.site.settings)
+def _target(harness: Harness, group: Group, where: Where) -> Offsets:
+    cluster = Cluster(harness.pipeline.settings)
     return where(cluster, [spot for topic in READ_OF[group] for spot in cluster.spots(topic)])
 
 
-def _refuse_standstill(field: Field, group: Group, where: Where) -> None:
+def _refuse_standstill(harness: Harness, group: Group, where: Where) -> None:
     """Raises VoidRunError while the group stands where it would be set."""
-    stood = Cluster(field.lane.site.settings).committed(group)
-    if all(stood.get(spot) == offset for spot, offset in _target(field, group, where).items()):
+    stood = Cluster(harness.pipeline.settings).committed(group)
+    if all(stood.get(spot) == offset for spot, offset in _target(harness, group, where).items()):
         raise VoidRunError(f"{group.name} stands there already")
 
 
-def _refuse_nothing_new(field: Field, group: Group, ends: Offsets) -> None:
+def _refuse_nothing_new(harness: Harness, group: Group, ends: Offsets) -> None:
     """Raises VoidRunError until more has come than a marker, which is no work, behind these ends."""
-    if all(offset <= ends.get(spot, 0) + 1 for spot, offset in _target(field, group, _latest).items()):
+    if all(offset <= ends.get(spot, 0) + 1 for spot, offset in _target(harness, group, _latest).items()):
         raise VoidRunError(f"nothing has come that {group.name} could miss")
 
 
-def _wait_refused(field: Field, marks: Mapping[Path, int]) -> str:
+def _wait_refused(harness: Harness, marks: Mapping[Path, int]) -> str:
     """Return what the workers said that do not go on from there."""
 
     def said() -> list[bytes]:
         return [word for log, mark in marks.items() for word in REFUSALS if word in log.read_bytes()[mark:]]
 
-    field.lane.wait(lambda: bool(said()), "a word of refusal", seconds=MENDED_SECONDS_MAX)
-    return said()[0].decode()
+    return harness.pipeline.wait(said, "a word of refusal", seconds=MENDED_SECONDS_MAX)[0].decode()
 
 
 _REPAIR_INVENTORY = _by_command(INVENTORY)

@@ -9,10 +9,10 @@ import sqlalchemy as sa
 from audit.readers.cluster import Cluster
 from audit.readers.tables import TableReader
 from audit.terms import Offsets, Spot
-from chaos.faults.harness import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Field, Hurts, Stopped
+from chaos.faults.harness import FIRED_SECONDS_MAX, MENDED_SECONDS_MAX, Evidence, Fault, Harness, Hurts
 from chaos.faults.servers import end_sessions_of, waiting_workers
+from chaos.run.findings import VoidRunError
 from chaos.run.heads import trim
-from chaos.run.pipeline import VoidRunError
 from chaos.run.servers import Balance
 from common.topics import (
     INVENTORY,
@@ -44,13 +44,13 @@ _CUT = (NOTIFICATION_SENT, INVENTORY_RESERVED, INVENTORY_FAILED, ORDERS_CREATED)
 _COMMITTING = (INVENTORY, NOTIFICATION, METRICS)
 
 
-def restock(field: Field, chance: random.Random) -> Evidence:
+def restock(harness: Harness, chance: random.Random) -> Evidence:
     """Set and add stock of a SKU that orders want, again and again, until orders took of it meanwhile.
 
     Nothing else changes what is on hand, so it must be what the change before left.
     """
-    shelves, sku = field.lane.site.shelves, field.restocked_sku
-    first = last = field.insist(
+    shelves, sku = harness.pipeline.shelves, harness.restocked_sku
+    first = last = harness.insist(
         lambda: shelves.set(sku, shelves.add(sku, 0).reserved + UNITS_LEFT), f"set the stock of {sku}"
     )
     deadline = time.monotonic() + FIRED_SECONDS_MAX
@@ -60,48 +60,48 @@ def restock(field: Field, chance: random.Random) -> Evidence:
             raise VoidRunError(f"no order took of {sku} while its stock was changed")
         more = chance.randint(-CHANGE_UNITS_MAX, CHANGE_UNITS_MAX)
         try:
-            last = _change(field, last, more, by_setting=chance.random() < 0.5)  # noqa: PLR2004 - one half
+            last = _change(harness, last, more, by_setting=chance.random() < 0.5)  # noqa: PLR2004 - one half
             done += 1
             time.sleep(LOOK_SECONDS if done > CHANGES else 0)  # what is left is to see an order take of it
         except ReportedError:  # a lock was held too long, or more is reserved than would be left
             refused += 1
             time.sleep(LOOK_SECONDS)
-            last = field.insist(lambda: shelves.add(sku, 0), f"look at the stock of {sku}")
+            last = harness.insist(lambda: shelves.add(sku, 0), f"look at the stock of {sku}")
     return {"sku": sku, "changes": done, "refused": refused, "reserved_meanwhile": last.reserved - first.reserved}
 
 
-def _change(field: Field, last: Balance, more: int, *, by_setting: bool) -> Balance:
-    shelves, sku, wanted = field.lane.site.shelves, field.restocked_sku, last.on_hand + more
+def _change(harness: Harness, last: Balance, more: int, *, by_setting: bool) -> Balance:
+    shelves, sku, wanted = harness.pipeline.shelves, harness.restocked_sku, last.on_hand + more
     balance = shelves.set(sku, wanted) if by_setting else shelves.add(sku, more)
     if balance.on_hand != wanted:
-        field.complaints.append(f"S6: {sku} has {balance.on_hand} on hand after a change to {wanted}")
+        harness.complaints.append(f"S6: {sku} has {balance.on_hand} on hand after a change to {wanted}")
     return balance
 
 
-def hold_rows(field: Field, _chance: random.Random) -> Evidence:
+def hold_rows(harness: Harness, _chance: random.Random) -> Evidence:
     """Look at stock rows FOR UPDATE in a session that then stays idle in its transaction, as psql does over lunch."""
-    seconds = field.pace.held_seconds
-    with field.lane.site.session() as psql:
+    seconds = harness.pace.held_seconds
+    with harness.pipeline.session() as psql:
         wanted = "SELECT sku FROM inventory.stock WHERE available < on_hand ORDER BY sku LIMIT :rows FOR UPDATE"
         rows = psql(wanted, rows=HELD_ROWS)  # some of the demo shop, which nobody orders, may be there too
         began, waiting = time.monotonic(), 0
         while (held := time.monotonic() - began) < seconds or (not waiting and held < FIRED_SECONDS_MAX):
-            waiting = max(waiting, field.insist(lambda: waiting_workers(field), "look at who waits"))
+            waiting = max(waiting, harness.insist(lambda: waiting_workers(harness), "look at who waits"))
             time.sleep(LOOK_SECONDS)
     if not waiting:
         raise VoidRunError("no worker waited for the rows that a session held")
     return {"rows": len(rows), "seconds": round(held, 2), "waiting": waiting}
 
 
-def use_up_connections(field: Field, _chance: random.Random) -> Evidence:
+def use_up_connections(harness: Harness, _chance: random.Random) -> Evidence:
     """Open sessions until the server takes no more, end those of the services, and hold what is open for a while."""
-    site, refusal = field.lane.site, ""
+    pipeline, refusal = harness.pipeline, ""
     with ExitStack() as opened:
-        first = opened.enter_context(site.session())
+        first = opened.enter_context(pipeline.session())
         held = 1
         while not refusal and held < SESSIONS_MAX:
             try:
-                opened.enter_context(site.session())
+                opened.enter_context(pipeline.session())
                 held += 1
             except sa.exc.OperationalError as error:
                 refusal = str(error.orig).strip().splitlines()[-1]
@@ -111,19 +111,19 @@ def use_up_connections(field: Field, _chance: random.Random) -> Evidence:
         deadline = time.monotonic() + EXHAUSTED_SECONDS
         while time.monotonic() < deadline:  # the slots that these had are taken as well
             try:
-                opened.enter_context(site.session())
+                opened.enter_context(pipeline.session())
                 held += 1
             except sa.exc.OperationalError:
                 time.sleep(LOOK_SECONDS)
     return {"sessions": held, "refusal": refusal, "ended": ended, "seconds": EXHAUSTED_SECONDS}
 
 
-def trim_heads(field: Field, _chance: random.Random) -> Evidence:
+def trim_heads(harness: Harness, _chance: random.Random) -> Evidence:
     """Delete what every group has behind it, a few times, while all of them go on."""
     deleted = rounds = 0
     deadline = time.monotonic() + MENDED_SECONDS_MAX
     while rounds < TRIM_ROUNDS or (not deleted and time.monotonic() < deadline):  # others may hold a group for long
-        deleted += field.insist(lambda: _trim(field), "delete the heads")
+        deleted += harness.insist(lambda: _trim(harness), "delete the heads")
         rounds += 1
         time.sleep(TRIM_EVERY_SECONDS)
     if not deleted:
@@ -131,34 +131,34 @@ def trim_heads(field: Field, _chance: random.Random) -> Evidence:
     return {"records": deleted, "rounds": rounds}
 
 
-def trim_behind_a_stopped_group(field: Field, chance: random.Random) -> Evidence:
+def trim_behind_a_stopped_group(harness: Harness, chance: random.Random) -> Evidence:
     """Stop a service, delete what every group has behind it, so up to where the stopped one must go on; start it."""
-    stopping = chance.choice(field.unspared("notification", "order-projection"))
-    with field.stopped(stopping):
-        deleted = field.insist(lambda: _trim(field), "delete the heads")
-    field.wait_ready(stopping)
-    return {"stopped": stopping.name, "records": deleted}
+    stopping = chance.choice(harness.unspared("notification", "order-projection"))
+    with harness.stopped(stopping):
+        deleted = harness.insist(lambda: _trim(harness), "delete the heads")
+    harness.wait_ready(stopping)
+    return {"stopped": stopping.service, "records": deleted}
 
 
-def _trim(field: Field) -> int:
+def _trim(harness: Harness) -> int:
     """Delete up to what every group has committed; return how many offsets that were."""
-    site = field.lane.site
-    cluster = Cluster(site.settings)
-    begins = cluster.begins((NOTIFICATION_SENT, ORDERS_CREATED) if field.recount_ahead else _CUT)
-    behind = _behind_all(field, cluster, begins)
+    pipeline = harness.pipeline
+    cluster = Cluster(pipeline.settings)
+    begins = cluster.begins((NOTIFICATION_SENT, ORDERS_CREATED) if harness.recount_ahead else _CUT)
+    behind = _behind_all(harness, cluster, begins)
     heads = {spot: offset for spot, offset in behind.items() if offset > begins[spot]}
     if heads:
-        field.read_ahead(heads)
-        trim(site.settings, heads)
+        pipeline.auditor.read_ahead(heads, seconds=READ_SECONDS)
+        trim(pipeline.settings, heads)
     return sum(offset - begins[spot] for spot, offset in heads.items())
 
 
-def _behind_all(field: Field, cluster: Cluster, begins: Offsets) -> dict[Spot, int]:
+def _behind_all(harness: Harness, cluster: Cluster, begins: Offsets) -> dict[Spot, int]:
     """Return the offset below which no group reads any more, per partition."""
-    moved = set(field.moved)
-    projection = TableReader(field.lane.site.settings).projection()
+    moved = set(harness.moved)
+    projection = TableReader(harness.pipeline.settings).projection()
     stands = {group: cluster.committed(group) for group in _COMMITTING}
-    stands |= dict.fromkeys(moved | field.moved, begins)  # looked at before and after: one may come or go meanwhile
+    stands |= dict.fromkeys(moved | harness.moved, begins)  # looked at before and after: one may come or go meanwhile
     behind = {}
     readers = {topic.name: topic.readers for topic in _CUT}
     for spot, begin in begins.items():
@@ -167,35 +167,26 @@ def _behind_all(field: Field, cluster: Cluster, begins: Offsets) -> dict[Spot, i
     return behind
 
 
-def add_a_worker(field: Field, _chance: random.Random) -> Evidence:
+def add_a_worker(harness: Harness, _chance: random.Random) -> Evidence:
     """Scale up by one worker until it has worked, and down again in order."""
-    guest = field.lane.start("inventory", GUEST, **field.worker_options)
-    field.others.append(guest)
-    try:
-        field.wait_ready(guest)
-        field.lane.wait(
-            lambda: b"batch.committed" in guest.log.read_bytes(),
-            "a batch of one more worker",
-            seconds=FIRED_SECONDS_MAX,
-        )
-    finally:
-        pid, began = guest.pid, time.monotonic()
-        code = field.lane.end(guest)
-        field.stops.append(Stopped(f"inventory {GUEST}", pid, began, time.monotonic() - began, code))
-    return {"slot": GUEST, "seconds_to_stop": round(time.monotonic() - began, 2), "code": code}
+    with harness.guest(GUEST, graceful=True) as guest:
+        harness.wait_ready(guest)
+        harness.wait(lambda: b"batch.committed" in guest.log.read_bytes(), "a batch of one more worker")
+    stopped = [stop for stop in harness.stops if stop.name == str(guest)][-1]
+    return {"slot": GUEST, "seconds_to_stop": round(stopped.seconds, 2), "code": stopped.code}
 
 
-def grow(field: Field, _chance: random.Random) -> Evidence:
+def grow(harness: Harness, _chance: random.Random) -> Evidence:
     """Give the topics that are keyed by user half as many partitions more."""
-    site = field.lane.site
-    before = field.insist(lambda: len(Cluster(site.settings).spots(ORDERS_CREATED)), "count the partitions")
+    pipeline = harness.pipeline
+    before = harness.insist(lambda: len(Cluster(pipeline.settings).spots(ORDERS_CREATED)), "count the partitions")
     after = before * 3 // 2
     argv = ("topics", "grow", ORDERS_CREATED.name, "--partitions", str(after))
     since = time.monotonic()
     try:
-        done = field.insist(lambda: site.pipeline(*argv), "grow the topics", seconds=MENDED_SECONDS_MAX)
+        done = harness.insist(lambda: pipeline.command(*argv), "grow the topics", seconds=MENDED_SECONDS_MAX)
     finally:
-        field.grown.append((since, time.monotonic() + PRODUCERS_SECONDS))
+        harness.grown.append((since, time.monotonic() + PRODUCERS_SECONDS))
     return {"partitions": (before, after), "said": done.splitlines()[-1]}
 
 

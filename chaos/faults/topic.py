@@ -14,10 +14,10 @@ from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 from audit.readers.collector import digest
 from audit.readers.written import WrittenWriter
 from audit.testimony import Kind, Written
-from chaos.faults.harness import Evidence, Fault, Field, Hurts
+from chaos.faults.harness import Evidence, Fault, Harness, Hurts
 from chaos.load.poison import POISON
-from chaos.run.pipeline import VoidRunError
-from chaos.run.servers import Site
+from chaos.run.findings import VoidRunError
+from chaos.run.pipeline import Pipeline
 from common.events import envelope
 from common.events.orders import OrderCreated, OrderLine
 from common.topics import MESSAGE_BYTES_MAX, ORDERS_CREATED
@@ -30,35 +30,35 @@ TRANSACTION_SECONDS = 3
 GARBAGE = 5
 
 
-def have_marked_orders_refused(site: Site) -> None:
+def have_marked_orders_refused(pipeline: Pipeline) -> None:
     """Make the database reject the decision of any order that wants `REFUSED_SKU`, as no check of the code does."""
-    site.administer(
+    pipeline.administer(
         "CREATE FUNCTION inventory.refuse_marked() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
         f" IF '{REFUSED_SKU}' = ANY(NEW.skus) THEN RAISE EXCEPTION 'refused' USING ERRCODE = '22023'; END IF;"
         " RETURN NEW; END $$"
     )
-    site.administer(
+    pipeline.administer(
         "CREATE TRIGGER refuse_marked BEFORE INSERT ON inventory.decision"
         " FOR EACH ROW EXECUTE FUNCTION inventory.refuse_marked()"
     )
 
 
-def poison(field: Field, chance: random.Random) -> Evidence:
+def poison(harness: Harness, chance: random.Random) -> Evidence:
     """Write one record of every form that holds no order, and one order that the database rejects."""
     records: list[tuple[str, OrderCreated, bytes | None]] = []
     for what, spoil in POISON.items():
         order = _order("tea")
-        records.append((what, order, spoil(field.codec, order)))
+        records.append((what, order, spoil(harness.codec, order)))
     refused = _order(REFUSED_SKU)
-    records.append((REFUSED, refused, field.codec.encode(refused)))
+    records.append((REFUSED, refused, harness.codec.encode(refused)))
     chance.shuffle(records)
-    return {"records": _plant(field, records, chance), "forms": len(records)}
+    return {"records": _plant(harness, records, chance), "forms": len(records)}
 
 
-def reject(field: Field, chance: random.Random) -> Evidence:
+def reject(harness: Harness, chance: random.Random) -> Evidence:
     """Write a few orders that the database rejects: the batches with them must be taken apart."""
     orders = [_order(REFUSED_SKU) for _ in range(chance.randint(1, 3))]
-    return {"records": _plant(field, [(REFUSED, order, field.codec.encode(order)) for order in orders], chance)}
+    return {"records": _plant(harness, [(REFUSED, order, harness.codec.encode(order)) for order in orders], chance)}
 
 
 def _order(sku: str) -> OrderCreated:
@@ -67,10 +67,10 @@ def _order(sku: str) -> OrderCreated:
 
 
 def _plant(
-    field: Field, records: Sequence[tuple[str, OrderCreated, bytes | None]], chance: random.Random
+    harness: Harness, records: Sequence[tuple[str, OrderCreated, bytes | None]], chance: random.Random
 ) -> list[tuple[int, int]]:
     """Write the records and tell the judge of each; return where they stand. Raises VoidRunError if one is unsure."""
-    settings = field.lane.site.settings
+    settings = harness.pipeline.settings
     topic = ORDERS_CREATED.within(settings.namespace)
     producer = confluent_kafka.Producer(
         {
@@ -109,16 +109,16 @@ def _plant(
     except KafkaException as error:
         raise VoidRunError(f"the poison was not taken: {error.args[0].str()}") from error
     finally:
-        _tell(field, records, stands)
+        _tell(harness, records, stands)
     if len(stands) < len(records):
         raise VoidRunError(f"{len(records) - len(stands)} poisonous records were not acknowledged")
     return sorted(stands.values())
 
 
 def _tell(
-    field: Field, records: Sequence[tuple[str, OrderCreated, bytes | None]], stands: dict[int, tuple[int, int]]
+    harness: Harness, records: Sequence[tuple[str, OrderCreated, bytes | None]], stands: dict[int, tuple[int, int]]
 ) -> None:
-    with WrittenWriter(field.planted) as written:
+    with WrittenWriter(harness.pipeline.planted) as written:
         for number, (what, order, value) in enumerate(records):
             partition, offset = stands.get(number, (None, None))
             written.note(
@@ -134,15 +134,15 @@ def _tell(
             )
 
 
-def hang(field: Field, chance: random.Random) -> Evidence:
+def hang(harness: Harness, chance: random.Random) -> Evidence:
     """Begin a transaction on the input, write garbage, and never end it: readers wait until the broker does."""
-    left = field.insist(lambda: _leave_open(field, chance), "leave a transaction open")
+    left = harness.insist(lambda: _leave_open(harness, chance), "leave a transaction open")
     time.sleep(TRANSACTION_SECONDS)
     return left
 
 
-def _leave_open(field: Field, chance: random.Random) -> Evidence:
-    settings = field.lane.site.settings
+def _leave_open(harness: Harness, chance: random.Random) -> Evidence:
+    settings = harness.pipeline.settings
     topic = ORDERS_CREATED.within(settings.namespace)
     producer = confluent_kafka.Producer(
         {

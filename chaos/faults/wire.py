@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Field, Hurts
+from chaos.faults.harness import FIRED_SECONDS_MAX, Evidence, Fault, Harness, Hurts
 from chaos.paths import RESUMED
-from chaos.run.pipeline import VoidRunError
+from chaos.run.findings import VoidRunError
 from chaos.wire.proxy import COMMIT, END_TXN, FETCH, PRODUCE, TXN_OFFSET_COMMIT
 from chaos.wire.relay import Action, Direction, Relay, Rule
 
@@ -42,38 +42,38 @@ def _meet(relay: Relay, kind: int | str, **what: Any) -> Evidence:
         return {"frame": frame.kind, "way": frame.direction.value, "done": rule.action.name.lower()}
 
 
-def lose_commit_answer(field: Field, chance: random.Random) -> Evidence:
+def lose_commit_answer(harness: Harness, chance: random.Random) -> Evidence:
     """Lose the answer to an EndTxn, alone or with its connection."""
     action = chance.choice((Action.DROP, Action.CUT))
-    return _meet(field.kafka, END_TXN, direction=RESPONSE, action=action)
+    return _meet(harness.kafka, END_TXN, direction=RESPONSE, action=action)
 
 
-def hold_commit(field: Field, _chance: random.Random) -> Evidence:
+def hold_commit(harness: Harness, _chance: random.Random) -> Evidence:
     """Hold an EndTxn back for longer than one call to commit waits."""
-    return field.provoke(
+    return harness.provoke(
         RESUMED,
-        lambda: _meet(field.kafka, END_TXN, direction=REQUEST, action=Action.HOLD, seconds=HELD_COMMIT_SECONDS),
+        lambda: _meet(harness.kafka, END_TXN, direction=REQUEST, action=Action.HOLD, seconds=HELD_COMMIT_SECONDS),
     )
 
 
-def disturb_offsets(field: Field, chance: random.Random) -> Evidence:
+def disturb_offsets(harness: Harness, chance: random.Random) -> Evidence:
     """Lose the answer to a TxnOffsetCommit, or hold the request back."""
     if chance.random() < 0.5:  # noqa: PLR2004 - one half
-        return _meet(field.kafka, TXN_OFFSET_COMMIT, direction=RESPONSE, action=Action.DROP)
-    return _meet(field.kafka, TXN_OFFSET_COMMIT, direction=REQUEST, action=Action.HOLD, seconds=HELD_SECONDS)
+        return _meet(harness.kafka, TXN_OFFSET_COMMIT, direction=RESPONSE, action=Action.DROP)
+    return _meet(harness.kafka, TXN_OFFSET_COMMIT, direction=REQUEST, action=Action.HOLD, seconds=HELD_SECONDS)
 
 
-def disturb_produce(field: Field, chance: random.Random) -> Evidence:
+def disturb_produce(harness: Harness, chance: random.Random) -> Evidence:
     """Lose a batch of events, or the answer to it, or its connection."""
     direction, action = chance.choice(((REQUEST, Action.CUT), (RESPONSE, Action.DROP), (RESPONSE, Action.CUT)))
-    return _meet(field.kafka, PRODUCE, direction=direction, action=action)
+    return _meet(harness.kafka, PRODUCE, direction=direction, action=action)
 
 
-def delay(field: Field, chance: random.Random) -> Evidence:
+def delay(harness: Harness, chance: random.Random) -> Evidence:
     """Have each of many frames take its time."""
     kind = chance.choice((PRODUCE, FETCH, END_TXN))
     with _ruled(
-        field.kafka, kind, direction=REQUEST, action=Action.HOLD, seconds=LATENCY_SECONDS, times=LATE_FRAMES
+        harness.kafka, kind, direction=REQUEST, action=Action.HOLD, seconds=LATENCY_SECONDS, times=LATE_FRAMES
     ) as rule:
         deadline = time.monotonic() + FIRED_SECONDS_MAX
         while len(rule.frames) < LATE_FRAMES and time.monotonic() < deadline:
@@ -83,34 +83,26 @@ def delay(field: Field, chance: random.Random) -> Evidence:
         return {"frame": kind, "frames": len(rule.frames), "seconds": LATENCY_SECONDS}
 
 
-def reset(field: Field, _chance: random.Random) -> Evidence:
+def reset(harness: Harness, _chance: random.Random) -> Evidence:
     """End every connection to the broker at once."""
-    deadline = time.monotonic() + FIRED_SECONDS_MAX
-    while not (open_now := len(field.kafka.upstream_ports)):
-        if time.monotonic() > deadline:
-            raise VoidRunError("no connection to end")
-        time.sleep(0.1)
-    field.kafka.cut()
+    open_now = harness.wait(lambda: len(harness.kafka.upstream_ports), "a connection to end")
+    harness.kafka.cut()
     return {"connections": open_now}
 
 
-def part_from_broker(field: Field, chance: random.Random) -> Evidence:
+def part_from_broker(harness: Harness, chance: random.Random) -> Evidence:
     """Let nothing through to the broker and back, for longer than the session."""
-    return _part(field.kafka, chance)
+    return _part(harness, harness.kafka, chance)
 
 
-def part_from_database(field: Field, chance: random.Random) -> Evidence:
+def part_from_database(harness: Harness, chance: random.Random) -> Evidence:
     """Let nothing through to the database and back."""
-    return _part(field.postgres, chance)
+    return _part(harness, harness.postgres, chance)
 
 
-def _part(relay: Relay, chance: random.Random) -> Evidence:
+def _part(harness: Harness, relay: Relay, chance: random.Random) -> Evidence:
     seconds = chance.uniform(*PARTITION_SECONDS)
-    deadline = time.monotonic() + FIRED_SECONDS_MAX
-    while not relay.upstream_ports:
-        if time.monotonic() > deadline:
-            raise VoidRunError("no connection to part")
-        time.sleep(0.1)
+    harness.wait(lambda: relay.upstream_ports, "a connection to part")
     relay.partition()
     try:
         time.sleep(seconds)
@@ -120,10 +112,10 @@ def _part(relay: Relay, chance: random.Random) -> Evidence:
     return {"seconds": round(seconds, 2), "connections": connections}
 
 
-def cut_at_commit(field: Field, chance: random.Random) -> Evidence:
+def cut_at_commit(harness: Harness, chance: random.Random) -> Evidence:
     """End the database connection just before a COMMIT arrives, or just before its answer does."""
     direction = chance.choice((REQUEST, RESPONSE))
-    return _meet(field.postgres, COMMIT, direction=direction, action=Action.CUT)
+    return _meet(harness.postgres, COMMIT, direction=direction, action=Action.CUT)
 
 
 FAULTS = (

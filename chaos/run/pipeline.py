@@ -1,31 +1,34 @@
-"""A whole pipeline under the chaos launcher: what dies in it is started again 0.3 s later, as its supervisor would.
+"""One pipeline of a chaos run: provisioned, its services kept alive under the launcher, loaded, armed, audited."""
 
-A lane lives through many runs. Its processes share one plan and one evidence file, so an arm fires once among them.
-"""
-
-import http.client
 import json
+import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
-from http import HTTPStatus
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, Protocol, Self, TypeVar
 
-from chaos.run import run_queue
+from audit.config import CheckerSettings
+from audit.readers.evidence import Evidence
+from audit.readers.snapshots import StockSampler
+from audit.rules.judge import Judgement
+from audit.terms import Offsets
+from audit.whole import Auditor
+from chaos.load import DirectLoad, HttpLoad, Mix, wall_clock_ms
+from chaos.run.findings import VoidRunError
 from chaos.run.plan import Arm, Fired, read_evidence, write_plan
-from chaos.run.servers import Child, Site
-from onceloop.errors import ExitCode, ReportedError
+from chaos.run.processes import Child, Slot, Stopped
+from chaos.run.servers import Administrator, Broker, Server, Shelves
 from services.table import BY_NAME
 
-RESTART_SECONDS = 0.3
 TICK_SECONDS = 0.02
 READY_SECONDS_MAX = 30.0
 FIRED_SECONDS_MAX = 20.0
 STOP_SECONDS_MAX = 8.0
+CAME_THROUGH_SECONDS_MAX = 60.0
 
 FAST: Mapping[str, str] = {
     "PIPELINE_KAFKA_CONSUMER_OPTIONS": json.dumps(
@@ -36,212 +39,318 @@ FAST: Mapping[str, str] = {
     ),
 }
 """Shorter time-outs, in the order that the shipped ones have."""
+SMALL_BATCHES: Mapping[str, str] = {"PIPELINE_BATCH_RECORDS_MAX": "25"}
+
+T = TypeVar("T")
 
 
-class VoidRunError(ReportedError):
-    """The run proves nothing: its fault did not fire, or the lane did not stand. Neither passed nor failed."""
-
-    exit_code = ExitCode.UNAVAILABLE
-
-
-class Death(NamedTuple):
-    """An end that nobody asked for. `code`: negative for a signal; `at`: monotonic seconds."""
-
-    pid: int
-    code: int
-    at: float
-
-
-class Start(NamedTuple):
-    """A start that got as far as ready. Moments in monotonic seconds; `queued`: seconds that it waited for a CPU."""
-
-    began: float
-    ready: float
-    queued: float
+class Servers(Protocol):
+    """The servers of one chaos command, and the pipelines on them."""
 
     @property
-    def seconds(self) -> float:
-        """What it took, less what other processes took."""
-        return self.ready - self.began - self.queued
+    def controller(self) -> Server:
+        """The controller of the broker's cluster."""
+
+    @property
+    def kafka(self) -> Server:
+        """The broker."""
+
+    @property
+    def postgres(self) -> Server:
+        """The database server."""
+
+    @property
+    def registry(self) -> Server:
+        """The schema registry."""
+
+    def second_broker(self) -> AbstractContextManager[Broker]:
+        """Have one more broker in the cluster while the block runs; it leads what is moved there, or made meanwhile."""
+
+    def pipeline(self, name: str, *, partitions: int) -> AbstractContextManager["Pipeline"]:
+        """Open a fresh pipeline whose event topics have so many partitions; its processes and topics end with it."""
 
 
-@dataclass(slots=True, kw_only=True)
-class Kept:
-    """One process that is kept alive, through all its starts."""
+@dataclass(kw_only=True, eq=False)
+class Pipeline:
+    """A provisioned namespace and database, empty of stock, and the services that a thread keeps alive there.
+
+    Its topics have a past that retention has taken: no partition begins at offset 0. It lives through many runs. Its
+    processes share one plan and one evidence file, so an arm fires once among them.
+    """
 
     name: str
-    slot: int
-    start: Callable[[Mapping[str, str]], Child]
-    port: int
-    log: Path
-    extra: Mapping[str, str] = field(default_factory=dict)
-    """Added to the environment from the next start on."""
-    child: Child | None = None
-    held: bool = False
-    """True: nobody starts it again."""
-    deaths: list[Death] = field(default_factory=list)
-    starts: list[Start] = field(default_factory=list)
-    ready: bool = False
-    _died_at: float = 0.0
-    _started_at: float = 0.0
+    folder: Path
+    """Where plans, evidence and logs go."""
+    servers: Servers
+    """Those that it shares with other pipelines."""
+    settings: CheckerSettings
+    environment: Callable[[str | None], Mapping[str, str]]
+    """Database role -> the variables of a service that acts as it; None: of one that has no tables."""
+    launch: Callable[[tuple[str, ...], Path, Mapping[str, str]], Child]
+    """Start `python -m ...` with a log file and an environment; it ends with the pipeline at the latest."""
+    free_port: Callable[[], int]
+    administer: Administrator
+    session: Callable[[], AbstractContextManager[Administrator]]
+    """Open a session of the superuser whose statements are one transaction; the end of the block rolls it back."""
+    shelves: Shelves
+    backup: Callable[[], Callable[[], None]]
+    """Copy the database as it is now; return what puts that copy in its place. All sessions end, each time."""
+    command: Callable[..., str]
+    """Run `pipeline` with these arguments here; return what it prints. Raises ReportedError if it refuses."""
+    heads: Offsets
+    """Where each partition of a topic begins; below it there never was an order."""
+    secrets: tuple[str, ...]
+    """Passwords that no log may hold."""
+    options: Mapping[str, str] = field(default_factory=lambda: FAST)
+    """What every service has in its environment besides; from its start on, as what follows."""
+    worker_options: Mapping[str, str] = field(default_factory=lambda: SMALL_BATCHES)
+    """What an inventory worker has in its environment besides."""
+    bug: str = ""
+    """The planted bug that all of them run with."""
+    clock: Callable[[], int] = wall_clock_ms
+    """When the orders of a load are placed, in milliseconds since the epoch."""
 
-    @property
-    def pid(self) -> int:
-        """The current process id, 0 while there is none."""
-        return self.child.pid if self.child is not None else 0
-
-    @property
-    def last_words(self) -> str:
-        """The last line of its log."""
-        lines = self.log.read_text(errors="replace").splitlines() if self.log.exists() else []
-        return lines[-1] if lines else "no line in its log"
-
-    def tick(self, now: float) -> None:
-        """Look once: note an end, start again, note that it is ready."""
-        if self.child is not None and (code := self.child.poll()) is not None:
-            if not self.held:
-                self.deaths.append(Death(self.child.pid, code, now))
-            self.child, self.ready, self._died_at = None, False, now
-        if self.child is None and not self.held and now - self._died_at >= RESTART_SECONDS:
-            self.child, self._started_at = self.start(self.extra), now
-        if self.child is not None and not self.ready and _answers(self.port):
-            self.ready = True
-            self.starts.append(Start(self._started_at, time.monotonic(), run_queue.waited(self.child.pid)))
-
-
-class Lane:
-    """The services of one site, kept alive by a thread of their own."""
-
-    def __init__(self, site: Site, *, options: Mapping[str, str] = FAST) -> None:
-        self.site = site
-        self.plan = site.folder / "plan.json"
-        self.evidence = site.folder / "evidence.jsonl"
-        self._options = options
-        self._kept: dict[tuple[str, int], Kept] = {}
+    def __post_init__(self) -> None:
+        self.plan, self.evidence = self.folder / "plan.json", self.folder / "evidence.jsonl"
+        self.history, self.written, self.planted, self.snapshots = (
+            self.folder / name for name in ("history.jsonl", "written.jsonl", "planted.jsonl", "stock.jsonl")
+        )
+        for file in (self.history, self.written, self.planted, self.snapshots):
+            file.touch()
+        self.auditor = Auditor(self.settings)
+        self._mix = Mix(seed=0)
+        self._slots: dict[tuple[str, int], Slot] = {}
         self._lock = threading.RLock()
         self._over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name=f"keeper-{site.name}", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, name=f"keeper-{self.name}", daemon=True)
+        self._opened = ExitStack()
 
     def __enter__(self) -> Self:
+        self._opened.enter_context(self.auditor)
         self._keeper.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._opened.close()
         self._over.set()
         self._keeper.join()
-        for kept in self.processes():
-            if kept.child is not None:
-                kept.child.kill()
+        for slot in self.slots():
+            if slot.child is not None:
+                slot.child.kill()
 
-    def start(self, name: str, slot: int = 0, *, mutant: str = "", **extra: str) -> Kept:
+    def open(self, beside: AbstractContextManager[T]) -> T:
+        """Enter what ends with the pipeline."""
+        return self._opened.enter_context(beside)
+
+    def stock(self, mix: Mix, others: Mapping[str, int] | None = None) -> None:
+        """Put on hand what a mix orders from, `others` in other numbers, and look at the stock from now on.
+
+        For a pipeline without orders. Each load then is one more of that mix.
+        """
+        self._mix = mix
+        quantities = {**mix.shelves(), **(others or {})}
+        self.administer(
+            "INSERT INTO inventory.stock SELECT sku, units, units"
+            " FROM unnest(CAST(:skus AS text[]), CAST(:units AS int[])) AS shelf(sku, units)",
+            skus=list(quantities),
+            units=list(quantities.values()),
+        )
+        self.open(StockSampler(self.settings, self.snapshots))
+
+    def mix(self, **more: Any) -> Mix:
+        """Return other orders than any mix before, on the same stock."""
+        self._mix = replace(self._mix, seed=self._mix.seed + 1)
+        return replace(self._mix, **more)
+
+    def load(self, *, http: int = 0, direct: int = 0, **more: Any) -> None:
+        """Put so many more orders onto the topic and in over HTTP."""
+        mix = self.mix(http_orders=http, direct_orders=direct, **more)
+        if direct:
+            self.direct_load().run(mix)
+        if http:
+            self.http_load().run(mix)
+
+    def direct_load(self) -> DirectLoad:
+        """Return what writes orders onto the topic."""
+        return DirectLoad(self.settings, self.written, now_ms=self.clock)
+
+    def http_load(self, **options: Any) -> HttpLoad:
+        """Return what places orders over HTTP."""
+        return HttpLoad(f"http://127.0.0.1:{self.slot('order-api').port}", self.history, **options)
+
+    def audit(
+        self,
+        *,
+        wait_seconds: float = CAME_THROUGH_SECONDS_MAX,
+        followers: bool = True,
+        minutes: bool = False,
+        reread: bool = False,
+        restocked: Collection[str] = (),
+        grown: Sequence[tuple[float, float]] = (),
+    ) -> Judgement:
+        """Judge all that happened here so far; what does not come through in time is judged as it stands.
+
+        For the parameters see `Auditor.audit` and `Evidence`.
+        """
+        evidence = Evidence(
+            history=self.history,
+            written=[self.written, self.planted],
+            snapshots=self.snapshots,
+            logs=sorted(self.folder.glob("*.log")),
+            secrets=self.secrets,
+            reread=reread,
+            heads=self.heads,
+            restocked=restocked,
+            grown=grown,
+        )
+        return self.auditor.audit(
+            wait_seconds=wait_seconds, followers=followers, minutes=minutes, restocked=False, evidence=evidence
+        )
+
+    def start(self, service: str, number: int = 0, **extra: str) -> Slot:
         """Start a service under the launcher and keep it alive; `extra` adds to its environment."""
-        service = BY_NAME[name]
-        port = self.site.free_port()
-        log = self.site.folder / f"{name}-{slot}.log"
+        row, port = BY_NAME[service], self.free_port()
+        log = self.folder / f"{service}-{number}.log"
         environment = {
-            **self.site.environment(service.role),
-            **self._options,
-            service.port_variable: str(port),
-            "PIPELINE_SLOT": str(slot),
-            "PIPELINE_HTTP_METRICS_DIR": str(self.site.folder / f"{name}-{slot}-metrics"),
+            **self.environment(row.role),
+            **self.options,
+            **(self.worker_options if service == "inventory" else {}),
+            row.port_variable: str(port),
+            "PIPELINE_SLOT": str(number),
+            "PIPELINE_HTTP_METRICS_DIR": str(self.folder / f"{service}-{number}-metrics"),
             "CHAOS_PLAN": str(self.plan),
             "CHAOS_EVIDENCE": str(self.evidence),
-            **({"CHAOS_MUTANT": mutant} if mutant else {}),
+            **({"CHAOS_MUTANT": self.bug} if self.bug else {}),
         }
 
-        def launch(more: Mapping[str, str]) -> Child:
-            return self.site.start(("chaos.run.launch", *service.program), log, {**environment, **more})
+        def start(more: Mapping[str, str]) -> Child:
+            return self.launch(("chaos.run.launch", *row.program), log, {**environment, **more})
 
-        kept = Kept(name=name, slot=slot, start=launch, port=port, log=log, extra=extra)
+        slot = Slot(service=service, number=number, start=start, port=port, log=log, extra=extra)
         with self._lock:
-            self._kept[name, slot] = kept
-            kept.tick(time.monotonic())
-        return kept
+            self._slots[service, number] = slot
+            slot.tick(time.monotonic())
+        return slot
 
-    def kept(self, name: str, slot: int = 0) -> Kept:
-        """Return a process of the lane."""
-        return self._kept[name, slot]
+    def slot(self, service: str, number: int = 0) -> Slot:
+        """Return a slot in which a service was started."""
+        return self._slots[service, number]
 
-    def processes(self) -> Sequence[Kept]:
-        """Return all of them, in starting order."""
+    def slots(self, *services: str) -> Sequence[Slot]:
+        """Return the slots of these services, or all, in starting order."""
         with self._lock:
-            return tuple(self._kept.values())
+            return [slot for slot in self._slots.values() if not services or slot.service in services]
 
-    def wait_ready(self, *kept: Kept, seconds: float = READY_SECONDS_MAX) -> None:
+    def wait_ready(self, *slots: Slot, seconds: float = READY_SECONDS_MAX) -> None:
         """Wait until these are ready, or all. Raises VoidRunError with the last words of those that are not."""
-        asked = kept or self.processes()
+        asked = slots or self.slots()
         try:
             self.wait(lambda: all(each.ready for each in asked), "every service ready", seconds=seconds)
         except VoidRunError as error:
-            late = "; ".join(f"{each.name} {each.slot}: {each.last_words}" for each in asked if not each.ready)
+            late = "; ".join(f"{each}: {each.last_words}" for each in asked if not each.ready)
             raise VoidRunError(f"{error.message}: {late}", cure=error.cure) from error
 
     def wait_opened(self) -> None:
         """Wait until all are ready for the first time. Raises VoidRunError.
 
-        How long that took is not kept: several lanes open at once, and the rule is about one process that starts again.
+        How long that took is not kept: several pipelines open at once, and the rule is about one process that starts
+        again.
         """
         self.wait_ready()
-        for kept in self.processes():
-            kept.starts.clear()
+        for slot in self.slots():
+            slot.starts.clear()
 
-    def wait(self, condition: Callable[[], bool], what: str, *, seconds: float = FIRED_SECONDS_MAX) -> None:
-        """Return as soon as it holds. Raises VoidRunError after so long."""
+    def wait(
+        self,
+        look: Callable[[], T | None],
+        what: str,
+        *,
+        seconds: float = FIRED_SECONDS_MAX,
+        every_seconds: float = TICK_SECONDS,
+    ) -> T:
+        """Look until there is something, and return it. Raises VoidRunError after so long."""
         deadline = time.monotonic() + seconds
-        while not condition():
+        while not (found := look()):
             if time.monotonic() > deadline:
-                raise VoidRunError(f"not {what} within {seconds:.0f} s", cure=f"read the logs in {self.site.folder}")
-            time.sleep(TICK_SECONDS)
+                raise VoidRunError(f"not {what} within {seconds:.0f} s", cure=f"read the logs in {self.folder}")
+            time.sleep(every_seconds)
+        return found
 
     def arm(self, *arms: Arm) -> None:
-        """Replace the plan; hits count anew from now on."""
+        """Replace the plan; hits are counted from here."""
         write_plan(self.plan, arms)
-
-    def fired(self, arm: Arm) -> Fired | None:
-        """Return the evidence of an arm."""
-        return next((line for line in read_evidence(self.evidence) if line.arm == arm.id), None)
 
     def wait_fired(self, arm: Arm, *, seconds: float = FIRED_SECONDS_MAX) -> Fired:
         """Wait for the evidence. Raises VoidRunError: a fault that did not fire proves nothing."""
-        self.wait(lambda: self.fired(arm) is not None, f"the hit of {arm.point}", seconds=seconds)
-        fired = self.fired(arm)
-        assert fired is not None  # noqa: S101 - just seen
-        return fired
 
-    def replace(self, kept: Kept, *, graceful: bool = False, **extra: str) -> None:
-        """End a process and have the keeper start it anew, with `extra` in its environment from now on."""
-        with self.held(kept):
-            self._end(kept, graceful=graceful)
-            kept.extra = extra
+        def fired() -> Fired | None:
+            return next((line for line in read_evidence(self.evidence) if line.arm == arm.id), None)
 
-    def end(self, kept: Kept, *, graceful: bool = True) -> int | None:
-        """End a process for good; return its exit code."""
+        return self.wait(fired, f"the hit of {arm.point}", seconds=seconds)
+
+    def slot_of(self, pid: int) -> Slot | None:
+        """Return the slot of this process, if it still lives."""
+        return next((slot for slot in self.slots() if slot.pid == pid), None)
+
+    def wake(self, fired: Fired) -> bool:
+        """Send SIGCONT to a process that was stopped; return False if it is gone."""
+        slot = self.slot_of(fired.pid)
+        if slot is None or slot.child is None:
+            return False
+        with suppress(ProcessLookupError):
+            slot.child.send(signal.SIGCONT)
+        return True
+
+    def replace(self, slot: Slot, *, graceful: bool = False, **extra: str) -> None:
+        """End a process; the next one in its slot has `extra` in its environment from now on."""
+        with self.held(slot):
+            self.stop(slot, graceful=graceful)
+            slot.extra = extra
+
+    def end(self, slot: Slot, *, graceful: bool = True) -> Stopped:
+        """End a process for good, and its slot with it."""
         with self._lock:
-            kept.held = True
-        code = self._end(kept, graceful=graceful)
+            slot.held = True
+        stopped = self.stop(slot, graceful=graceful)
         with self._lock:
-            del self._kept[kept.name, kept.slot]
-        return code
+            del self._slots[slot.service, slot.number]
+        return stopped
 
-    def shoot(self, kept: Kept) -> int:
-        """SIGKILL a process that the keeper then starts anew; return its pid."""
-        pid = kept.pid
-        if kept.child is not None:
-            kept.child.kill()
+    def stop(self, slot: Slot, *, graceful: bool = True) -> Stopped:
+        """End a process: ask it to, or by SIGKILL; one that does not obey for 8 s is killed. Its slot is to be held."""
+        child, began, code = slot.child, time.monotonic(), None
+        if child is None:
+            return Stopped(str(slot), 0, began, 0.0, None)
+        if graceful:
+            child.ask_to_stop()
+            code = child.wait(STOP_SECONDS_MAX)
+        if code is None:
+            child.kill()
+            code = child.poll()
+        stopped = Stopped(str(slot), child.pid, began, time.monotonic() - began, code)
+        with self._lock:
+            slot.tick(time.monotonic())
+        return stopped
+
+    def shoot(self, slot: Slot) -> int:
+        """SIGKILL a process, in whose slot another one is then started; return its pid."""
+        pid = slot.pid
+        if slot.child is not None:
+            slot.child.kill()
         return pid
 
     @contextmanager
-    def held(self, kept: Kept) -> Iterator[None]:
-        """Have nobody start this process while the block runs; its end is no death."""
+    def held(self, slot: Slot) -> Iterator[None]:
+        """Have nothing started in this slot while the block runs; the end of its process is no death."""
         with self._lock:
-            kept.held = True
+            slot.held = True
         try:
             yield
         finally:
             with self._lock:
-                kept.held = False
+                slot.held = False
 
     @contextmanager
     def unkept(self) -> Iterator[None]:
@@ -250,49 +359,16 @@ class Lane:
             yield
 
     @contextmanager
-    def parked(self, *parking: Kept) -> Iterator[None]:
+    def parked(self, *slots: Slot) -> Iterator[None]:
         """End these, up or not, and keep them from being started while the block runs."""
         with ExitStack() as over:
-            for kept in parking:
-                over.enter_context(self.held(kept))
-                self._end(kept, graceful=True)
+            for slot in slots:
+                over.enter_context(self.held(slot))
+                self.stop(slot)
             yield
-
-    def set_stock(self, quantities: Mapping[str, int]) -> None:
-        """Put so much of each SKU on hand, none of it reserved. For a lane without orders."""
-        self.site.administer(
-            "INSERT INTO inventory.stock SELECT sku, units, units"
-            " FROM unnest(CAST(:skus AS text[]), CAST(:units AS int[])) AS shelf(sku, units)",
-            skus=list(quantities),
-            units=list(quantities.values()),
-        )
-
-    def _end(self, kept: Kept, *, graceful: bool) -> int | None:
-        child = kept.child
-        if child is None:
-            return None
-        if graceful:
-            child.ask_to_stop()
-            code = child.wait(STOP_SECONDS_MAX)
-        else:
-            code = None
-        if code is None:
-            child.kill()
-            code = child.poll()
-        with self._lock:
-            kept.tick(time.monotonic())
-        return code
 
     def _keep(self) -> None:
         while not self._over.wait(TICK_SECONDS):
             with self._lock:
-                for kept in self._kept.values():
-                    kept.tick(time.monotonic())
-
-
-def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=0.5)
-    with closing(connection), suppress(OSError, http.client.HTTPException):
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == HTTPStatus.OK
-    return False
+                for slot in self._slots.values():
+                    slot.tick(time.monotonic())

@@ -1,97 +1,76 @@
-"""Take jobs through lanes, some lanes side by side: each lane from job to job, until one is spoilt or none is left."""
+"""Take jobs through pipelines, some side by side: each from job to job, until it is spoilt or none is left."""
 
 import queue
-import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import NamedTuple, Protocol
 
-from chaos.history import Conditions, Result, Run
+from chaos.history import Result, Run
 from chaos.points import Job
+from chaos.run.threads import Threads
 
-LANES_MAX = 1_000
-"""How many lanes one thread may open: more rules than that are not broken by accident."""
+PIPELINES_MAX = 1_000
+"""How many pipelines one share may open: more rules than that are not broken by accident."""
 
 
-class Scene(Protocol):
-    """One open lane."""
+class Series(Protocol):
+    """The runs of one open pipeline."""
 
-    def play(self, job: Job, conditions: Conditions) -> Run:
+    def run(self, job: Job) -> Run:
         """Do one job."""
 
-    def at_rest(self, conditions: Conditions) -> Run:
-        """Judge the lane as a whole, once nothing is left to do in it."""
+    def at_rest(self) -> Run:
+        """Judge the pipeline as a whole, once nothing is left to do in it."""
+
+
+Open = Callable[[str], AbstractContextManager[Series]]
+Note = Callable[[Run], None]
 
 
 class Share(NamedTuple):
-    """What one lane is for: its name, and the jobs that it shares with the other lanes of its kind."""
+    """What pipelines of one name are for: the jobs that they share with those of other names."""
 
     name: str
     jobs: "queue.SimpleQueue[Job]"
 
 
 def shared(jobs: Iterable[Job], *names: str) -> tuple[Share, ...]:
-    """Return a share per name in these jobs; whoever is free takes the next one."""
+    """Return a share per name in these jobs; whichever is free takes the next one."""
     waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
     for job in jobs:
         waiting.put(job)
     return tuple(Share(name, waiting) for name in names)
 
 
-def work(
-    rows: Iterable[Sequence[Share]],
-    open_scene: Callable[[str], AbstractContextManager[Scene]],
-    note: Callable[[Run], None],
-    conditions: Conditions,
-) -> None:
-    """Do all jobs: rows side by side, the shares of a row one after the other. Raises what a lane raised."""
-    failures: list[BaseException] = []
-    runners = [_Runner(row, open_scene, note, conditions, failures) for row in rows]
-    for runner in runners:
-        runner.start()
-    for runner in runners:
-        runner.join()
-    if failures:
-        raise failures[0]
+def work(rows: Iterable[Sequence[Share]], open_series: Open, note: Note) -> None:
+    """Do all jobs: rows side by side, the shares of a row one after the other. Raises what a pipeline raised."""
+    threads = Threads()
+    for row in rows:
+        threads.start(f"series-{row[0].name}", partial(_work, row, open_series, note))
+    threads.join()
 
 
-class _Runner(threading.Thread):
-    """Takes jobs one after the other; opens a lane for the first, and another one after a broken rule."""
+def _work(row: Sequence[Share], open_series: Open, note: Note) -> None:
+    """Do one row; a pipeline is opened for the first job, and another one after a broken rule."""
+    for share in row:
+        for number in range(PIPELINES_MAX):
+            if (job := _next_of(share)) is None:
+                break
+            with open_series(f"{share.name}-{number}") as series:
+                _run(series, job, share, note)
 
-    def __init__(
-        self,
-        row: Sequence[Share],
-        open_scene: Callable[[str], AbstractContextManager[Scene]],
-        note: Callable[[Run], None],
-        conditions: Conditions,
-        failures: list[BaseException],
-    ) -> None:
-        super().__init__(name=f"lane-{row[0].name}", daemon=True)
-        self._row, self._open_scene, self._note = row, open_scene, note
-        self._conditions, self._failures = conditions, failures
 
-    def run(self) -> None:
-        """Work until nothing is left to do."""
-        try:
-            for share in self._row:
-                for number in range(LANES_MAX):
-                    if (job := _next_of(share)) is None:
-                        break
-                    with self._open_scene(f"{share.name}-{number}") as scene:
-                        self._work(scene, job, share)
-        except BaseException as error:  # noqa: BLE001 - handed to the thread that waits for this one
-            self._failures.append(error)
-
-    def _work(self, scene: Scene, first: Job, share: Share) -> None:
-        """Do runs in this lane until none is left, or until it is spoilt."""
-        job: Job | None = first
-        while job is not None:
-            finished = scene.play(job, self._conditions)
-            self._note(finished)
-            if finished.result is not Result.PASSED:
-                return
-            job = _next_of(share)
-        self._note(scene.at_rest(self._conditions))
+def _run(series: Series, first: Job, share: Share, note: Note) -> None:
+    """Do runs in this pipeline until none is left, or until it is spoilt."""
+    job: Job | None = first
+    while job is not None:
+        finished = series.run(job)
+        note(finished)
+        if finished.result is not Result.PASSED:
+            return
+        job = _next_of(share)
+    note(series.at_rest())
 
 
 def _next_of(share: Share) -> Job | None:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +21,9 @@ from chaos.history import Conditions, Result, Run, append, read
 from chaos.matrix import Kind
 from chaos.model import tier as model
 from chaos.points import named
+from chaos.soak import soak as mixed_for_hours
 from deploy.cli.options import TYPER_OPTIONS, example
-from deploy.cli.proving import ProvingGround, proving_ground
+from deploy.cli.proving import OwnServers, own_servers
 from deploy.cli.showing import show_a_kill
 from onceloop.errors import ExitCode, UsageError
 
@@ -58,17 +60,18 @@ def every_change(
     if context.invoked_subcommand is not None:
         return
     if quick:
-        with proving_ground(_progress()) as ground:
-            raise typer.Exit(show_a_kill(ground, Console(highlight=False, soft_wrap=True, emoji=False), seed=seed))
-    with _told(history) as (tell, conditions), _beside() as beside:
-        explored = beside.submit(model.run, seed, model.INTERLEAVINGS, conditions)
-        with _ground(tell) as ground:
+        with own_servers(_progress()) as servers:
+            raise typer.Exit(show_a_kill(servers, Console(highlight=False, soft_wrap=True, emoji=False), seed=seed))
+    tell = Teller(history)
+    with _beside() as beside:
+        explored = beside.submit(model.run, seed, model.INTERLEAVINGS)
+        with _servers(tell) as servers:
             found = [explored.result()]
             tell(found[0])
-            found += crash_matrix.run(ground, crash_matrix.jobs(), seed=seed, report=tell, conditions=conditions)
-            found.append(takeover.run(ground, seed=seed, conditions=conditions))
+            found += crash_matrix.run(servers, crash_matrix.jobs(), seed=seed, report=tell)
+            found.append(takeover.run(servers, seed=seed))
             tell(found[-1])
-            found.append(nemesis.run(ground, seed=seed, nightly=False, report=tell.say, conditions=conditions))
+            found.append(nemesis.run(servers, seed=seed, nightly=False, report=tell.say))
             tell(found[-1])
     tell.say(report.verdict(found))
     conclude(found)
@@ -86,10 +89,10 @@ def matrix(
     wanted = crash_matrix.jobs(point=str(named(point)) if point else "", kind=action)
     if not wanted:
         raise UsageError(f"{point} is no point for a {action}", cure="leave --action out")
-    with _told(history) as (tell, conditions), _ground(tell) as ground:
-        found = crash_matrix.run(ground, wanted, seed=seed, report=tell, conditions=conditions)
+    with _servers(tell := Teller(history)) as servers:
+        found = crash_matrix.run(servers, wanted, seed=seed, report=tell)
         if not point and action is None:
-            found.append(takeover.run(ground, seed=seed, conditions=conditions))
+            found.append(takeover.run(servers, seed=seed))
             tell(found[-1])
     conclude(found)
 
@@ -103,8 +106,8 @@ def mixed(
     history: HistoryOption = HISTORY,
 ) -> None:
     """Mixed faults, by a schedule that follows from the seed."""
-    with _told(history) as (tell, conditions), _ground(tell) as ground:
-        run = nemesis.run(ground, seed=seed, minutes=minutes, orders=orders, report=tell.say, conditions=conditions)
+    with _servers(tell := Teller(history)) as servers:
+        run = nemesis.run(servers, seed=seed, minutes=minutes, orders=orders, report=tell.say)
         tell(run)
     conclude([run])
 
@@ -122,8 +125,8 @@ def mutants(
     """
     for name in only or ():
         planted_bugs.named(name)  # before any server starts
-    with _told(history) as (tell, conditions), _ground(tell) as ground:
-        found = planted.prove(ground, seed=seed, only=only or (), report=tell, conditions=conditions)
+    with _servers(tell := Teller(history)) as servers:
+        found = planted.prove(servers, seed=seed, only=only or (), report=tell)
     conclude(found)
 
 
@@ -138,8 +141,8 @@ def soak(
 
     So must descriptors, and connections to the database.
     """
-    with _told(history) as (tell, conditions), _ground(tell) as ground:
-        run = nemesis.soak(ground, seed=seed, hours=hours, report=tell.say, conditions=conditions)
+    with _servers(tell := Teller(history)) as servers:
+        run = mixed_for_hours(servers, seed=seed, hours=hours, report=tell.say)
         tell(run)
     conclude([run])
 
@@ -155,13 +158,13 @@ def replay(
     if run_id not in known:
         raise UsageError(f"no run {run_id} in {history}", cure="pipeline chaos report names them")
     again = known[run_id]
-    with _told(history) as (tell, conditions):
-        if again.tier == "model":
-            found = [model.run(again.seed, int(again.settings["interleavings"]), conditions)]
-            tell(found[0])
-        else:
-            with _ground(tell) as ground:
-                found = _again(again, ground, tell, conditions)
+    tell = Teller(history)
+    if again.tier == "model":
+        found = [model.run(again.seed, int(again.settings["interleavings"]))]
+        tell(found[0])
+    else:
+        with _servers(tell) as servers:
+            found = _again(again, servers, tell)
     conclude(found)
 
 
@@ -184,23 +187,27 @@ def write_report(
 
 
 class Teller:
-    """Prints a line per run as it ends, and keeps the run; of one that did not pass also what the ground has of it."""
+    """Prints a line per run as it ends, and keeps the run; of one that did not pass also its logs and evidence."""
 
-    def __init__(self, console: Console, history: Path) -> None:
-        self._console, self._history = console, history
-        self.ground: ProvingGround | None = None
+    def __init__(self, history: Path) -> None:
+        self._console = Console(highlight=False, soft_wrap=True, emoji=False)
+        self._history = history
+        self._conditions = Conditions(
+            commit=results.commit(), cores=os.cpu_count() or 1, versions=dict(results.client_versions())
+        )
+        self.servers: OwnServers | None = None
 
     def __call__(self, run: Run) -> None:
         """Tell of a run that has ended."""
-        append(self._history, run)
+        append(self._history, replace(run, conditions=self._conditions))
         style = {Result.PASSED: "green", Result.FAILED: "bold red", Result.VOID: "yellow"}[run.result]
         self._console.print(f"{run.result:<7}", style=style, end="")
         self._console.print(f"{run.subject:<40}{', '.join(_facts(run))}", markup=False)
         if run.result is not Result.PASSED:
             for line in dict.fromkeys((run.why, *run.culprits)):
                 self._console.print(f"       {line}", style=style, markup=False)
-            if self.ground is not None:
-                kept = self.ground.keep(self._history / "failed" / run.id)
+            if self.servers is not None:
+                kept = self.servers.keep(self._history / "failed" / run.id)
                 self._console.print(f"       logs and evidence: {kept}", markup=False)
             self._console.print(f"       again: pipeline chaos replay {run.id}", markup=False)
 
@@ -231,31 +238,30 @@ def _facts(run: Run) -> Iterator[str]:
         yield f"readers held {run.stall_seconds:.2f} s"
 
 
-def _again(run: Run, ground: ProvingGround, tell: Teller, conditions: Conditions) -> list[Run]:
+def _again(run: Run, servers: OwnServers, tell: Teller) -> list[Run]:
     match run.tier:
         case "matrix" if run.subject == takeover.SUBJECT:
-            found = [takeover.run(ground, seed=run.seed, conditions=conditions)]
+            found = [takeover.run(servers, seed=run.seed)]
         case "matrix":
             point, _, kind = run.subject.rpartition(" ")
             wanted = crash_matrix.jobs(point=point, kind=Kind(kind)) if kind in set(Kind) else crash_matrix.jobs()
-            return crash_matrix.run(ground, wanted, seed=run.seed, report=tell, conditions=conditions)
+            return crash_matrix.run(servers, wanted, seed=run.seed, report=tell)
         case "mutants":
             only = [run.subject.rpartition(" ")[0]]
-            return planted.prove(ground, seed=run.seed, only=only, report=tell, conditions=conditions)
+            return planted.prove(servers, seed=run.seed, only=only, report=tell)
         case "soak":
             hours = float(run.settings["hours"])
-            found = [nemesis.soak(ground, seed=run.seed, hours=hours, report=tell.say, conditions=conditions)]
+            found = [mixed_for_hours(servers, seed=run.seed, hours=hours, report=tell.say)]
         case _:
             minutes, orders = float(run.settings["minutes"]), int(run.settings["orders"])
             found = [
                 nemesis.run(
-                    ground,
+                    servers,
                     seed=run.seed,
                     minutes=minutes,
                     orders=orders,
                     nightly=bool(run.settings.get("nightly", True)),
                     report=tell.say,
-                    conditions=conditions,
                 )
             ]
     tell(found[0])
@@ -263,18 +269,10 @@ def _again(run: Run, ground: ProvingGround, tell: Teller, conditions: Conditions
 
 
 @contextmanager
-def _told(history: Path) -> Iterator[tuple[Teller, Conditions]]:
-    conditions = Conditions(
-        commit=results.commit(), cores=os.cpu_count() or 1, versions=dict(results.client_versions())
-    )
-    yield Teller(Console(highlight=False, soft_wrap=True, emoji=False), history), conditions
-
-
-@contextmanager
-def _ground(tell: Teller) -> Iterator[ProvingGround]:
-    with proving_ground(_progress()) as ground:
-        tell.ground = ground
-        yield ground
+def _servers(tell: Teller) -> Iterator[OwnServers]:
+    with own_servers(_progress()) as servers:
+        tell.servers = servers
+        yield servers
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The ground of one chaos command: servers of its own, and a fresh pipeline on them for each lane."""
+"""The servers of one chaos command, its own, and fresh pipelines on them."""
 
 import logging
 import os
@@ -20,8 +20,9 @@ from rich.console import Console
 
 from audit.config import CheckerSettings
 from chaos.run import heads
-from chaos.run.servers import Administrator, Broker, Server, Site
-from chaos.run.servers import Child as ChildLike
+from chaos.run.pipeline import Pipeline
+from chaos.run.processes import Child as ChildLike
+from chaos.run.servers import Administrator, Broker, Server
 from common.config import PostgresSettings
 from common.kafka.admin import Admin
 from common.topics import ALL_TOPICS, Topic
@@ -52,17 +53,17 @@ _SESSIONS_END_SECONDS = 0.05
 
 
 @contextmanager
-def proving_ground(told: Console) -> Iterator["ProvingGround"]:
+def own_servers(told: Console) -> Iterator["OwnServers"]:
     """Yield servers in a folder of their own; nothing of them is left at the end. Progress goes to `told`."""
     _keep_clients_quiet()
     with throwaway("chaos") as place:
         told.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...", style="dim")
         jars.ensure(open_progress=PlainView(told, place.home).open_progress)
         with servers.start(place.home.root) as started, Claims() as claims:
-            yield ProvingGround(place, started, claims)
+            yield OwnServers(place, started, claims)
 
 
-class ProvingGround:
+class OwnServers:
     """What the runs stand on: a migrated database to copy, roles, schemas."""
 
     def __init__(self, place: Throwaway, started: servers.Servers, claims: Claims) -> None:
@@ -117,7 +118,7 @@ class ProvingGround:
             server.stop()
 
     @contextmanager
-    def site(self, name: str, *, partitions: int) -> Iterator[Site]:
+    def pipeline(self, name: str, *, partitions: int) -> Iterator[Pipeline]:
         """Open a fresh pipeline; its processes, topics and database are gone at the end."""
         settings = self._settings.model_copy(update={"namespace": name, "database": f"chaos_{name.replace('-', '_')}"})
         topics = tuple(_resized(topic, partitions) for topic in ALL_TOPICS)
@@ -136,9 +137,9 @@ class ProvingGround:
             shelves = _Shelves(self._role_settings("stock_admin", settings))
             cleanup.callback(_end, children)
 
-            def start(argv: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> ChildLike:
-                launch = Launch(argv=(sys.executable, "-m", *argv), log=log, environment=environment)
-                children.append(Child(launch, self._place.guardian))
+            def launch(argv: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> ChildLike:
+                how = Launch(argv=(sys.executable, "-m", *argv), log=log, environment=environment)
+                children.append(Child(how, self._place.guardian))
                 return children[-1]
 
             def administer(statement: str, **values: Any) -> list[tuple[Any, ...]]:
@@ -151,21 +152,23 @@ class ProvingGround:
                     held = connection.execution_options(isolation_level="READ COMMITTED")
                     yield lambda statement, **values: _run(held, statement, values)
 
-            yield Site(
+            pipeline = Pipeline(
                 name=name,
                 folder=folder,
+                servers=self,
                 settings=self._checker_settings(settings),
                 environment=lambda role: self._environment(role, settings),
-                start=start,
+                launch=launch,
                 free_port=self._free_port,
                 administer=administer,
                 session=session,
                 shelves=shelves,
-                pipeline=lambda *argv: _pipeline(argv, self._operator(settings), folder),
+                command=lambda *argv: _pipeline(argv, self._operator(settings), folder),
                 backup=lambda: self._back_up(settings),
                 heads=begins,
                 secrets=tuple(read_secret(settings.role_secrets_dir / role) for role in ROLES),
             )
+            yield cleanup.enter_context(pipeline)
 
     def keep(self, target: Path) -> Path:
         """Copy what the pipelines and the servers have written about themselves; return where it is."""
@@ -231,7 +234,7 @@ class ProvingGround:
 
 
 class _Shelves:
-    """`pipeline stock` on the database of one site."""
+    """`pipeline stock` on the database of one pipeline."""
 
     def __init__(self, settings: PostgresSettings) -> None:
         self._settings = settings

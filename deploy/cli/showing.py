@@ -4,28 +4,28 @@ import time
 
 from rich.console import Console
 
-from chaos.history import Conditions, Result
-from chaos.matrix import Job, Kind, open_scene
+from chaos.history import Result
+from chaos.matrix import Job, Kind, open_series
 from chaos.points import named
-from deploy.cli.proving import ProvingGround
+from deploy.cli.proving import OwnServers
 from deploy.cli.verify import show
 from onceloop.errors import ExitCode
 
 POINT = "inventory:flushed"
 
 
-def show_a_kill(ground: ProvingGround, console: Console, *, seed: int) -> int:
+def show_a_kill(servers: OwnServers, console: Console, *, seed: int) -> int:
     """Show it; return the exit code."""
-    with open_scene(ground, "ample-quick", seed=seed) as scene:
+    with open_series(servers, "ample-quick", seed=seed) as series:
         console.print("A pipeline of its own runs; 200 orders come in.", style="bold")
-        scene.load()
+        series.load()
         began = time.monotonic()
-        before = scene.audit()
+        before = series.audit()
         show(before, time.monotonic() - began, console)
 
         console.print(f"\nNow the inventory worker dies by SIGKILL at {POINT}:", style="bold")
         console.print("the stock is taken, the events are on the broker, the Kafka transaction is open.")
-        run = scene.play(Job(named(POINT), Kind.KILL), Conditions(commit=None, cores=0, versions={}))
+        run = series.run(Job(named(POINT), Kind.KILL))
         for fault in run.faults:
             console.print(f"  killed: process {fault['pid']} at {fault['point']}, transaction open: {run.txn_open}")
         if run.recovery_seconds is not None:
@@ -33,7 +33,7 @@ def show_a_kill(ground: ProvingGround, console: Console, *, seed: int) -> int:
         if run.stall_seconds:
             console.print(f"  readers were held up for {run.stall_seconds:.2f} s, and saw nothing of what it left\n")
         began = time.monotonic()
-        after = scene.audit()
+        after = series.audit()
         show(after, time.monotonic() - began, console)
         console.print(f"seed {seed}", style="dim")
         sound = before.sound and after.sound and run.result is Result.PASSED

@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from chaos.run import run_queue
-from chaos.run.pipeline import Start
+from chaos.run.processes import Start
 
 SPIN = "import time; began = time.monotonic()\nwhile time.monotonic() - began < 1.0: pass\nprint(flush=True); input()"
 CHILD = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {SPIN!r}], check=True)"

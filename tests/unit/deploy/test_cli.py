@@ -236,7 +236,7 @@ def test_whatever_names_nothing_that_there_is_ends_with_the_same_code(
     monkeypatch: pytest.MonkeyPatch, home: homes.Home, typed: tuple[str, ...]
 ) -> None:
     """Like mistakes ended with 1, 2 or 78. No server is started for one."""
-    monkeypatch.setattr("deploy.cli.chaos.proving_ground", lambda *_, **__: pytest.fail("servers start"))
+    monkeypatch.setattr("deploy.cli.chaos.own_servers", lambda *_, **__: pytest.fail("servers start"))
     processes = (make_process("inventory", 0), make_process("inventory", 1), make_process("kafka", None))
     ourselves = psutil.Process()
     ports = dict.fromkeys(PORTS, 1) | {"api": 1}

@@ -1,5 +1,6 @@
 """Planted bugs are what they say: edits that fit the product as it is, and count as caught by their own rule alone."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def test_every_bug_has_a_trial_and_a_rule_that_the_checker_asks() -> None:
 def test_planted_module_does_what_its_edited_text_says(module: str, tmp_path: Path) -> None:
     plant(Bug("demo", "", "S5", (Edit(module, "a + b", "a - b"),)))
 
-    assert sys.modules[module].sum_of(3, 2) == 1
+    assert importlib.import_module(module).sum_of(3, 2) == 1
     assert list(tmp_path.rglob("*.pyc")) == []
 
 
@@ -78,6 +79,19 @@ def test_planted_module_does_what_its_edited_text_says(module: str, tmp_path: Pa
 def test_edit_is_refused_when_its_text__(module: str, old: str) -> None:
     with pytest.raises(StaleBugError, match="instead of one"):
         plant(Bug("demo", "", "S5", (Edit(module, old, "b"),)))
+
+
+def test_planted_module_is_loaded_by_the_service_alone(module: str) -> None:
+    """The API's processes arrange where their metrics live before anything that counts is imported."""
+    plant(Bug("demo", "", "S5", (Edit(module, "a + b", "a - b"),)))
+
+    assert module not in sys.modules
+
+
+@pytest.mark.usefixtures("module")
+def test_edit_of_a_module_that_is_gone_is_refused() -> None:
+    with pytest.raises(StaleBugError, match=r"no module onceloop\.nowhere"):
+        plant(Bug("demo", "", "S5", (Edit("onceloop.nowhere", "a", "b"),)))
 
 
 def test_module_that_was_loaded_before_is_refused() -> None:

@@ -152,7 +152,7 @@ class CrashSeries:
 
     def _fire(self, point: Point, action: Act, found: Findings, reach: Callable[[], None]) -> Fired:
         """Arm the point, have it reached, and return the evidence; M1 asks whether a transaction was open."""
-        arm = Arm(point=str(point), action=action, hit=point.hit)
+        arm = Arm(point=str(point), action=action, hit=point.hit, flush=point.flush)
         self._pipeline.arm(arm)
         reach()
         fired = self._pipeline.wait_fired(arm)

@@ -41,6 +41,8 @@ class Point:
     txn_open: bool = False
     zombie: bool = False
     """Also run with SIGSTOP, a takeover, and SIGCONT."""
+    flush: bool = False
+    """What was produced is to be on the broker there: a process that is hurt there sends it first."""
 
     def __str__(self) -> str:
         return f"{self.service}:{self.name}"
@@ -65,10 +67,16 @@ class Job:
 
 
 def _inventory(
-    *names: str, way: Way = Way.LOAD, hit: int = 2, txn_open: bool = False, zombies: Iterable[str] = ()
+    *names: str,
+    way: Way = Way.LOAD,
+    hit: int = 2,
+    txn_open: bool = False,
+    zombies: Iterable[str] = (),
+    flush: bool = False,
 ) -> tuple[Point, ...]:
+    asleep = frozenset(zombies)
     return tuple(
-        Point("inventory", name, way, hit=hit, txn_open=txn_open, zombie=name in frozenset(zombies)) for name in names
+        Point("inventory", name, way, hit=hit, txn_open=txn_open, zombie=name in asleep, flush=flush) for name in names
     )
 
 
@@ -77,7 +85,8 @@ POINTS: tuple[Point, ...] = (
     *_inventory("db.decided", "db.sent", "db.committed", zombies=["db.decided", "db.sent", "db.committed"]),
     *_inventory("before_begin"),
     *_inventory("begun", "produced_half", "produced", txn_open=True, zombies=["begun", "produced"]),
-    *_inventory("flushed", "offsets_sent", txn_open=True, zombies=["flushed", "offsets_sent"]),
+    *_inventory("flushed", txn_open=True, zombies=["flushed"], flush=True),
+    *_inventory("offsets_sent", txn_open=True, zombies=["offsets_sent"]),
     *_inventory("commit.sent", way=Way.WIRE, txn_open=True),
     *_inventory("commit.applied", way=Way.WIRE),
     *_inventory("committed", "advanced", zombies=["committed"]),

@@ -47,14 +47,14 @@ class Trial:
     units: int = 1_000_000
 
 
-def _kill(point: str, *, followers: bool = False, poison: float = 0.0) -> Trial:
+def _kill(point: str, *, followers: bool = False, poison: float = 0.0, flush: bool = False) -> Trial:
     """Kill the worker at its second passing of a point."""
 
     def hurt(pipeline: Pipeline, found: Findings) -> None:
         for service in ("inventory", *(("notification", "order-projection") if followers else ())):
             pipeline.start(service)
         pipeline.wait_ready()
-        arm = Arm(point=point, action=Act.KILL, hit=2)
+        arm = Arm(point=point, action=Act.KILL, hit=2, flush=flush)
         _fire(pipeline, found, arm, lambda: pipeline.load(direct=ORDERS, poison=poison))
 
     return Trial(hurt=hurt, followers=followers)
@@ -79,7 +79,7 @@ def _leave_a_transaction_open(pipeline: Pipeline, found: Findings) -> None:
     """
     pipeline.start("inventory", 0, **LONG_TRANSACTIONS)
     pipeline.wait_ready()
-    arm = Arm(point="inventory:flushed", action=Act.KILL, hit=2)
+    arm = Arm(point="inventory:flushed", action=Act.KILL, hit=2, flush=True)
     load_half = partial(pipeline.load, direct=ORDERS // 2, poison=0.0, duplicates=0.0)
     _fire(pipeline, found, arm, load_half)
     load_half(direct_rate=ORDERS / 4)
@@ -122,7 +122,7 @@ def _repeat_a_commit_late(pipeline: Pipeline, found: Findings) -> None:
         where=lambda _: bool(lost.frames),
         then=repeat,
     )
-    flushed = Arm(point="inventory:flushed", action=Act.SLEEP, hit=3)
+    flushed = Arm(point="inventory:flushed", action=Act.SLEEP, hit=3, flush=True)
     _fire(pipeline, found, flushed, lambda: pipeline.load(direct=ORDERS, poison=0.0))
     try:
         late.wait()
@@ -201,7 +201,7 @@ def _freeze_the_broker(pipeline: Pipeline, found: Findings) -> None:
 
 TRIALS: Mapping[str, Trial] = {
     "offsets-behind-the-commit": _kill("inventory:committed"),
-    "reads-uncommitted": _kill("inventory:flushed", followers=True),
+    "reads-uncommitted": _kill("inventory:flushed", followers=True, flush=True),
     "random-transactional-id": Trial(hurt=_leave_a_transaction_open),
     "no-look-up": _kill("inventory:db.committed"),
     "kafka-first": _kill("inventory:committed"),

@@ -2,15 +2,15 @@
 
 import http.client
 import random
-import socket
 import time
-from contextlib import ExitStack, closing, suppress
+from contextlib import closing, suppress
 from http import HTTPStatus
 
-from chaos.faults.harness import READY_SECONDS_MAX, Evidence, Fault, Harness, Hurts, how, told
-from chaos.points import POINTS, Way
+from chaos.faults.harness import PASSED_UNDER_LOAD, READY_SECONDS_MAX, Evidence, Fault, Harness, Hurts, at_a_point, how
+from chaos.load.strangers import Stranger, besieged
+from chaos.points import Point, Way
 from chaos.run.findings import VoidRunError
-from chaos.run.plan import Action, Arm
+from chaos.run.plan import Action
 from chaos.run.processes import Slot
 
 OVERSIZE_BYTES = 3_000_000
@@ -19,19 +19,19 @@ LORIS_CONNECTIONS = 30
 LORIS_SECONDS = 4.0
 AGAIN_SECONDS = 0.25
 
-_ORDER = tuple(str(point) for point in POINTS if point.service == "order" and point.way is Way.LOAD)
-_NOTIFICATION = tuple(str(point) for point in POINTS if point.service == "notification" and point.way is Way.LOAD)
 _METRICS = (
-    *(str(point) for point in POINTS if point.service == "metrics" and point.way is Way.LOAD),
-    "metrics:committed",
-    "metrics-totals:produced",
-    "metrics-totals:committed",
+    *PASSED_UNDER_LOAD["metrics"],
+    Point("metrics", "committed", Way.LOAD),
+    Point("metrics-totals", "produced", Way.LOAD),
+    Point("metrics-totals", "committed", Way.LOAD),
 )
 
-
-def kill_api_worker(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL a process of the API in the middle of a request."""
-    return told(harness.fire(Arm(point=chance.choice(_ORDER), action=Action.KILL, hit=chance.randint(1, 5))))
+kill_api_worker = at_a_point(PASSED_UNDER_LOAD["order"], Action.KILL, hits=5)
+"""SIGKILL a process of the API in the middle of a request."""
+kill_notification = at_a_point(PASSED_UNDER_LOAD["notification"], Action.KILL, hits=3)
+"""SIGKILL a process of the notification in the middle of its work."""
+kill_metrics = at_a_point(_METRICS, Action.KILL, hits=3)
+"""SIGKILL who counts minutes, or who adds them up, around one of its commits."""
 
 
 def kill_api(harness: Harness, _chance: random.Random) -> Evidence:
@@ -77,33 +77,12 @@ def loris(harness: Harness, _chance: random.Random) -> Evidence:
     """Keep many connections busy with requests that never end; others must be served meanwhile."""
     slot = harness.pipeline.slot("order-api")
     harness.wait_ready(slot)
-    with ExitStack() as opened:
-        slow = []
-        for _ in range(LORIS_CONNECTIONS):
-            with suppress(OSError):
-                client = opened.enter_context(socket.create_connection(("127.0.0.1", slot.port), ANSWER_SECONDS))
-                client.sendall(b"POST /orders HTTP/1.1\r\nHost: slow\r\nContent-Length: 100\r\n")
-                slow.append(client)
-        if not slow:
-            raise VoidRunError("the API takes no connection")
-        deadline = time.monotonic() + LORIS_SECONDS
-        sent = 0
-        while time.monotonic() < deadline:
-            for client in slow:
-                with suppress(OSError):
-                    sent += client.send(b"X-Slow: yes\r\n")
-            time.sleep(AGAIN_SECONDS)
-    return {"connections": len(slow), "bytes": sent, "seconds": LORIS_SECONDS}
-
-
-def kill_notification(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL a process of the notification in the middle of its work."""
-    return told(harness.fire(Arm(point=chance.choice(_NOTIFICATION), action=Action.KILL, hit=chance.randint(1, 3))))
-
-
-def kill_metrics(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL who counts minutes, or who adds them up, around one of its commits."""
-    return told(harness.fire(Arm(point=chance.choice(_METRICS), action=Action.KILL, hit=chance.randint(1, 3))))
+    try:
+        with besieged(f"http://127.0.0.1:{slot.port}", Stranger.SLOW_HEAD, count=LORIS_CONNECTIONS):
+            time.sleep(LORIS_SECONDS)
+    except OSError as error:
+        raise VoidRunError("the API takes no connection") from error
+    return {"connections": LORIS_CONNECTIONS, "seconds": LORIS_SECONDS}
 
 
 def rotate_notification(harness: Harness, _chance: random.Random) -> Evidence:

@@ -3,7 +3,7 @@
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -13,9 +13,10 @@ import sqlalchemy as sa
 from confluent_kafka import KafkaException
 
 from chaos import paths
+from chaos.points import POINTS, Point, Way
 from chaos.run.findings import VoidRunError
 from chaos.run.pipeline import Pipeline
-from chaos.run.plan import Arm, Fired
+from chaos.run.plan import Action, Arm, Fired
 from chaos.run.processes import Slot, Stopped
 from chaos.run.servers import Broker
 from chaos.wire.proxy import KafkaProxy, PostgresProxy
@@ -31,6 +32,12 @@ READY_SECONDS_MAX = 60.0
 TRIES_MAX = 3
 TAKEN_SECONDS_MAX = 4.0
 LOOK_SECONDS = 0.1
+
+PASSED_UNDER_LOAD: Mapping[str, Sequence[Point]] = {
+    service: [point for point in POINTS if point.service == service and point.way is Way.LOAD]
+    for service in ("order", "inventory", "notification", "metrics")
+}
+"""Service -> the points that its processes pass by orders alone."""
 
 Evidence = dict[str, Any]
 T = TypeVar("T")
@@ -196,6 +203,17 @@ class Fault:
     alone: bool = False
     once: bool = False
     ends_all: bool = False
+
+
+def at_a_point(points: Sequence[Point], action: Action, *, hits: int) -> Act:
+    """Return the act of having a process do this to itself at one of these points, the n-th time that it passes it."""
+
+    def act(harness: Harness, chance: random.Random) -> Evidence:
+        point = chance.choice(points)
+        arm = Arm(point=str(point), action=action, hit=chance.randint(1, hits), flush=point.flush)
+        return told(harness.fire(arm))
+
+    return act
 
 
 def how(stops: Sequence[Stopped]) -> Evidence:

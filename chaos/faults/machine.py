@@ -8,8 +8,7 @@ from functools import partial
 
 import psutil
 
-from chaos.faults.harness import Act, Evidence, Fault, Harness, Hurts, told
-from chaos.points import POINTS, Way
+from chaos.faults.harness import PASSED_UNDER_LOAD, Act, Evidence, Fault, Harness, Hurts, told
 from chaos.run.findings import VoidRunError
 from chaos.run.plan import Action, Arm
 from chaos.run.servers import Server
@@ -47,10 +46,10 @@ def freeze_all(harness: Harness, chance: random.Random) -> Evidence:
 
 
 def _clock_back(service: str, name: str) -> Act:
-    points = tuple(str(point) for point in POINTS if point.service == service and point.way is Way.LOAD)
-
     def act(harness: Harness, chance: random.Random) -> Evidence:
-        fired = harness.fire(Arm(point=chance.choice(points), action=Action.JUMP, seconds=-BACK_SECONDS))
+        fired = harness.fire(
+            Arm(point=str(chance.choice(PASSED_UNDER_LOAD[service])), action=Action.JUMP, seconds=-BACK_SECONDS)
+        )
         time.sleep(AT_WORK_SECONDS)
         for slot in harness.unspared(name):
             stopped = harness.stop_in_order(slot)

@@ -169,28 +169,17 @@ def _wait_refused(harness: Harness, marks: Mapping[Path, int]) -> str:
     return harness.pipeline.wait(said, "a word of refusal", seconds=MENDED_SECONDS_MAX)[0].decode()
 
 
-_REPAIR_INVENTORY = _by_command(INVENTORY)
+_INVENTORY_SET = {"the earliest": _earliest, "the latest": _latest, "a time": _some_time_ago}
 FAULTS = (
-    Fault(
-        "inventory's offsets set to the earliest",
-        Hurts.WORKERS,
-        _mended(INVENTORY, _earliest, _REPAIR_INVENTORY),
-        once=True,
-        ends_all=True,
-    ),
-    Fault(
-        "inventory's offsets set to the latest",
-        Hurts.WORKERS,
-        _mended(INVENTORY, _latest, _REPAIR_INVENTORY),
-        once=True,
-        ends_all=True,
-    ),
-    Fault(
-        "inventory's offsets set to a time",
-        Hurts.WORKERS,
-        _mended(INVENTORY, _some_time_ago, _REPAIR_INVENTORY),
-        once=True,
-        ends_all=True,
+    *(
+        Fault(
+            f"inventory's offsets set to {what}",
+            Hurts.WORKERS,
+            _mended(INVENTORY, where, _by_command(INVENTORY)),
+            once=True,
+            ends_all=True,
+        )
+        for what, where in _INVENTORY_SET.items()
     ),
     Fault(
         "notification's offsets set ahead",

@@ -4,23 +4,23 @@ import random
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import closing
-from functools import partial
 
 import confluent_kafka
 import uuid_utils
-from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaException
 
-from audit.readers.collector import digest
-from audit.readers.written import WrittenWriter
-from audit.testimony import Kind, Written
+from audit.readers.cluster import Cluster
+from audit.readers.written import read_written
+from audit.terms import Spot
+from audit.testimony import Kind
 from chaos.faults.harness import Evidence, Fault, Harness, Hurts
+from chaos.load import DirectLoad
 from chaos.load.poison import POISON
+from chaos.load.records import PlannedRecord
 from chaos.run.findings import VoidRunError
 from chaos.run.pipeline import Pipeline
-from common.events import envelope
 from common.events.orders import OrderCreated, OrderLine
-from common.topics import MESSAGE_BYTES_MAX, ORDERS_CREATED
+from common.topics import ORDERS_CREATED
 
 REFUSED_SKU = "refused-by-the-database"
 REFUSED = "rejected by the database"
@@ -28,6 +28,9 @@ PATIENCE_SECONDS = 60.0
 CALL_SECONDS = 10.0
 TRANSACTION_SECONDS = 3
 GARBAGE = 5
+
+Poisonous = tuple[str, OrderCreated, bytes | None]
+"""What is wrong with it, the order that it was, and its value."""
 
 
 def have_marked_orders_refused(pipeline: Pipeline) -> None:
@@ -45,20 +48,15 @@ def have_marked_orders_refused(pipeline: Pipeline) -> None:
 
 def poison(harness: Harness, chance: random.Random) -> Evidence:
     """Write one record of every form that holds no order, and one order that the database rejects."""
-    records: list[tuple[str, OrderCreated, bytes | None]] = []
-    for what, spoil in POISON.items():
-        order = _order("tea")
-        records.append((what, order, spoil(harness.codec, order)))
-    refused = _order(REFUSED_SKU)
-    records.append((REFUSED, refused, harness.codec.encode(refused)))
+    spoilt = [(what, _order("tea"), spoil) for what, spoil in POISON.items()]
+    records = [*((what, order, spoil(harness.codec, order)) for what, order, spoil in spoilt), _refused(harness)]
     chance.shuffle(records)
-    return {"records": _plant(harness, records, chance), "forms": len(records)}
+    return {"records": _write(harness, records, chance), "forms": len(records)}
 
 
 def reject(harness: Harness, chance: random.Random) -> Evidence:
     """Write a few orders that the database rejects: the batches with them must be taken apart."""
-    orders = [_order(REFUSED_SKU) for _ in range(chance.randint(1, 3))]
-    return {"records": _plant(harness, [(REFUSED, order, harness.codec.encode(order)) for order in orders], chance)}
+    return {"records": _write(harness, [_refused(harness) for _ in range(chance.randint(1, 3))], chance)}
 
 
 def _order(sku: str) -> OrderCreated:
@@ -66,72 +64,33 @@ def _order(sku: str) -> OrderCreated:
     return OrderCreated(str(uuid_utils.uuid7()), user, (OrderLine(sku, 1),), time.time_ns() // 1_000_000)
 
 
-def _plant(
-    harness: Harness, records: Sequence[tuple[str, OrderCreated, bytes | None]], chance: random.Random
-) -> list[tuple[int, int]]:
-    """Write the records and tell the judge of each; return where they stand. Raises VoidRunError if one is unsure."""
-    settings = harness.pipeline.settings
-    topic = ORDERS_CREATED.within(settings.namespace)
-    producer = confluent_kafka.Producer(
-        {
-            "bootstrap.servers": settings.kafka_bootstrap,
-            "client.id": "poisoner",
-            "log_level": 2,
-            "acks": "all",
-            "enable.idempotence": True,
-            "compression.type": "lz4",
-            "message.max.bytes": 2 * MESSAGE_BYTES_MAX,
-            "message.timeout.ms": round(1000 * PATIENCE_SECONDS),
-            "reconnect.backoff.max.ms": 500,
-        }
-    )
-    stands: dict[int, tuple[int, int]] = {}
-
-    def note(number: int, error: KafkaError | None, message: Message) -> None:
-        if error is None:
-            stands[number] = (message.partition() or 0, message.offset() or 0)
-
-    try:
-        partitions = len(producer.list_topics(topic, timeout=PATIENCE_SECONDS).topics[topic].partitions)
-        for number, (_, order, value) in enumerate(records):
-            headers = envelope.headers(
-                event_id=order.order_id, event_type="order.created", source="/poison", time_ms=order.placed_at_ms
-            )
-            producer.produce(
-                topic,
-                value,
-                order.user_id.encode(),
-                partition=chance.randrange(partitions),
-                headers=list(headers),
-                on_delivery=partial(note, number),
-            )
-        producer.flush(PATIENCE_SECONDS + CALL_SECONDS)
-    except KafkaException as error:
-        raise VoidRunError(f"the poison was not taken: {error.args[0].str()}") from error
-    finally:
-        _tell(harness, records, stands)
-    if len(stands) < len(records):
-        raise VoidRunError(f"{len(records) - len(stands)} poisonous records were not acknowledged")
-    return sorted(stands.values())
+def _refused(harness: Harness) -> Poisonous:
+    order = _order(REFUSED_SKU)
+    return REFUSED, order, harness.codec.encode(order)
 
 
-def _tell(
-    harness: Harness, records: Sequence[tuple[str, OrderCreated, bytes | None]], stands: dict[int, tuple[int, int]]
-) -> None:
-    with WrittenWriter(harness.pipeline.planted) as written:
-        for number, (what, order, value) in enumerate(records):
-            partition, offset = stands.get(number, (None, None))
-            written.note(
-                Written(
-                    Kind.POISON,
-                    what,
-                    order.order_id if what == REFUSED else "",
-                    order.user_id,
-                    partition,
-                    offset,
-                    digest(order.user_id.encode(), value).hex(),
-                )
-            )
+def _write(
+    harness: Harness, records: Sequence[Poisonous], chance: random.Random
+) -> list[tuple[int | None, int | None]]:
+    """Write the records and name each to the judge; return where they stand. Raises VoidRunError if one is unsure."""
+    pipeline = harness.pipeline
+    partitions = harness.insist(lambda: len(Cluster(pipeline.settings).spots(ORDERS_CREATED)), "count the partitions")
+    planned = [
+        PlannedRecord(
+            Kind.POISON,
+            what,
+            order.order_id if what == REFUSED else "",
+            order.user_id,
+            value,
+            chance.randrange(partitions),
+            order.placed_at_ms,
+        )
+        for what, order, value in records
+    ]
+    tally = DirectLoad(pipeline.settings, pipeline.planted).write(planned)
+    if tally.info:
+        raise VoidRunError(f"{tally.info} poisonous records were not acknowledged")
+    return [(each.partition, each.offset) for each in read_written([pipeline.planted])[-len(planned) :]]
 
 
 def hang(harness: Harness, chance: random.Random) -> Evidence:
@@ -169,7 +128,7 @@ def _leave_open(harness: Harness, chance: random.Random) -> Evidence:
         producer.flush(CALL_SECONDS)
         if not left:
             raise VoidRunError("the foreign transaction holds nothing")
-        stable = _stable_end(settings.kafka_bootstrap, topic, partition)
+        stable = Cluster(settings).stable_ends((ORDERS_CREATED,))[Spot(ORDERS_CREATED.name, partition)]
     except KafkaException as error:
         raise VoidRunError(f"no foreign transaction: {error.args[0].str()}") from error
     finally:
@@ -183,12 +142,6 @@ def _leave_open(harness: Harness, chance: random.Random) -> Evidence:
 def _abandon(held: list[confluent_kafka.Producer]) -> None:
     """Let a producer go without a word to the broker, as a death would."""
     threading.Thread(target=held.clear, name="abandoned-producer", daemon=True).start()
-
-
-def _stable_end(bootstrap: str, topic: str, partition: int) -> int:
-    options = {"bootstrap.servers": bootstrap, "group.id": "chaos-ends", "isolation.level": "read_committed"}
-    with closing(confluent_kafka.Consumer(options)) as consumer:
-        return int(consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=CALL_SECONDS)[1])
 
 
 FAULTS = (

@@ -3,9 +3,9 @@
 import random
 import time
 
-from chaos.faults.harness import Evidence, Fault, Harness, Hurts, how, told
+from chaos.faults.harness import PASSED_UNDER_LOAD, Evidence, Fault, Harness, Hurts, at_a_point, how, told
 from chaos.paths import ABORTABLE, FENCED
-from chaos.points import POINTS, ZOMBIES, Way
+from chaos.points import ZOMBIES, Way
 from chaos.run.plan import Action, Arm
 from chaos.run.processes import Slot
 from onceloop.errors import ExitCode
@@ -21,19 +21,14 @@ PAUSE_SECONDS = 0.5
 TWIN, GUEST = 8, 9
 STORM_ROUNDS = 2
 
-_LOADED = tuple(str(point) for point in POINTS if point.service == "inventory" and point.way is Way.LOAD)
-_ASLEEP = tuple(str(point) for point in ZOMBIES if point.way is Way.LOAD)
-_ERRING = ("inventory:taken", "inventory:db.decided", "inventory:db.committed", "inventory:produced")
+_LOADED = PASSED_UNDER_LOAD["inventory"]
+_ASLEEP = [point for point in ZOMBIES if point.way is Way.LOAD]
+_ERRING = [point for point in _LOADED if point.name in {"taken", "db.decided", "db.committed", "produced"}]
 
-
-def kill(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL at a point of the loop."""
-    return told(harness.fire(Arm(point=chance.choice(_LOADED), action=Action.KILL, hit=chance.randint(1, 3))))
-
-
-def raise_error(harness: Harness, chance: random.Random) -> Evidence:
-    """Raise an error that nobody expects at a point of the loop: the process ends, or the batch comes again."""
-    return told(harness.fire(Arm(point=chance.choice(_ERRING), action=Action.RAISE, hit=chance.randint(1, 3))))
+kill = at_a_point(_LOADED, Action.KILL, hits=3)
+"""SIGKILL at a point of the loop."""
+raise_error = at_a_point(_ERRING, Action.RAISE, hits=3)
+"""Raise an error that nobody expects at a point of the loop: the process ends, or the batch comes again."""
 
 
 def kill_between_commits(harness: Harness, _chance: random.Random) -> Evidence:
@@ -43,7 +38,8 @@ def kill_between_commits(harness: Harness, _chance: random.Random) -> Evidence:
 
 def zombie(harness: Harness, chance: random.Random) -> Evidence:
     """Stop with a batch in hand until the session and the transaction are over and others have the partitions."""
-    return _sleep(harness, Arm(point=chance.choice(_ASLEEP), action=Action.STOP), ZOMBIE_SECONDS)
+    point = chance.choice(_ASLEEP)
+    return _sleep(harness, Arm(point=str(point), action=Action.STOP, flush=point.flush), ZOMBIE_SECONDS)
 
 
 def zombie_in_transaction(harness: Harness, _chance: random.Random) -> Evidence:
@@ -79,7 +75,7 @@ def outlast_poll(harness: Harness, _chance: random.Random) -> Evidence:
 
 def jump_clock(harness: Harness, chance: random.Random) -> Evidence:
     """Have a worker's clock run an hour ahead from one batch on, until it is started anew."""
-    fired = harness.fire(Arm(point=chance.choice(_LOADED), action=Action.JUMP, seconds=JUMP_SECONDS))
+    fired = harness.fire(Arm(point=str(chance.choice(_LOADED)), action=Action.JUMP, seconds=JUMP_SECONDS))
     return {**told(fired), "seconds": JUMP_SECONDS}
 
 

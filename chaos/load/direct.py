@@ -7,7 +7,7 @@ than a broker's restart takes. What was not acknowledged by then is noted withou
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from audit.readers.collector import digest
 from audit.readers.written import WrittenWriter
 from audit.testimony import Kind, Written
 from chaos.load.mix import Mix, Tally
-from chaos.load.records import Planned, records
+from chaos.load.records import PlannedRecord, records
 from common.config import KafkaSettings
 from common.events import envelope
 from common.kafka.schema_registry import open_codec
@@ -50,11 +50,10 @@ class DirectLoad:
         settings: KafkaSettings,
         written: Path,
         *,
-        stop: threading.Event | None = None,
         now_ms: Callable[[], int] = wall_clock_ms,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
-        self.stop = stop or threading.Event()
+        self.stop = threading.Event()
         self.done = 0
         self._settings = settings
         self._topic = ORDERS_CREATED.within(settings.namespace)
@@ -88,6 +87,16 @@ class DirectLoad:
                 self.done = writing.done
             writing.finish(self._patience_seconds)
             self.done = writing.done
+        return writing.tally(time.monotonic() - began)
+
+    def write(self, planned: Iterable[PlannedRecord]) -> Tally:
+        """Write these records; return once the end of each is known."""
+        began = time.monotonic()
+        with WrittenWriter(self._written) as written:
+            writing = _Writing(self._options(), self._topic, written)
+            for record in planned:
+                writing.write(record)
+            writing.finish(self._patience_seconds)
         return writing.tally(time.monotonic() - began)
 
     def _options(self) -> dict[str, str | int | float | bool]:
@@ -139,7 +148,7 @@ class _Writing:
             raise KafkaException(found.error)
         return len(found.partitions)
 
-    def write(self, record: Planned) -> None:
+    def write(self, record: PlannedRecord) -> None:
         """Hand one record over, as soon as there is room."""
         self._handed_over += 1
         if self._handed_over % POLL_EVERY == 0:
@@ -192,7 +201,7 @@ class _Writing:
             seconds=seconds,
         )
 
-    def _note(self, record: Planned, error: KafkaError | None, message: Message | None) -> None:
+    def _note(self, record: PlannedRecord, error: KafkaError | None, message: Message | None) -> None:
         """Take one delivery report."""
         partition = offset = None
         if error is None and message is not None:  # never by its truth: a message without value is false

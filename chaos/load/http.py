@@ -48,11 +48,10 @@ class HttpLoad:
         history: Path,
         *,
         threads: int = 8,
-        stop: threading.Event | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         answer_seconds: float = ANSWER_SECONDS,
     ) -> None:
-        self.stop = stop or threading.Event()
+        self.stop = threading.Event()
         self.done = 0
         self._where = base_url if callable(base_url) else lambda: base_url
         self._history = history

@@ -19,7 +19,7 @@ AHEAD_MS_MAX = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedRecord:
     """One record. `placed_at_ms` is its event time, whatever the value says."""
 
     kind: Kind
@@ -33,19 +33,19 @@ class Planned:
 
 def records(
     mix: Mix, codec: Codec, *, partitions: int, new_id: Callable[[], str], now_ms: Callable[[], int]
-) -> Iterator[Planned]:
+) -> Iterator[PlannedRecord]:
     """Yield the records in the order in which they are written; ids and times alone come from outside."""
     customers = Customers(mix, way="shop")
     chance = customers.chance
     spoil = tuple(POISON.items())
-    copies: list[tuple[int, int, Planned]] = []  # due at which order
+    copies: list[tuple[int, int, PlannedRecord]] = []  # due at which order
     for number in range(mix.direct_orders):
         wanted = customers.want()
         lines = tuple([OrderLine(sku, quantity) for sku, quantity in wanted.lines])
         placed_at_ms = now_ms() - _late_ms(customers)
         order = OrderCreated(new_id(), wanted.user, lines, placed_at_ms)
         home = home_of(wanted.user.encode(), partitions)
-        record = Planned(Kind.ORDER, "", order.order_id, wanted.user, codec.encode(order), home, placed_at_ms)
+        record = PlannedRecord(Kind.ORDER, "", order.order_id, wanted.user, codec.encode(order), home, placed_at_ms)
         yield record
         if chance.random() < mix.duplicates:
             copy = _copy(record, customers, partitions)
@@ -55,7 +55,7 @@ def records(
                 heappush(copies, (number + chance.randint(1, LATER_MAX), number, copy))
         if chance.random() < mix.poison:
             name, spoiled = chance.choice(spoil)
-            yield Planned(Kind.POISON, name, "", wanted.user, spoiled(codec, order), home, placed_at_ms)
+            yield PlannedRecord(Kind.POISON, name, "", wanted.user, spoiled(codec, order), home, placed_at_ms)
         while copies and copies[0][0] <= number:
             yield heappop(copies)[-1]
     while copies:
@@ -70,9 +70,9 @@ def _late_ms(customers: Customers) -> int:
     return chance.choice((-chance.randint(1, AHEAD_MS_MAX), 60_000 * chance.randint(1, LATE_MINUTES_MAX)))
 
 
-def _copy(record: Planned, customers: Customers, partitions: int) -> Planned:
+def _copy(record: PlannedRecord, customers: Customers, partitions: int) -> PlannedRecord:
     what = customers.chance.choice(("next to itself", "later", "elsewhere"))
     partition = record.partition
     if what == "elsewhere" and partitions > 1:
         partition = (partition + customers.chance.randrange(1, partitions)) % partitions
-    return Planned(Kind.COPY, what, record.order_id, record.user, record.value, partition, record.placed_at_ms)
+    return PlannedRecord(Kind.COPY, what, record.order_id, record.user, record.value, partition, record.placed_at_ms)

@@ -94,7 +94,7 @@ class Hook:
             hit = self._hits[name] = self._hits.get(name, 0) + 1
             due = [arm for arm in self._arms if arm.point == name and arm.hit == hit]
         for arm in due:
-            if arm.flush or name.endswith(":flushed"):
+            if arm.flush:
                 self._transactions.flush()
             if claim(self._evidence, self._line(arm)):
                 act(arm)

@@ -7,7 +7,6 @@ round it. Source of the formats: the Kafka protocol guide; PostgreSQL, "Frontend
 import asyncio
 import socket
 import struct
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -51,14 +50,17 @@ class KafkaProxy(Relay):
 
     def framing(self, connection: int) -> Framing:
         """Read api keys, and match answers to them by correlation id."""
-        return _KafkaFraming(
-            connection,
-            broker_port=self.upstream[1],
-            own_port=self.port,
-            misdirected=self.misdirected,
-            elsewhere=self.elsewhere,
-            beside=self._beside,
-        )
+        return _KafkaFraming(connection, self)
+
+    def shown(self, answer: bytes, *, to: str, of_group: bool, of_topics: bool) -> bytes:
+        """Return an answer with the proxy's port in place of the broker's, as this client is to see it."""
+        port = self.misdirected.get(to, self.port) if of_group else self.port
+        if of_topics and self.elsewhere:
+            port = self.elsewhere[0]
+        ports = {self.upstream[1]: port, **self._beside}
+        for host, (broker, proxy) in product(_HOSTS, ports.items()):  # only the port differs, so no length does
+            answer = answer.replace(host + struct.pack(">i", broker), host + struct.pack(">i", proxy))
+        return answer
 
     def replay(self, frame: Frame) -> bytes:
         """Send a request once more on a connection of its own, as a late packet; return the answer without its size."""
@@ -83,23 +85,9 @@ class _Asked:
 class _KafkaFraming:
     """One connection to a broker."""
 
-    def __init__(
-        self,
-        connection: int,
-        *,
-        broker_port: int,
-        own_port: int,
-        misdirected: Mapping[str, int],
-        elsewhere: Sequence[int],
-        beside: Mapping[int, int],
-    ) -> None:
-        self._connection = connection
-        self._misdirected = misdirected
-        self._elsewhere = elsewhere
-        self._beside = beside
+    def __init__(self, connection: int, proxy: KafkaProxy) -> None:
+        self._connection, self._proxy = connection, proxy
         self._asked: dict[int, _Asked] = {}
-        self._broker_port = broker_port
-        self._own_port = own_port
 
     async def greet(self, client: asyncio.StreamReader, answer: asyncio.StreamWriter) -> None:
         """Settle nothing: Kafka begins with a request."""
@@ -121,12 +109,8 @@ class _KafkaFraming:
         data = await _sized(server)
         asked = self._asked.pop(struct.unpack_from(">i", data, 4)[0], _Asked(-1, ""))
         if asked.api_key in _TELL_ADDRESSES:
-            port = self._misdirected.get(asked.client, self._own_port) if asked.of_group else self._own_port
-            if asked.api_key == METADATA and self._elsewhere:
-                port = self._elsewhere[0]
-            ports = {self._broker_port: port, **self._beside}
-            for host, (broker, proxy) in product(_HOSTS, ports.items()):  # only the port differs, so no length does
-                data = data.replace(host + struct.pack(">i", broker), host + struct.pack(">i", proxy))
+            of_topics = asked.api_key == METADATA
+            data = self._proxy.shown(data, to=asked.client, of_group=asked.of_group, of_topics=of_topics)
         return Frame(self._connection, Direction.RESPONSE, asked.api_key, "", asked.client, data)
 
 

@@ -67,7 +67,7 @@ def test_worker_cannot_write_the_totals(pipeline: Pipeline) -> None:
 def test_totals_stand_through_the_kill_of_a_worker(pipeline: Pipeline, tmp_path: Path) -> None:
     """Fault: SIGKILL between the decision and its Kafka transaction; the successor finds what is decided."""
     workers = Workers(pipeline, tmp_path)
-    arm = Arm(point="inventory:flushed", action=Action.KILL, hit=2)
+    arm = Arm(point="inventory:flushed", action=Action.KILL, hit=2, flush=True)
     workers.arm(arm)
     killed = workers.start()
     write_orders(pipeline, [make_order(user_id=f"u{n}") for n in range(ORDERS)])

@@ -94,7 +94,7 @@ def test_open_transaction_of_the_dead_ends_with_their_successor_or_with_its_time
     time is over.
     """
     for number, heir in enumerate((True, False), start=1):
-        arm = Arm(point="inventory:flushed", action=Action.KILL, hit=2)
+        arm = Arm(point="inventory:flushed", action=Action.KILL, hit=2, flush=True)
         workers.arm(arm)
         killed = workers.start(PIPELINE_KAFKA_PRODUCER_OPTIONS=LASTING if heir else SHORT)
         load(pipeline)

@@ -129,10 +129,11 @@ def test_evidence_says_whether_the_kafka_transaction_was_open(files: Files) -> N
     ]
 
 
-def test_an_armed_flushed_point_has_the_producer_send_all_before(files: Files) -> None:
-    write_plan(files.control, [Arm(point="demo:flushed", action=Action.SLEEP)])
+@pytest.mark.parametrize(("flush", "left"), [(True, 0), (False, 1)])
+def test_an_arm_that_flushes_has_the_producer_send_all_before(files: Files, *, flush: bool, left: int) -> None:
+    write_plan(files.control, [Arm(point="demo:flushed", action=Action.SLEEP, flush=flush)])
 
-    assert files.launch(TRANSACTIONAL).stdout == "left to send: 0\n"
+    assert files.launch(TRANSACTIONAL).stdout == f"left to send: {left}\n"
 
 
 def test_a_clock_set_back_is_what_the_service_reads_everywhere(files: Files) -> None:

@@ -14,7 +14,7 @@ from chaos.load.mix import Mix
 from chaos.load.orders import requests
 from chaos.load.partitions import home_of
 from chaos.load.poison import POISON
-from chaos.load.records import Planned, records
+from chaos.load.records import PlannedRecord, records
 from common.events.orders import OrderCreated
 from onceloop.errors import Undecodable
 from tests.factories import make_codec, make_order
@@ -25,7 +25,7 @@ CODEC = make_codec()
 MIX = Mix(seed=42, http_orders=1000, direct_orders=2000)
 
 
-def planned(mix: Mix = MIX, partitions: int = 8) -> list[Planned]:
+def planned(mix: Mix = MIX, partitions: int = 8) -> list[PlannedRecord]:
     numbers = itertools.count()
     return list(
         records(

@@ -20,6 +20,8 @@ SECONDS = 15.0
 """How long reading may take; a transaction that hangs open blocks readers for the 10 s of its time-out."""
 LAYOUT = b"\x01"
 _END = KafkaError._PARTITION_EOF  # noqa: SLF001 - librdkafka's local codes are spelt so
+_LEADER_UNKNOWN = KafkaError._UNKNOWN_PARTITION  # noqa: SLF001 - the same
+LOOK_AGAIN_SECONDS = 0.05
 
 SILENT = logging.getLogger("onceloop.testing.client")
 """Takes librdkafka's lines: what a broker of a test has to say is of no use to its reader."""
@@ -72,10 +74,18 @@ class TopicReader:
 
     def _ends(self, partitions: list[TopicPartition]) -> dict[tuple[str, int], int]:
         """Return what lies behind the last record, committed or not."""
-        return {
-            (p.topic, p.partition): int(self._looker.get_watermark_offsets(p, timeout=SECONDS, cached=False)[1])
-            for p in partitions
-        }
+        return {(p.topic, p.partition): self._end(p) for p in partitions}
+
+    def _end(self, partition: TopicPartition) -> int:
+        """Return one end. The client answers at once while it does not know the leader yet, so it is waited for."""
+        deadline = time.monotonic() + SECONDS
+        while True:
+            try:
+                return int(self._looker.get_watermark_offsets(partition, timeout=SECONDS, cached=False)[1])
+            except KafkaException as error:
+                if error.args[0].code() != _LEADER_UNKNOWN or time.monotonic() > deadline:
+                    raise
+                time.sleep(LOOK_AGAIN_SECONDS)
 
     def _opened(self, isolation: str) -> Consumer:
         options = {

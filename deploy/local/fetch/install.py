@@ -19,7 +19,6 @@ _PIP = ("-m", "pip", "--disable-pip-version-check", "--no-input", "--no-color", 
 _OPTIONS = (
     "--require-hashes",
     "--no-deps",  # the lock is whole: asking each package what it needs only takes time
-    "--no-compile",  # most of it is never imported; what is, gets compiled then
     "--progress-bar=off",
 )
 _PROJECTS = ("--quiet", "--no-deps", "--no-build-isolation", "--editable", ".", "--editable", "onceloop")
@@ -63,6 +62,15 @@ class Progress:
         self._write(f"\r{text}\x1b[K" if self._terminal else f"{text}\n")
 
 
+def options() -> tuple[str, ...]:
+    """Return pip's options for a lock.
+
+    Most of what it installs is never imported, so it is compiled when it is; but where Python is not to write bytecode
+    (PYTHONDONTWRITEBYTECODE), every start of a process would compile it again, half a second each.
+    """
+    return _OPTIONS if sys.dont_write_bytecode else (*_OPTIONS, "--no-compile")
+
+
 def packages_in(lock: str) -> int:
     """Return how many packages a lock file's text names, those for other platforms included."""
     return len(_PACKAGE.findall(lock))
@@ -74,7 +82,7 @@ def install(lock: Path) -> int:
     sys.stdout.write(f"installing {packages} packages from {lock.name} into {sys.prefix}\n")
     progress = Progress(packages, terminal=sys.stdout.isatty(), write=_written)
     last: deque[str] = deque(maxlen=_LAST_LINES)
-    command = [sys.executable, *_PIP, *_OPTIONS, "--requirement", str(lock)]
+    command = [sys.executable, *_PIP, *options(), "--requirement", str(lock)]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8", errors="replace"
     ) as pip:

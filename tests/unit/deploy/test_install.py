@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.fetch.install import Progress, install, packages_in
+from deploy.local.fetch.install import Progress, install, options, packages_in
 
 ROOT = Path(__file__).parents[3]
 PIP = """\
@@ -146,3 +146,12 @@ def test_each_lock_has_the_one_before_whole() -> None:
     services, local, everything = (pins(f"requirements{kind}.lock") for kind in ("", "-local", "-dev"))
     assert len(services) > 40
     assert services < local < everything
+
+
+@pytest.mark.parametrize("forbidden", [True, False])
+def test_packages_are_compiled_at_once_where_python_may_not_write_bytecode_later(
+    monkeypatch: pytest.MonkeyPatch, *, forbidden: bool
+) -> None:
+    """Red before: with PYTHONDONTWRITEBYTECODE each start of a process compiled its packages again, half a second."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", forbidden)
+    assert ("--no-compile" in options()) is not forbidden

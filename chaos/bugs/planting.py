@@ -1,15 +1,15 @@
 """Plant a bug: have this process, and no other, run the product as if its source read otherwise.
 
-Modules are compiled from the edited text when they are first imported. An edit whose text is not found exactly once is
-refused, so no bug ever turns silently into the product itself.
+Modules are compiled from the edited text when the product first imports them, in its own order. An edit whose text is
+not found exactly once is refused beforehand, so no bug ever turns silently into the product itself.
 """
 
-import importlib
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import find_spec
 from types import CodeType, ModuleType
 
 from onceloop.errors import ReportedError
@@ -52,8 +52,9 @@ def edited(source: str, edits: Sequence[Edit]) -> str:
 
 
 def plant(bug: Bug) -> None:
-    """Have this process run the product with the bug in it; the edited modules are loaded when this returns.
+    """Have this process run the product with the bug in it.
 
+    The modules are left to the product to import: what they import in turn may be early before its main has begun.
     Raises StaleBugError if the product has changed under an edit, or if a module was loaded before.
     """
     edits: dict[str, list[Edit]] = {}
@@ -63,7 +64,10 @@ def plant(bug: Bug) -> None:
         raise StaleBugError(f"{', '.join(early)} was loaded before the bug was planted", cure="plant it earlier")
     sys.meta_path.insert(0, _Finder(edits))
     for module in edits:
-        importlib.import_module(module)
+        spec = find_spec(module)
+        if spec is None or not isinstance(spec.loader, _Loader):
+            raise StaleBugError(f"there is no module {module}", cure="name the one that holds the text now")
+        spec.loader.get_code(module)
 
 
 class _Finder(MetaPathFinder):

@@ -1,5 +1,6 @@
 """Planted bugs are what they say: edits that fit the product as it is, and count as caught by their own rule alone."""
 
+import importlib
 import os
 import subprocess
 import sys
@@ -70,8 +71,20 @@ def test_every_bug_has_a_trial_and_a_rule_that_the_checker_asks() -> None:
 def test_planted_module_does_what_its_edited_text_says(module: str, tmp_path: Path) -> None:
     plant(Bug("demo", "", "S5", (Edit(module, "a + b", "a - b"),)))
 
-    assert sys.modules[module].sum_of(3, 2) == 1
+    assert importlib.import_module(module).sum_of(3, 2) == 1
     assert list(tmp_path.rglob("*.pyc")) == []
+
+
+def test_planted_module_is_left_to_the_product_to_import(module: str) -> None:
+    """The API's metrics need a folder before their client is imported: a module that was imported early crashed it."""
+    plant(Bug("demo", "", "S5", (Edit(module, "a + b", "a - b"),)))
+
+    assert module not in sys.modules
+
+
+def test_module_that_is_gone_is_refused(module: str) -> None:
+    with pytest.raises(StaleBugError, match="there is no module"):
+        plant(Bug("demo", "", "S5", (Edit(f"{module}_moved", "a + b", "a - b"),)))
 
 
 @pytest.mark.parametrize("old", ["a * b", "a"], ids=["is gone", "stands there more than once"])

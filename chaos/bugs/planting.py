@@ -1,7 +1,7 @@
 """Plant a bug: have this process, and no other, run the product as if its source read otherwise.
 
-Modules are compiled from the edited text when they are first imported. An edit whose text is not found exactly once is
-refused, so no bug ever turns silently into the product itself.
+Modules are compiled from the edited text when the product first imports them, in its own order. An edit whose text is
+not found exactly once is refused beforehand, so no bug ever turns silently into the product itself.
 """
 
 import sys
@@ -52,10 +52,10 @@ def edited(source: str, edits: Sequence[Edit]) -> str:
 
 
 def plant(bug: Bug) -> None:
-    """Have this process run the product with the bug in it; nothing of the product is loaded before it asks for it.
+    """Have this process run the product with the bug in it.
 
-    So what a service arranges before it imports the rest is arranged with a bug in it too. Raises StaleBugError if the
-    product has changed under an edit, or if a module was loaded before.
+    The modules are left to the product to import: what they import in turn may be early before its main has begun.
+    Raises StaleBugError if the product has changed under an edit, or if a module was loaded before.
     """
     edits: dict[str, list[Edit]] = {}
     for edit in bug.edits:
@@ -66,8 +66,8 @@ def plant(bug: Bug) -> None:
     for module in edits:
         spec = find_spec(module)
         if spec is None or not isinstance(spec.loader, _Loader):
-            raise StaleBugError(f"there is no module {module}", cure="name the module that has the text now")
-        spec.loader.get_code(module)  # whether the edits fit
+            raise StaleBugError(f"there is no module {module}", cure="name the one that holds the text now")
+        spec.loader.get_code(module)
 
 
 class _Finder(MetaPathFinder):

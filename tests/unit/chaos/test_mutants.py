@@ -75,23 +75,22 @@ def test_planted_module_does_what_its_edited_text_says(module: str, tmp_path: Pa
     assert list(tmp_path.rglob("*.pyc")) == []
 
 
-@pytest.mark.parametrize("old", ["a * b", "a"], ids=["is gone", "stands there more than once"])
-def test_edit_is_refused_when_its_text__(module: str, old: str) -> None:
-    with pytest.raises(StaleBugError, match="instead of one"):
-        plant(Bug("demo", "", "S5", (Edit(module, old, "b"),)))
-
-
-def test_planted_module_is_loaded_by_the_service_alone(module: str) -> None:
-    """The API's processes arrange where their metrics live before anything that counts is imported."""
+def test_planted_module_is_left_to_the_product_to_import(module: str) -> None:
+    """The API's metrics need a folder before their client is imported: a module that was imported early crashed it."""
     plant(Bug("demo", "", "S5", (Edit(module, "a + b", "a - b"),)))
 
     assert module not in sys.modules
 
 
-@pytest.mark.usefixtures("module")
-def test_edit_of_a_module_that_is_gone_is_refused() -> None:
-    with pytest.raises(StaleBugError, match=r"no module onceloop\.nowhere"):
-        plant(Bug("demo", "", "S5", (Edit("onceloop.nowhere", "a", "b"),)))
+def test_module_that_is_gone_is_refused(module: str) -> None:
+    with pytest.raises(StaleBugError, match="there is no module"):
+        plant(Bug("demo", "", "S5", (Edit(f"{module}_moved", "a + b", "a - b"),)))
+
+
+@pytest.mark.parametrize("old", ["a * b", "a"], ids=["is gone", "stands there more than once"])
+def test_edit_is_refused_when_its_text__(module: str, old: str) -> None:
+    with pytest.raises(StaleBugError, match="instead of one"):
+        plant(Bug("demo", "", "S5", (Edit(module, old, "b"),)))
 
 
 def test_module_that_was_loaded_before_is_refused() -> None:

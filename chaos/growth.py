@@ -1,10 +1,9 @@
 """Whether what lives long stays as large as it was: memory, descriptors and connections, looked at once a minute."""
 
-import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from statistics import median
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import psutil
 
@@ -31,41 +30,26 @@ Samples = dict[tuple[Life, str], list[float]]
 
 
 class Growth:
-    """Takes samples in a thread of its own from entering to leaving.
+    """Keeps samples of these lives, one with each look.
 
     `connections` returns role -> sessions; None while the database is away.
     """
 
     def __init__(
-        self,
-        lives: Callable[[], Iterable[Life]],
-        connections: Callable[[], Mapping[str, int] | None],
-        *,
-        every_seconds: float = EVERY_SECONDS,
+        self, lives: Callable[[], Iterable[Life]], connections: Callable[[], Mapping[str, int] | None]
     ) -> None:
         self.samples: Samples = {}
         self._lives, self._connections = lives, connections
-        self._every_seconds = every_seconds
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="growth", daemon=True)
 
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._over.wait(self._every_seconds):
-            for life in self._lives():
-                with suppress(psutil.Error):
-                    process = psutil.Process(life.pid)
-                    self._note(life, "megabytes", process.memory_info().rss / MEGABYTE)
-                    self._note(life, "descriptors", process.num_fds())
-            for role, sessions in (self._connections() or {}).items():
-                self._note(Life(role, 0), "connections", sessions)
+    def look(self) -> None:
+        """Take one sample of each."""
+        for life in self._lives():
+            with suppress(psutil.Error):
+                process = psutil.Process(life.pid)
+                self._note(life, "megabytes", process.memory_info().rss / MEGABYTE)
+                self._note(life, "descriptors", process.num_fds())
+        for role, sessions in (self._connections() or {}).items():
+            self._note(Life(role, 0), "connections", sessions)
 
     def _note(self, life: Life, what: str, value: float) -> None:
         self.samples.setdefault((life, what), []).append(value)

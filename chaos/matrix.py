@@ -4,7 +4,6 @@ Runs share a pipeline that goes on from run to run, so that the books of each ar
 which a rule broke is given up, and the next run gets a fresh one.
 """
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,8 +12,8 @@ from audit.rules.judge import Judgement
 from chaos import lives
 from chaos.history import Run, culprits_of
 from chaos.load import Mix, PastMinutes
-from chaos.points import Job, Kind, Point, Way, jobs
-from chaos.run.findings import Findings, VoidRunError, record
+from chaos.points import Job, Kind, Point, Way
+from chaos.run.findings import Findings, record
 from chaos.run.minutes import COUNTING, PATIENT, windows_open
 from chaos.run.pipeline import Pipeline, Servers
 from chaos.run.plan import Action as Act
@@ -24,8 +23,6 @@ from chaos.run.series import shared, work
 from chaos.run.watch import Watch
 from chaos.wire.proxy import END_TXN, INIT_PRODUCER_ID, KafkaProxy
 from chaos.wire.relay import Action, Direction
-
-__all__ = ["CrashSeries", "Job", "Kind", "jobs", "open_series", "run"]
 
 PARTITIONS = 4
 RECYCLE_AFTER = "40"
@@ -43,14 +40,6 @@ def run(servers: Servers, wanted: Sequence[Job], *, seed: int, report: Callable[
 
     Zombies mostly sleep, so theirs are done first; then they are followed by those in which minutes are counted.
     """
-    done: list[Run] = []
-    lock = threading.Lock()
-
-    def note(finished: Run) -> None:
-        with lock:
-            done.append(finished)
-            report(finished)
-
     minutes = [job for job in wanted if job.point.service == "metrics"]
     kills, zombies = ([job for job in wanted if job.kind is kind and job not in minutes] for kind in Kind)
     rows = [[share] for share in shared(kills, "ample", "scarce")] + [
@@ -61,8 +50,7 @@ def run(servers: Servers, wanted: Sequence[Job], *, seed: int, report: Callable[
             strict=True,
         )
     ]
-    work(rows, lambda name: open_series(servers, name, seed=seed), note)
-    return done
+    return work(rows, lambda name: open_series(servers, name, seed=seed), report)
 
 
 @contextmanager
@@ -205,10 +193,7 @@ class CrashSeries:
             rule = proxy.rule(api_key, direction=direction, action=Action.PASS, then=shoot)
             self._pipeline.replace(slot, PIPELINE_KAFKA_BOOTSTRAP=proxy.address)
             self.load(http=0)
-            try:
-                frame = rule.wait()
-            except TimeoutError as error:
-                raise VoidRunError(str(error)) from error
+            frame = rule.wait()
         found.txn_open = point.txn_open
         found.fault("kill", at=moment[0], point=str(point), api_key=frame.kind)
         self.load()
@@ -242,9 +227,10 @@ class CrashSeries:
             self._pipeline.end(self._pipeline.slot("metrics", 1))
 
     def _measure(self, moment: float, found: Findings) -> None:
-        found.stall_seconds = _rounded(self._watch.stall(moment))
-        self._pipeline.wait(lambda: self._watch.first_after(moment) is not None, "an outcome after the kill")
-        found.recovery_seconds = _rounded(self._watch.first_after(moment))
+        stall = self._watch.stall(moment)
+        found.stall_seconds = None if stall is None else round(stall, 3)
+        first = self._pipeline.wait(lambda: self._watch.first_after(moment), "an outcome after the kill")
+        found.recovery_seconds = round(first, 3)
 
     def _lived_badly(self, found: Findings) -> list[str]:
         """L3: no process dies without a fault, and each is ready in time; what was seen is forgotten."""
@@ -254,7 +240,3 @@ class CrashSeries:
             slot.deaths.clear()
             slot.starts.clear()
         return complaints
-
-
-def _rounded(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 3)

@@ -26,7 +26,6 @@ from chaos.load import HttpLoad, Mix, Tally
 from chaos.run.findings import Findings, VoidRunError
 from chaos.run.pipeline import CAME_THROUGH_SECONDS_MAX, FAST, Pipeline, Servers
 from chaos.run.plan import Action, read_evidence
-from chaos.run.processes import Slot, Stopped
 from chaos.run.threads import Threads
 from chaos.schedule import Planned
 from chaos.turns import Turns
@@ -174,7 +173,7 @@ class MixedFaults:
             judgement = self._audit(wait_seconds=MINUTES_SECONDS_MAX, minutes=True, reread=True)
         logs = sorted(self.pipeline.folder.glob("inventory-*.log"))
         self._found.paths.update(paths.taken(logs, replays=judgement.counts["replays"]))
-        self._found.culprits += [*self._complaints(quiet_since=quiet_since), *self._end_in_order()]
+        self._found.culprits += [*self._complaints(quiet_since=quiet_since), *lives.bad_stops(self.pipeline.end_all())]
         self._found.judged(judgement)
 
     def _audit(self, **how: Any) -> Judgement:
@@ -246,19 +245,6 @@ class MixedFaults:
             *lives.bad_stops(harness.stops, self._course, killed=ended),
             *lives.ends_at_rest(slots, since=quiet_since),
         ]
-
-    def _end_in_order(self) -> list[str]:
-        """L4, of all at once."""
-        stops: list[Stopped] = []
-        ends = Threads()
-        for slot in self.pipeline.slots():
-            ends.start(f"end-{slot}", partial(_end, self.pipeline, slot, stops))
-        ends.join()
-        return lives.bad_stops(stops)
-
-
-def _end(pipeline: Pipeline, slot: Slot, stops: list[Stopped]) -> None:
-    stops.append(pipeline.end(slot))
 
 
 def _at_once(requests: Sequence[Request]) -> int:

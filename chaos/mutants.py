@@ -27,7 +27,7 @@ def prove(servers: Servers, *, seed: int, only: Sequence[str] = (), report: Call
     """Do two runs per bug, planted and absent, and report each as it ends.
 
     Passed means for a planted bug that its own rule caught it, for an absent one that no rule was broken. `only` names
-    the bugs to plant, none stands for all. Raises UnknownBugError.
+    the bugs to plant, none stands for all. Raises UsageError.
     """
     done: list[Run] = []
     lock = threading.Lock()

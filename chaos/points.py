@@ -67,16 +67,10 @@ class Job:
 
 
 def _inventory(
-    *names: str,
-    way: Way = Way.LOAD,
-    hit: int = 2,
-    txn_open: bool = False,
-    zombies: Iterable[str] = (),
-    flush: bool = False,
+    *names: str, way: Way = Way.LOAD, hit: int = 2, txn_open: bool = False, zombies: Iterable[str] = ()
 ) -> tuple[Point, ...]:
-    asleep = frozenset(zombies)
     return tuple(
-        Point("inventory", name, way, hit=hit, txn_open=txn_open, zombie=name in asleep, flush=flush) for name in names
+        Point("inventory", name, way, hit=hit, txn_open=txn_open, zombie=name in frozenset(zombies)) for name in names
     )
 
 
@@ -85,7 +79,7 @@ POINTS: tuple[Point, ...] = (
     *_inventory("db.decided", "db.sent", "db.committed", zombies=["db.decided", "db.sent", "db.committed"]),
     *_inventory("before_begin"),
     *_inventory("begun", "produced_half", "produced", txn_open=True, zombies=["begun", "produced"]),
-    *_inventory("flushed", txn_open=True, zombies=["flushed"], flush=True),
+    Point("inventory", "flushed", Way.LOAD, txn_open=True, zombie=True, flush=True),
     *_inventory("offsets_sent", txn_open=True, zombies=["offsets_sent"]),
     *_inventory("commit.sent", way=Way.WIRE, txn_open=True),
     *_inventory("commit.applied", way=Way.WIRE),

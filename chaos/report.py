@@ -1,7 +1,7 @@
 """Render what the history tells: fault -> what must hold -> measured recovery -> proof. Markdown."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from chaos.history import Result, Run
 
@@ -94,12 +94,10 @@ def _matrix(runs: Sequence[Run]) -> str:
     ]
     kills = sum(run.subject.endswith(" kill") and run.result is Result.PASSED for run in mine)
     zombies = sum(run.subject.endswith(" zombie") and run.result is Result.PASSED for run in mine)
-    return "\n".join(
-        [
-            f"## One fault at a time: {kills} kills, {zombies} zombies",
-            "",
-            *_table(("fault", "Kafka transaction", "must hold", "next outcome", "readers held", "proof"), rows),
-        ]
+    return _section(
+        f"One fault at a time: {kills} kills, {zombies} zombies",
+        ("fault", "Kafka transaction", "must hold", "next outcome", "readers held", "proof"),
+        rows,
     )
 
 
@@ -114,7 +112,7 @@ def _recovery(runs: Sequence[Run]) -> str:
         rows.append(("dead worker's partitions served by another, shipped time-outs", *_spread(takeovers)))
     if stalls:
         rows.append(("readers held up by the transaction of a killed worker", *_spread(stalls)))
-    return "\n".join(["## Recovery", "", *_table(("what", "runs", "p50", "worst"), rows)])
+    return _section("Recovery", ("what", "runs", "p50", "worst"), rows)
 
 
 def _mixed(runs: Sequence[Run]) -> str:
@@ -133,13 +131,8 @@ def _mixed(runs: Sequence[Run]) -> str:
                 _proof(run),
             )
         )
-    return "\n".join(
-        [
-            "## Mixed faults, and the model",
-            "",
-            *_table(("run", "faults", "orders or interleavings", "recovery paths taken", "proof"), rows),
-        ]
-    )
+    head = ("run", "faults", "orders or interleavings", "recovery paths taken", "proof")
+    return _section("Mixed faults, and the model", head, rows)
 
 
 def _mutants(runs: Sequence[Run]) -> str:
@@ -149,13 +142,8 @@ def _mutants(runs: Sequence[Run]) -> str:
     planted = [run for run in mine if run.subject.endswith(" planted")]
     caught = sum(run.result is Result.PASSED for run in planted)
     rows = [(run.subject, _expected(run), f"{run.seconds:.0f} s", _proof(run)) for run in mine]
-    return "\n".join(
-        [
-            f"## Planted bugs: {caught} of {len(planted)} caught by their own rule",
-            "",
-            *_table(("bug", "expected", "took", "proof"), rows),
-        ]
-    )
+    title = f"Planted bugs: {caught} of {len(planted)} caught by their own rule"
+    return _section(title, ("bug", "expected", "took", "proof"), rows)
 
 
 def _trend(runs: Sequence[Run]) -> str:
@@ -166,9 +154,7 @@ def _trend(runs: Sequence[Run]) -> str:
         (run.started, str(run.seed), run.result.value, f"{run.orders.get('orders', 0):,}", f"{run.seconds:.0f} s")
         for run in mine
     ]
-    return "\n".join(
-        ["## The last runs of mixed faults", "", *_table(("when", "seed", "result", "orders", "took"), rows)]
-    )
+    return _section("The last runs of mixed faults", ("when", "seed", "result", "orders", "took"), rows)
 
 
 def _expected(run: Run) -> str:
@@ -195,8 +181,6 @@ def _spread(seconds: Sequence[float]) -> tuple[str, str, str]:
     return str(len(seconds)), f"{statistics.median(seconds):.2f} s", f"{max(seconds):.2f} s"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
-    for row in rows:
-        yield f"| {' | '.join(cell.replace('|', '/') for cell in row)} |"
+def _section(title: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [f"## {title}", "", f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)])

@@ -16,6 +16,7 @@ from chaos.mixed_faults import MixedFaults, Report, open_mixed_faults
 from chaos.paths import REQUIRED
 from chaos.run.findings import Findings, record
 from chaos.run.pipeline import Pipeline, Servers
+from chaos.run.threads import repeated
 from chaos.schedule import Planned, schedule
 
 ROUND_SECONDS = 1800.0
@@ -85,7 +86,8 @@ def _round(servers: Servers, seed: int, number: int, seconds: float, total: Find
     found = Findings()
     with open_mixed_faults(servers, f"soak-{seed}", found, seed=seed, spared=SPARED, pace=REAL) as mixed:
         every_seconds = min(EVERY_SECONDS, seconds / SAMPLES_OF_A_SHORT_ROUND)
-        with Growth(lambda: _lives(mixed), lambda: _sessions(mixed.pipeline), every_seconds=every_seconds) as growth:
+        growth = Growth(lambda: _lives(mixed), lambda: _sessions(mixed.pipeline))
+        with repeated("growth", growth.look, every_seconds=every_seconds):
             mixed.run(plan(seed, seconds), seconds=seconds, orders=round(ORDERS_PER_SECOND * seconds), report=report)
         mixed.judge(report=report, minutes=True)
     lives = curves(growth.samples)

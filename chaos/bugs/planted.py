@@ -3,14 +3,7 @@
 from collections.abc import Sequence
 
 from chaos.bugs.planting import Bug, Edit
-from onceloop.errors import ExitCode, ReportedError
-
-
-class UnknownBugError(ReportedError):
-    """No planted bug has this name."""
-
-    exit_code = ExitCode.USAGE
-
+from onceloop.errors import UsageError
 
 _LOOP = "onceloop.transactional"
 _PRODUCER = "onceloop.kafka.transactional_producer"
@@ -255,8 +248,8 @@ ON CONFLICT DO NOTHING
 
 
 def named(name: str) -> Bug:
-    """Return the bug of this name. Raises UnknownBugError."""
+    """Return the bug of this name. Raises UsageError with those that there are."""
     for bug in BUGS:
         if bug.name == name:
             return bug
-    raise UnknownBugError(f"no planted bug is called {name!r}", cure=f"take one of {', '.join(b.name for b in BUGS)}")
+    raise UsageError(f"no planted bug is called {name!r}", cure=f"take one of {', '.join(b.name for b in BUGS)}")

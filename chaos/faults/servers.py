@@ -3,9 +3,11 @@
 import random
 import threading
 import time
+from collections.abc import Callable
 
-from chaos.faults.harness import Evidence, Fault, Harness, Hurts
+from chaos.faults.harness import Act, Evidence, Fault, Harness, Hurts
 from chaos.run.findings import VoidRunError
+from chaos.run.pipeline import Servers
 from chaos.run.servers import Administrator, Server
 from onceloop.errors import ReportedError
 from services.table import ROLES
@@ -17,30 +19,21 @@ EXHAUSTED_SECONDS = 2.0
 LOOK_SECONDS = 0.05
 
 
-def kill_broker(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL the broker; start it again on its data."""
-    return _kill(harness.pipeline.servers.kafka, chance)
+def _killed(named: Callable[[Servers], Server]) -> Act:
+    """SIGKILL a server with all its processes; start it again on its data."""
 
+    def act(harness: Harness, chance: random.Random) -> Evidence:
+        server = named(harness.pipeline.servers)
+        former, began = server.pid, time.monotonic()
+        server.kill()
+        time.sleep(chance.uniform(*DOWN_SECONDS))
+        try:
+            server.start()
+        except ReportedError as error:
+            raise VoidRunError(f"the server does not come back: {error.message}", cure=error.cure) from error
+        return {"pid": former, "successor": server.pid, "seconds": round(time.monotonic() - began, 2)}
 
-def kill_controller(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL the controller; start it again on its data."""
-    return _kill(harness.pipeline.servers.controller, chance)
-
-
-def kill_database(harness: Harness, chance: random.Random) -> Evidence:
-    """SIGKILL PostgreSQL with all its sessions; start it again on its data."""
-    return _kill(harness.pipeline.servers.postgres, chance)
-
-
-def _kill(server: Server, chance: random.Random) -> Evidence:
-    former, began = server.pid, time.monotonic()
-    server.kill()
-    time.sleep(chance.uniform(*DOWN_SECONDS))
-    try:
-        server.start()
-    except ReportedError as error:
-        raise VoidRunError(f"the server does not come back: {error.message}", cure=error.cure) from error
-    return {"pid": former, "successor": server.pid, "seconds": round(time.monotonic() - began, 2)}
+    return act
 
 
 def end_sessions(harness: Harness, chance: random.Random) -> Evidence:
@@ -111,9 +104,9 @@ def exhaust_connections(harness: Harness, _chance: random.Random) -> Evidence:
 
 
 FAULTS = (
-    Fault("broker killed", Hurts.BROKER, kill_broker),
-    Fault("controller killed", Hurts.BROKER, kill_controller),
-    Fault("database killed", Hurts.DATABASE, kill_database),
+    Fault("broker killed", Hurts.BROKER, _killed(lambda servers: servers.kafka)),
+    Fault("controller killed", Hurts.BROKER, _killed(lambda servers: servers.controller)),
+    Fault("database killed", Hurts.DATABASE, _killed(lambda servers: servers.postgres)),
     Fault("sessions ended", Hurts.DATABASE, end_sessions),
     Fault("row locked", Hurts.DATABASE, lock_hot_sku),
     Fault("connections exhausted", Hurts.DATABASE, exhaust_connections),

@@ -34,10 +34,7 @@ def _ruled(relay: Relay, kind: int | str, **what: Any) -> Iterator[Rule]:
 
 def _meet(relay: Relay, kind: int | str, **what: Any) -> Evidence:
     with _ruled(relay, kind, **what) as rule:
-        try:
-            frame = rule.wait(FIRED_SECONDS_MAX)
-        except TimeoutError as error:
-            raise VoidRunError(str(error)) from error
+        frame = rule.wait(FIRED_SECONDS_MAX)
         time.sleep(what.get("seconds") or 0)
         return {"frame": frame.kind, "way": frame.direction.value, "done": rule.action.name.lower()}
 

@@ -255,35 +255,23 @@ class World:
         self._faults -= 1
         match self.scheduler.random.choice(self.scenario.fault_kinds):
             case Fault.KILL:
-                self._kill()
+                self._note_fault("crashes", "SIGKILL")
+                self.scheduler.kill(self.scheduler.current)
             case Fault.FREEZE:
-                self._freeze()
+                self._note_fault("freezes", "SIGSTOP")
+                self.scheduler.current.frozen = True
             case Fault.TERMINATE:
-                self._terminate()
+                self._note_fault("orderly stops", "SIGTERM")
+                self._by_fiber[self.scheduler.current].stop.set()
             case Fault.DATABASE_AWAY:
-                self._database_away()
+                self._note_fault("database outages", "database away")
+                self.tables.down = True
             case Fault.EXPEL:
                 self._end_session_of(self.scheduler.random.choice(self._processes))
 
-    def _kill(self) -> None:
-        self.tally["crashes"] += 1
-        self.scheduler.note("fault", "SIGKILL")
-        self.scheduler.kill(self.scheduler.current)
-
-    def _freeze(self) -> None:
-        self.tally["freezes"] += 1
-        self.scheduler.note("fault", "SIGSTOP")
-        self.scheduler.current.frozen = True
-
-    def _terminate(self) -> None:
-        self.tally["orderly stops"] += 1
-        self.scheduler.note("fault", "SIGTERM")
-        self._by_fiber[self.scheduler.current].stop.set()
-
-    def _database_away(self) -> None:
-        self.tally["database outages"] += 1
-        self.scheduler.note("fault", "database away")
-        self.tables.down = True
+    def _note_fault(self, counted: str, what: str) -> None:
+        self.tally[counted] += 1
+        self.scheduler.note("fault", what)
 
     def _database_returns(self) -> bool:
         was_down, self.tables.down = self.tables.down, False

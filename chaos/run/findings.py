@@ -10,6 +10,7 @@ from typing import Any
 from audit.errors import StoreDownError
 from audit.rules.judge import Judgement
 from chaos.history import Result, Run, culprits_of, rules_of
+from chaos.wire.relay import NotMetError
 from onceloop.errors import ExitCode, ReportedError
 
 
@@ -80,13 +81,13 @@ def record(
 ) -> Run:
     """Do a run, and return what the history keeps of it; `act` does it and notes what it finds.
 
-    It failed if `wrong` says why, else it is void if anything is among the `voids` or a VoidRunError or StoreDownError
-    ended it. `name` is what its id has behind tier and seed.
+    It failed if `wrong` says why, else it is void if anything is among the `voids`, or if it ended by a VoidRunError, a
+    NotMetError or a StoreDownError. `name` is what its id has behind tier and seed.
     """
     found, began, started = Findings(), time.monotonic(), datetime.now(UTC).isoformat(timespec="seconds")
     try:
         act(found)
-    except (VoidRunError, StoreDownError) as error:
+    except (VoidRunError, NotMetError, StoreDownError) as error:
         found.voids.insert(0, error.message)
     why = wrong(found)
     return Run(

@@ -14,14 +14,18 @@ class NotPutError(ReportedError):
     """The broker does not take the offsets: the group has members, or the broker does not answer."""
 
 
+def points(settings: KafkaSettings, offsets: Offsets) -> list[TopicPartition]:
+    """Return offsets as the client takes them, topics by their names in the namespace."""
+    prefix = f"{settings.namespace}." if settings.namespace else ""
+    return [TopicPartition(prefix + at.topic, at.partition, offset) for at, offset in offsets.items()]
+
+
 def put(settings: KafkaSettings, group: Group, offsets: Offsets) -> None:
     """Commit offsets for a group that has no member. Raises NotPutError."""
     options = {"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2, **settings.kafka_options}
-    prefix = f"{settings.namespace}." if settings.namespace else ""
-    points = [TopicPartition(prefix + at.topic, at.partition, offset) for at, offset in offsets.items()]
     with closing(Consumer({**options, "group.id": group.within(settings.namespace)})) as consumer:
         try:
-            found = consumer.commit(offsets=points, asynchronous=False) or []
+            found = consumer.commit(offsets=points(settings, offsets), asynchronous=False) or []
         except KafkaException as error:
             raise NotPutError(f"{group.name} stays where it is: {error.args[0].str()}") from error
     if refused := [each for each in found if each.error is not None]:

@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from confluent_kafka import KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaException, Producer
 from confluent_kafka.admin import AdminClient
 
 from audit.terms import Offsets, Spot
-from chaos.run.groups import put
+from chaos.run.groups import points, put
 from common.config import KafkaSettings
 from common.topics import Topic
 from onceloop.errors import ReportedError
@@ -44,9 +44,9 @@ def age(settings: KafkaSettings, topics: Sequence[Topic]) -> Offsets:
             **settings.kafka_options,
         }
     )
-    for (topic, number), count in heads.items():
-        for _ in range(count):
-            producer.produce(_full(settings, topic), FILLER, partition=number)
+    for each in points(settings, heads):
+        for _ in range(each.offset):
+            producer.produce(each.topic, FILLER, partition=each.partition)
     if left := producer.flush(CALL_SECONDS):
         raise HeadError(f"{left} records of the past were not taken", cure="look at the broker's log")
     for group in {group for topic in topics for group in topic.readers}:
@@ -59,7 +59,7 @@ def age(settings: KafkaSettings, topics: Sequence[Topic]) -> Offsets:
 def trim(settings: KafkaSettings, heads: Offsets) -> None:
     """Delete the records below these offsets, as retention would. Raises HeadError."""
     client = AdminClient({"bootstrap.servers": settings.kafka_bootstrap, "log_level": 2, **settings.kafka_options})
-    asked = [TopicPartition(_full(settings, topic), number, offset) for (topic, number), offset in heads.items()]
+    asked = points(settings, heads)
     try:
         answers = client.delete_records(asked, request_timeout=CALL_SECONDS, operation_timeout=CALL_SECONDS)
         left = {(at.topic, at.partition): answer.result(CALL_SECONDS).low_watermark for at, answer in answers.items()}
@@ -68,7 +68,3 @@ def trim(settings: KafkaSettings, heads: Offsets) -> None:
     short = [at for at in asked if left[at.topic, at.partition] < at.offset]
     if short:
         raise HeadError(f"{short[0].topic}[{short[0].partition}] still begins below {short[0].offset}")
-
-
-def _full(settings: KafkaSettings, topic: str) -> str:
-    return f"{settings.namespace}.{topic}" if settings.namespace else topic

@@ -5,10 +5,10 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
 
 from audit.config import CheckerSettings
@@ -22,6 +22,7 @@ from chaos.run.findings import VoidRunError
 from chaos.run.plan import Arm, Fired, read_evidence, write_plan
 from chaos.run.processes import Child, Slot, Stopped
 from chaos.run.servers import Administrator, Broker, Server, Shelves
+from chaos.run.threads import repeated
 from services.table import BY_NAME
 
 TICK_SECONDS = 0.02
@@ -47,21 +48,11 @@ T = TypeVar("T")
 class Servers(Protocol):
     """The servers of one chaos command, and the pipelines on them."""
 
-    @property
-    def controller(self) -> Server:
-        """The controller of the broker's cluster."""
-
-    @property
-    def kafka(self) -> Server:
-        """The broker."""
-
-    @property
-    def postgres(self) -> Server:
-        """The database server."""
-
-    @property
-    def registry(self) -> Server:
-        """The schema registry."""
+    controller: Server
+    """Of the broker's cluster."""
+    kafka: Server
+    postgres: Server
+    registry: Server
 
     def second_broker(self) -> AbstractContextManager[Broker]:
         """Have one more broker in the cluster while the block runs; it leads what is moved there, or made meanwhile."""
@@ -121,24 +112,16 @@ class Pipeline:
         self._mix = Mix(seed=0)
         self._slots: dict[tuple[str, int], Slot] = {}
         self._lock = threading.RLock()
-        self._over = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, name=f"keeper-{self.name}", daemon=True)
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
-        self._opened.enter_context(self.auditor)
-        self._keeper.start()
+        self._opened.callback(self._kill_all)
+        self.open(repeated(f"keeper-{self.name}", self._keep, every_seconds=TICK_SECONDS))
+        self.open(self.auditor)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._opened.close()
-        self._over.set()
-        self._keeper.join()
-        for slot in self.slots():
-            if slot.child is not None:
-                slot.child.kill()
 
     def open(self, beside: AbstractContextManager[T]) -> T:
         """Enter what ends with the pipeline."""
@@ -318,6 +301,12 @@ class Pipeline:
             del self._slots[slot.service, slot.number]
         return stopped
 
+    def end_all(self) -> list[Stopped]:
+        """Ask all processes at once to end for good."""
+        slots = self.slots()
+        with ThreadPoolExecutor(len(slots), "end") as pool:
+            return list(pool.map(self.end, slots))
+
     def stop(self, slot: Slot, *, graceful: bool = True) -> Stopped:
         """End a process: ask it to, or by SIGKILL; one that does not obey for 8 s is killed. Its slot is to be held."""
         child, began, code = slot.child, time.monotonic(), None
@@ -368,7 +357,10 @@ class Pipeline:
             yield
 
     def _keep(self) -> None:
-        while not self._over.wait(TICK_SECONDS):
-            with self._lock:
-                for slot in self._slots.values():
-                    slot.tick(time.monotonic())
+        with self._lock:
+            for slot in self._slots.values():
+                slot.tick(time.monotonic())
+
+    def _kill_all(self) -> None:
+        for slot in self.slots():
+            self.shoot(slot)

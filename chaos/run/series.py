@@ -1,6 +1,7 @@
 """Take jobs through pipelines, some side by side: each from job to job, until it is spoilt or none is left."""
 
 import queue
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
@@ -43,12 +44,24 @@ def shared(jobs: Iterable[Job], *names: str) -> tuple[Share, ...]:
     return tuple(Share(name, waiting) for name in names)
 
 
-def work(rows: Iterable[Sequence[Share]], open_series: Open, note: Note) -> None:
-    """Do all jobs: rows side by side, the shares of a row one after the other. Raises what a pipeline raised."""
+def work(rows: Iterable[Sequence[Share]], open_series: Open, report: Note) -> list[Run]:
+    """Do all jobs: rows side by side, the shares of a row one after the other; report and return the runs as they end.
+
+    Raises what a pipeline raised.
+    """
+    done: list[Run] = []
+    lock = threading.Lock()
+
+    def note(finished: Run) -> None:
+        with lock:
+            done.append(finished)
+            report(finished)
+
     threads = Threads()
     for row in rows:
         threads.start(f"series-{row[0].name}", partial(_work, row, open_series, note))
     threads.join()
+    return done
 
 
 def _work(row: Sequence[Share], open_series: Open, note: Note) -> None:

@@ -1,7 +1,26 @@
 """Work side by side, and what went wrong in it."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+
+@contextmanager
+def repeated(name: str, body: Callable[[], object], *, every_seconds: float) -> Iterator[None]:
+    """Do it again and again beside the block, first after so many seconds."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.wait(every_seconds):
+            body()
+
+    thread = threading.Thread(target=run, name=name, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 class Threads:

@@ -24,7 +24,7 @@ TXN_OFFSET_COMMIT = 28
 DESCRIBE_CLUSTER = 60
 
 COMMIT = "COMMIT"
-REPLAY_SECONDS = 10.0
+CALL_SECONDS = 10.0
 
 _TELL_ADDRESSES = frozenset({METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
 _HOSTS = (b"127.0.0.1", b"localhost")
@@ -64,10 +64,14 @@ class KafkaProxy(Relay):
 
     def replay(self, frame: Frame) -> bytes:
         """Send a request once more on a connection of its own, as a late packet; return the answer without its size."""
-        with socket.create_connection(self.upstream, timeout=REPLAY_SECONDS) as connection:
-            connection.sendall(frame.data)
-            answers = connection.makefile("rb")
-            return answers.read(struct.unpack(">i", answers.read(4))[0])
+        return ask(self.upstream, frame.data)
+
+
+def ask(broker: tuple[str, int], request: bytes) -> bytes:
+    """Send a request with its size on a connection of its own; return the answer without its size. Raises OSError."""
+    with socket.create_connection(broker, CALL_SECONDS) as connection, connection.makefile("rb") as answers:
+        connection.sendall(request)
+        return answers.read(struct.unpack(">i", answers.read(4))[0])
 
 
 def end_txn_error(answer: bytes) -> int:

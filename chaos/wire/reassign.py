@@ -3,19 +3,17 @@
 Source of the format: the Kafka protocol guide, AlterPartitionReassignments (API key 45), version 0.
 """
 
-import socket
 import struct
 import time
-from contextlib import closing
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from chaos.wire.proxy import CALL_SECONDS, ask
 from onceloop.errors import ReportedError
 
 ALTER_PARTITION_REASSIGNMENTS = 45
 CORRELATION = 1
-CALL_SECONDS = 10.0
 MOVED_SECONDS_MAX = 30.0
 LOOK_SECONDS = 0.2
 
@@ -28,9 +26,7 @@ def move(bootstrap: str, topic: str, partition: int, broker: int) -> None:
     """Have this broker alone hold the partition and lead it; return once it does. Raises NotMovedError."""
     host, _, port = bootstrap.rpartition(":")
     try:
-        with closing(socket.create_connection((host, int(port)), CALL_SECONDS)) as connection:
-            connection.sendall(_sized(_request(topic, partition, broker)))
-            error = error_in(_answer(connection))
+        error = error_in(ask((host, int(port)), _request(topic, partition, broker)))
     except OSError as refused:
         raise NotMovedError(f"the broker does not answer: {refused}") from refused
     if error:
@@ -53,16 +49,8 @@ def _request(topic: str, partition: int, broker: int) -> bytes:
     head = struct.pack(">hhih", ALTER_PARTITION_REASSIGNMENTS, 0, CORRELATION, len(client)) + client + b"\0"
     wanted = struct.pack(">iBiB", partition, 2, broker, 0)
     topics = b"\x02" + struct.pack(">B", len(name) + 1) + name + b"\x02" + wanted + b"\0"
-    return head + struct.pack(">i", round(1000 * CALL_SECONDS)) + topics + b"\0"
-
-
-def _sized(data: bytes) -> bytes:
-    return struct.pack(">i", len(data)) + data
-
-
-def _answer(connection: socket.socket) -> bytes:
-    with connection.makefile("rb") as answers:
-        return answers.read(struct.unpack(">i", answers.read(4))[0])
+    request = head + struct.pack(">i", round(1000 * CALL_SECONDS)) + topics + b"\0"
+    return struct.pack(">i", len(request)) + request
 
 
 def _wait_moved(bootstrap: str, topic: str, partition: int, broker: int) -> None:

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
-from types import TracebackType
 from typing import Protocol, Self
+
+from onceloop.errors import ExitCode, ReportedError
 
 START_SECONDS = 10.0
 RULE_SECONDS = 20.0
@@ -49,6 +50,12 @@ class Frame:
     detail: str
     client: str
     data: bytes
+
+
+class NotMetError(ReportedError):
+    """No frame met a rule in time."""
+
+    exit_code = ExitCode.UNAVAILABLE
 
 
 class Framing(Protocol):
@@ -90,9 +97,9 @@ class Rule:
         return self.nth <= self._seen < self.nth + self.times
 
     def wait(self, seconds: float = RULE_SECONDS) -> Frame:
-        """Return the first frame it was due for, once its `then` was called; a rule that never fires is a failure."""
+        """Return the first frame it was due for, once its `then` was called. Raises NotMetError if there is none."""
         if not self._fired.wait(seconds):
-            raise TimeoutError(f"no {self.direction.value} {self.kind} met the rule within {seconds} s")
+            raise NotMetError(f"no {self.direction.value} {self.kind} met the rule within {seconds} s")
         return self.frames[0]
 
     def release(self) -> None:
@@ -133,9 +140,7 @@ class Relay:
             raise TimeoutError("the relay does not listen")
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for rule in self._rules:
             rule.release()
         self._loop.call_soon_threadsafe(self._loop.stop)

@@ -18,9 +18,8 @@ from chaos import mutants as planted
 from chaos import nemesis, report, takeover
 from chaos.bugs import planted as planted_bugs
 from chaos.history import Conditions, Result, Run, append, read
-from chaos.matrix import Kind
 from chaos.model import tier as model
-from chaos.points import named
+from chaos.points import Kind, jobs, named
 from chaos.soak import soak as mixed_for_hours
 from deploy.cli.options import TYPER_OPTIONS, example
 from deploy.cli.proving import OwnServers, own_servers
@@ -68,7 +67,7 @@ def every_change(
         with _servers(tell) as servers:
             found = [explored.result()]
             tell(found[0])
-            found += crash_matrix.run(servers, crash_matrix.jobs(), seed=seed, report=tell)
+            found += crash_matrix.run(servers, jobs(), seed=seed, report=tell)
             found.append(takeover.run(servers, seed=seed))
             tell(found[-1])
             found.append(nemesis.run(servers, seed=seed, nightly=False, report=tell.say))
@@ -86,7 +85,7 @@ def matrix(
     history: HistoryOption = HISTORY,
 ) -> None:
     """Kill, or freeze, at every named point; audit after each."""
-    wanted = crash_matrix.jobs(point=str(named(point)) if point else "", kind=action)
+    wanted = jobs(point=str(named(point)) if point else "", kind=action)
     if not wanted:
         raise UsageError(f"{point} is no point for a {action}", cure="leave --action out")
     with _servers(tell := Teller(history)) as servers:
@@ -244,7 +243,7 @@ def _again(run: Run, servers: OwnServers, tell: Teller) -> list[Run]:
             found = [takeover.run(servers, seed=run.seed)]
         case "matrix":
             point, _, kind = run.subject.rpartition(" ")
-            wanted = crash_matrix.jobs(point=point, kind=Kind(kind)) if kind in set(Kind) else crash_matrix.jobs()
+            wanted = jobs(point=point, kind=Kind(kind)) if kind in set(Kind) else jobs()
             return crash_matrix.run(servers, wanted, seed=run.seed, report=tell)
         case "mutants":
             only = [run.subject.rpartition(" ")[0]]

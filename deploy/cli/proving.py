@@ -68,6 +68,10 @@ class OwnServers:
 
     def __init__(self, place: Throwaway, started: servers.Servers, claims: Claims) -> None:
         self._place, self._servers, self._claims = place, started, claims
+        self.controller: Server = started.controller
+        self.kafka: Server = started.kafka
+        self.postgres: Server = started.postgres
+        self.registry: Server = started.registry
         at = started.addresses
         self._settings = ProvisionSettings(
             kafka_bootstrap=at.kafka_bootstrap,
@@ -83,26 +87,6 @@ class OwnServers:
         with database.admin_connection(self._settings, TEMPLATE) as connection:
             database.migrate(connection)
         register_all(self._settings)
-
-    @property
-    def controller(self) -> Server:
-        """The controller of the broker's cluster."""
-        return self._servers.controller
-
-    @property
-    def kafka(self) -> Server:
-        """The broker."""
-        return self._servers.kafka
-
-    @property
-    def postgres(self) -> Server:
-        """The database server."""
-        return self._servers.postgres
-
-    @property
-    def registry(self) -> Server:
-        """The schema registry."""
-        return self._servers.registry
 
     @contextmanager
     def second_broker(self) -> Iterator[Broker]:

@@ -5,8 +5,8 @@ import time
 from rich.console import Console
 
 from chaos.history import Result
-from chaos.matrix import Job, Kind, open_series
-from chaos.points import named
+from chaos.matrix import open_series
+from chaos.points import Job, Kind, named
 from deploy.cli.proving import OwnServers
 from deploy.cli.verify import show
 from onceloop.errors import ExitCode

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
-from chaos.bugs.planted import BUGS, UnknownBugError, named
+from chaos.bugs.planted import BUGS, named
 from chaos.bugs.planting import Bug, Edit, StaleBugError, edited, plant
 from chaos.mutants import verdict
 from chaos.trials import TRIALS
-from onceloop.errors import ExitCode
+from onceloop.errors import ExitCode, UsageError
 
 REPOSITORY = Path(__file__).parents[3]
 RULES = {rule.id for rule in (*INVARIANTS, *TOLD_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)}
@@ -108,7 +108,7 @@ def test_launcher_names_the_bugs_when_it_is_asked_for_another(tmp_path: Path) ->
 
     assert (ended.returncode, ended.stdout) == (ExitCode.USAGE, "")
     assert "no planted bug is called 'no-such-bug'; take one of offsets-behind-the-commit, " in ended.stderr
-    with pytest.raises(UnknownBugError):
+    with pytest.raises(UsageError):
         named("no-such-bug")
 
 

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.matrix import Kind, jobs
-from chaos.points import POINTS, ZOMBIES, Way, named
+from chaos.points import POINTS, ZOMBIES, Kind, Way, jobs, named
 from onceloop.errors import UsageError
 from services.table import PACKAGES
 

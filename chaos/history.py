@@ -16,7 +16,7 @@ class Result(StrEnum):
     PASSED = "passed"
     FAILED = "failed"
     VOID = "void"
-    """Its fault did not fire, or the lane did not stand: it proves nothing."""
+    """Its fault did not fire, or the pipeline was not up: it proves nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

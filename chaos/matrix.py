@@ -97,7 +97,7 @@ class CrashSeries:
             found.culprits += self._lived_badly(found)
             found.culprits += lives.bad_stops([self._pipeline.end(slot) for slot in self._pipeline.slots()])
 
-        return self._record(f"lane {self._pipeline.name} at rest", act)
+        return self._record(f"pipeline {self._pipeline.name} at rest", act)
 
     def _record(self, subject: str, act: Callable[[Findings], None]) -> Run:
         return record(act, tier="matrix", subject=subject, seed=self._seed, name=subject)

@@ -10,7 +10,7 @@ MUST_HOLD = {
     "kill": "one outcome per order, stock balanced, the next process of the slot goes on",
     "zombie": "another worker takes over; the one that wakes up changes nothing",
     "takeover": "the dead worker's partitions are served by another",
-    "lane": "a second reader sees the same; everybody ends within 5 s with exit code 0",
+    "pipeline": "a second reader sees the same; everybody ends within 5 s with exit code 0",
     "mixed": "all rules over all orders; every recovery path taken",
     "planted": "caught by its own rule",
     "absent": "the unchanged product passes the same run",
@@ -62,7 +62,7 @@ def _head(runs: Sequence[Run]) -> str:
         f"Commit {commits}, {conditions.cores} cores, {versions}.",
         f"From {min(run.started for run in runs)} to {max(run.started for run in runs)}.",
         "",
-        "A void run proves nothing: its fault did not fire, or the pipeline did not stand. Each line can be had again:",
+        "A void run proves nothing: its fault did not fire, or the pipeline was not up. Each line can be had again:",
         "`pipeline chaos replay RUN`.",
     ]
     return "\n".join(lines)
@@ -74,7 +74,7 @@ def _other_commits(runs: Sequence[Run], newest: str | None) -> list[str]:
 
 
 def _last_of_its_books(run: Run) -> bool:
-    return run.tier != "matrix" or run.subject.startswith("lane ")
+    return run.tier != "matrix" or run.subject.startswith("pipeline ")
 
 
 def _matrix(runs: Sequence[Run]) -> str:

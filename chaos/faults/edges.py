@@ -38,9 +38,10 @@ def kill_api(harness: Harness, _chance: random.Random) -> Evidence:
     """SIGKILL the whole API."""
     slot = harness.pipeline.slot("order-api")
     harness.wait_ready(slot)
-    harness.killed.add(pid := harness.pipeline.shoot(slot))
+    pid = harness.pipeline.shoot(slot)
     if not pid:
         raise VoidRunError("the API was gone before it could be killed")
+    harness.killed.add(pid)
     harness.pipeline.wait(
         lambda: slot.pid not in {0, pid} and slot.ready, "the API ready again", seconds=READY_SECONDS_MAX
     )

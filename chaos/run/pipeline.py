@@ -304,7 +304,7 @@ class Pipeline:
     def end_all(self) -> list[Stopped]:
         """Ask all processes at once to end for good."""
         slots = self.slots()
-        with ThreadPoolExecutor(len(slots), "end") as pool:
+        with ThreadPoolExecutor(len(slots) or 1, "end") as pool:
             return list(pool.map(self.end, slots))
 
     def stop(self, slot: Slot, *, graceful: bool = True) -> Stopped:

@@ -106,7 +106,7 @@ class OwnServers:
         """Open a fresh pipeline; its processes, topics and database are gone at the end."""
         settings = self._settings.model_copy(update={"namespace": name, "database": f"chaos_{name.replace('-', '_')}"})
         topics = tuple(_resized(topic, partitions) for topic in ALL_TOPICS)
-        folder = self._place.home.root / "lanes" / name
+        folder = self._place.home.root / "pipelines" / name
         folder.mkdir(parents=True)
         admin = Admin(settings)
         children: list[Child] = []
@@ -158,7 +158,7 @@ class OwnServers:
         """Copy what the pipelines and the servers have written about themselves; return where it is."""
         root = self._place.home.root
         shutil.rmtree(target, ignore_errors=True)
-        for part in ("lanes", "logs"):
+        for part in ("pipelines", "logs"):
             shutil.copytree(root / part, target / part, ignore_dangling_symlinks=True)
         return target
 

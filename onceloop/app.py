@@ -13,7 +13,6 @@
 Nothing connects before `run` or `init`. The public attributes may be changed until then.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 
 import psycopg
 
-from onceloop import health, prepare, probe_server
+from onceloop import given, health, prepare, probe_server
 from onceloop.config import KafkaConfig
 from onceloop.errors import Busy, ConfigError, ContractError, FatalError
 from onceloop.handlers import AllAtOnce, BatchHandler, Each, EachHandler, Handling, Key, OutputCheck, refuse_async
@@ -50,9 +49,6 @@ from onceloop.telemetry import SILENT, Observer
 from onceloop.transactional import run
 
 BATCH_RECORDS_MAX = 500
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CURES = Cures(
     behind="restart the group's broker, whose log has the right offsets; if it stays, stop the group and set them by"
     " hand to where the table `progress` says",
@@ -98,13 +94,13 @@ class Once:
         self.kafka = KafkaConfig(kafka) if isinstance(kafka, str) else kafka
         self.postgres = postgres
         self.group = group
-        self.inputs = list(inputs)
-        self.outputs = list(outputs)
+        self.inputs = list(given.several("inputs", inputs))
+        self.outputs = list(given.several("outputs", outputs))
         self.slot = slot
-        self.schema = schema or re.sub(r"[^a-z0-9_]", "_", group.lower())
+        self.schema = schema or given.schema_of(group)
         self.password = password
         self.batch_records_max = batch_records_max
-        self.surroundings = surroundings
+        self.surroundings = given.exceptions(surroundings)
         self.topic_prefix = topic_prefix
         self.observer = observer
         self.metrics_page = metrics_page
@@ -237,29 +233,14 @@ class Once:
         """Return the options of consumer and producer. Raises ConfigError for anything that breaks the guarantee."""
         if self.handler is None:
             raise ContractError("the app has no handler", cure="decorate a function: @app.each(key=...)")
-        if complaints := list(self._complaints()):
+        for name in ("inputs", "outputs"):
+            given.several(name, getattr(self, name))
+        if complaints := list(given.complaints(self)):
             raise ConfigError("\n".join(complaints), cure="correct what Once(...) is given")
         return (
             consumer_options(self.kafka, group_id=self.group, slot=self.slot),
             transactional_producer_options(self.kafka, transactional_id=f"{self.group}-{self.slot}"),
         )
-
-    def _complaints(self) -> Iterator[str]:
-        if not _GROUP.fullmatch(self.group):
-            yield f"group={self.group!r}: letters, digits, dots, dashes and underscores, 200 at most"
-        if not _SCHEMA.fullmatch(self.schema):
-            yield f"schema={self.schema!r}: lower-case letters, digits and underscores, 63 at most"
-        if self.slot < 0:
-            yield f"slot={self.slot}: slots count from 0"
-        if self.batch_records_max < 1:
-            yield f"batch_records_max={self.batch_records_max}: at least 1"
-        if not self.inputs or len(set(self.inputs)) < len(self.inputs):
-            yield f"inputs={self.inputs}: one topic at least, each once"
-        for name in (*self.inputs, *self.outputs):
-            if not _TOPIC.fullmatch(self.topic_prefix + name):
-                yield f"topic {self.topic_prefix + name!r}: letters, digits, dots, dashes and underscores"
-        if both := set(self.inputs) & set(self.outputs):
-            yield f"{', '.join(sorted(both))}: an input and an output, so each record would lead to another, for ever"
 
     def _own_tables(self, connection: HotConnection) -> GuardTables:
         rerun(lambda each: prepare.refuse_foreign_tables(each, self.schema, group=self.group), connection)

@@ -31,7 +31,11 @@ def test_every_public_name_is_there() -> None:
     ("changes", "text"),
     [
         ({"group": "a group"}, "group='a group'"),
-        ({"schema": "Ledger"}, "schema='Ledger'"),
+        ({"group": "1st"}, "group='1st': the schema is named after it, and '1st' .* a letter or an underscore first"),
+        ({"group": "g" * 64}, "group='g{64}': the schema is named after it, .* 63 at most"),
+        ({"schema": "Ledger"}, "schema='Ledger': lower-case letters"),
+        ({"schema": "pg_ledger"}, "schema='pg_ledger': .* not beginning with pg_"),
+        ({"inputs": ["i" * 245]}, "topic 'i{245}.ledger.dlq': .* 249 at most"),
         ({"slot": -1}, "slot=-1"),
         ({"inputs": []}, r"inputs=\[\]"),
         ({"inputs": ["pay ments"]}, "topic 'pay ments'"),
@@ -51,6 +55,29 @@ def test_what_breaks_the_guarantee_is_refused_before_anything_connects(changes: 
         with pytest.raises(ConfigError, match=text) as refused:
             act()
         assert "PIPELINE_" not in refused.value.message + refused.value.cure
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"inputs": "payments"}, "inputs='payments': one text"),
+        ({"outputs": "payments.booked"}, "outputs='payments.booked': one text"),
+        ({"inputs": b"payments"}, r"inputs=b'payments'"),
+        ({"surroundings": ValueError}, r"surroundings=.*ValueError.*a tuple"),
+    ],
+)
+def test_one_value_in_the_place_of_several_is_refused_at_once(changes: dict[str, Any], text: str) -> None:
+    """Red before: a text is a sequence of texts, so the app read the topics p, a, y, ..."""
+    with pytest.raises(ConfigError, match=text) as refused:
+        make_app(**changes)
+    assert refused.value.cure
+
+
+def test_text_as_inputs_is_refused_where_it_is_put_later_too() -> None:
+    app = make_app()
+    app.inputs = "payments"  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="inputs='payments'"):
+        app.run()
 
 
 def test_app_without_a_handler_and_a_second_handler_are_refused() -> None:

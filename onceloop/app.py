@@ -33,6 +33,7 @@ from onceloop.kafka.options import Options, consumer_options, transactional_prod
 from onceloop.kafka.topic_watch import TopicWatch
 from onceloop.kafka.transactional_producer import TransactionalProducer
 from onceloop.lifecycle import Stop, stop_signal
+from onceloop.postgres.address import refuse_unreadable
 from onceloop.postgres.connection import HotConnection
 from onceloop.postgres.decided import DecidedStep
 from onceloop.postgres.decided_table import DecidedTable
@@ -239,6 +240,7 @@ class Once:
             given.several(name, getattr(self, name))
         if complaints := list(given.complaints(self)):
             raise ConfigError("\n".join(complaints), cure="correct what Once(...) is given")
+        refuse_unreadable(self.postgres)
         return (
             consumer_options(self.kafka, group_id=self.group, slot=self.slot),
             transactional_producer_options(self.kafka, transactional_id=f"{self.group}-{self.slot}"),

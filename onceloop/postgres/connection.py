@@ -9,6 +9,7 @@ from collections.abc import Callable
 import psycopg
 from psycopg.conninfo import make_conninfo
 
+from onceloop.postgres.address import refuse_unreadable
 from onceloop.postgres.bounded import BoundedConnection
 from onceloop.postgres.options import connect_options
 from onceloop.runtime import REAL, Runtime
@@ -23,11 +24,13 @@ class HotConnection:
     """A connection that is there when it is asked for.
 
     `application`: its name in `pg_stat_activity`. `password` is asked before each connect, since it may be replaced.
+    Raises ConfigError for a URL that cannot be read.
     """
 
     def __init__(
         self, url: str, *, application: str, password: Callable[[], str] = _no_password, runtime: Runtime = REAL
     ) -> None:
+        refuse_unreadable(url)
         self.runtime = runtime
         self._url = url
         self._password = password

@@ -14,7 +14,7 @@ Nothing connects before `run` or `init`. The public attributes may be changed un
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -70,7 +70,7 @@ class Once:
     `surroundings`: exceptions of the handler that speak of the world around and never of a record, such as those of an
     HTTP client; then the batch is tried again after a pause. `topic_prefix`: put before all names of topics on the
     cluster; the handler does not see it. `health_port`: where /livez, /readyz and /metrics are served, on
-    `health_host`; None: nowhere, 0: on a free port.
+    `health_host`; None: nowhere, 0: on a free port. A loop that does not move for 75 s ends the process either way.
     """
 
     def __init__(
@@ -151,10 +151,7 @@ class Once:
         state = Health()
         with ExitStack() as opened:
             asked = stop if stop is not None else opened.enter_context(stop_signal())
-            if self.health_port is not None:
-                listener = probe_server.listen(self.health_host, self.health_port)
-                pages = {"metrics_page": self.metrics_page} if self.metrics_page else {}
-                opened.enter_context(health.serve(state, listener, observer=self.observer, **pages))
+            opened.enter_context(self._watched(state))
             connection = HotConnection(
                 self.postgres, application=f"{self.group}-{self.slot}", password=self.password, runtime=runtime
             )
@@ -231,6 +228,14 @@ class Once:
         refuse_async(handler)
         refuse_async(key)
         self.key, self.handler, self._kind = key, handler, kind
+
+    def _watched(self, state: Health) -> AbstractContextManager[object]:
+        """Return what ends the process if its loop hangs, and serves its pages where a port is given."""
+        if self.health_port is None:
+            return health.watched(state, observer=self.observer)
+        listener = probe_server.listen(self.health_host, self.health_port)
+        pages = {"metrics_page": self.metrics_page} if self.metrics_page else {}
+        return health.serve(state, listener, observer=self.observer, **pages)
 
     def _options(self) -> tuple[Options, Options]:
         """Return the options of consumer and producer. Raises ConfigError for anything that breaks the guarantee."""

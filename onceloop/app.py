@@ -193,7 +193,11 @@ class Once:
         """
         self._options()
         cluster = Cluster(self.kafka)
-        with prepare.administration(self.postgres, password=self.password()) as connection:
+        application = f"{self.group}-init"
+        with (
+            _outage_ends(),
+            prepare.administration(self.postgres, password=self.password(), application=application) as connection,
+        ):
             prepare.make_tables(connection, self.schema, group=self.group, service=self.group)
             made = prepare.make_topics(cluster, self.topics, partitions=partitions)
             begun = prepare.begin_group(

@@ -7,11 +7,9 @@ that a COMMIT can be queued with what it commits and a stopped client holds no l
 from collections.abc import Callable
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
-from onceloop.postgres.address import refuse_unreadable
+from onceloop.postgres.address import bounded_address, refuse_unreadable
 from onceloop.postgres.bounded import BoundedConnection
-from onceloop.postgres.options import connect_options
 from onceloop.runtime import REAL, Runtime
 
 
@@ -51,11 +49,7 @@ class HotConnection:
         """Return the connection, opened if need be. Raises psycopg.OperationalError if the server does not answer."""
         if self._connection is None or self._connection.closed:
             self._connection = BoundedConnection.connect(
-                make_conninfo(
-                    self._url,
-                    password=self._password() or None,
-                    **connect_options(self._application),
-                ),
+                bounded_address(self._url, password=self._password(), application=self._application),
                 autocommit=True,
                 prepare_threshold=0,  # few statements, run for ever
             )

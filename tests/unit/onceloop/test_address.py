@@ -2,9 +2,11 @@
 
 import psycopg
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 
 from onceloop import ConfigError, Once
 from onceloop.errors import Busy
+from onceloop.postgres.address import bounded_address
 from onceloop.postgres.connection import HotConnection
 from onceloop.postgres.retry import rerun
 from onceloop.runtime import Runtime
@@ -66,3 +68,22 @@ def test_database_that_cannot_be_reached_is_busy_with_the_reason() -> None:
     assert isinstance(busy.value.__cause__, psycopg.OperationalError)
     assert SECRET not in str(busy.value)
     assert "Connection refused" in str(events.fields[0]["error"])
+
+
+def test_settings_of_the_address_are_kept_and_the_bounds_of_the_library_come_last() -> None:
+    """Red before: `options` of the address were overwritten in silence, a role among them."""
+    address = "postgresql://127.0.0.1/books?sslmode=require&application_name=x"
+    address += "&options=-c%20role%3Dledger%20-c%20lock_timeout%3D9s"
+    found = conninfo_to_dict(bounded_address(address, password="hush", application="ledger-0"))
+    assert str(found["options"]).startswith("-c role=ledger -c lock_timeout=9s -c ")
+    assert "-c lock_timeout=2s" in str(found["options"])
+    assert (found["sslmode"], found["password"]) == ("require", "hush")
+    assert (found["application_name"], found["connect_timeout"]) == ("ledger-0", "3")
+
+
+def test_settings_of_the_environment_are_kept_where_the_address_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGOPTIONS", "-c role=ledger")
+    without = conninfo_to_dict(bounded_address("host=h", application="a"))
+    assert str(without["options"]).startswith("-c role=ledger -c statement_timeout=5s")
+    own = conninfo_to_dict(bounded_address("host=h options='-c role=own'", application="a"))
+    assert str(own["options"]).startswith("-c role=own -c statement_timeout=5s")

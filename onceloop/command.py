@@ -79,7 +79,7 @@ def _ended(app: Program, asked: argparse.Namespace) -> int:
     try:
         if asked.command == "init":
             made = app.init(partitions=asked.topics)
-            sys.stdout.write("".join(f"made: {each}\n" for each in made) or "all there\n")
+            sys.stdout.write("".join(f"made: {each}\n" for each in made) or "nothing to do\n")
         else:
             app.run()
     except ReportedError as error:

@@ -36,5 +36,5 @@ def find(path: str) -> Once:
             raise
         raise UsageError(f"there is no module {module}", cure="run it where the module is") from error
     if not isinstance(found, Once):
-        raise UsageError(f"{path} is no Once", cure="name it as MODULE:APP")
+        raise UsageError(f"{path} is not a Once app", cure="name it as MODULE:APP")
     return found

@@ -1,4 +1,7 @@
-from typing import Any
+import inspect
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -107,7 +110,7 @@ def test_app_is_found_by_its_name() -> None:
     assert find("onceloop.examples.ledger:app").group == "ledger"
     with pytest.raises(UsageError, match=r"no module onceloop\.nowhere"):
         find("onceloop.nowhere:app")
-    with pytest.raises(UsageError, match="is no Once"):
+    with pytest.raises(UsageError, match="is not a Once app"):
         find("onceloop.records:Partition")
 
 

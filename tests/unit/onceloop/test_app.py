@@ -24,6 +24,26 @@ def make_app(**changes: Any) -> Once:
     return app
 
 
+def test_types_that_a_public_name_takes_are_public() -> None:
+    """Red before: Stop, that `Once.run` takes, and what an observer or a step has to do with, were not."""
+    public = [found for name in onceloop.__all__ if isinstance(found := getattr(onceloop, name), type)]
+    functions = [
+        function
+        for each in public
+        for name, function in vars(each).items()
+        if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_"))
+    ]
+    texts = " ".join(str(hint) for function in functions for hint in get_type_hints(function).values())
+    taken = set(re.findall(r"onceloop(?:\.\w+)+", texts))
+    assert taken
+    assert taken <= {f"{each.__module__}.{each.__name__}" for each in public}
+
+
+def test_package_refers_to_no_page_that_it_does_not_ship() -> None:
+    modules = Path(onceloop.__file__).parent.rglob("*.py")
+    assert [str(module) for module in modules if "docs/" in module.read_text(encoding="utf-8")] == []
+
+
 def test_every_public_name_is_there() -> None:
     assert all(getattr(onceloop, name) for name in onceloop.__all__)
     with pytest.raises(AttributeError):

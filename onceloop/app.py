@@ -157,10 +157,10 @@ class Once:
             )
             opened.callback(connection.drop)
             with _outage_ends():
+                tables = self._own_tables(connection)
                 cluster = Cluster(self.kafka)
                 cluster.refuse_missing(self.topics)
                 ids = cluster.topic_ids(self.input_topics)
-                tables = self._own_tables(connection)
                 refuse_another_topic(connection, tables, ids)
             starts = StartGuard(connection, tables)
             step = self._step(connection, tables, starts)

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from onceloop.app import Once
     from onceloop.config import KafkaConfig
-    from onceloop.errors import ConfigError, ContractError, FatalError, ReportedError
+    from onceloop.errors import Busy, ConfigError, ContractError, FatalError, Poison, ReportedError, Situation
     from onceloop.handlers import Refused
+    from onceloop.lifecycle import Stop
     from onceloop.lines import LinesObserver
-    from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Publish, Step
-    from onceloop.telemetry import Observer, Observers
+    from onceloop.probe_server import Page
+    from onceloop.records import CommitPoint, InputRecord, Keep, OutputRecord, Partition, Publish, Quarantine, Step
+    from onceloop.telemetry import Metric, Observer, Observers
 
 __all__ = [
+    "Busy",
     "CommitPoint",
     "ConfigError",
     "ContractError",
@@ -25,27 +28,39 @@ __all__ = [
     "KafkaConfig",
     "Keep",
     "LinesObserver",
+    "Metric",
     "Observer",
     "Observers",
     "Once",
     "OutputRecord",
+    "Page",
     "Partition",
+    "Poison",
     "Publish",
+    "Quarantine",
     "Refused",
     "ReportedError",
+    "Situation",
     "Step",
+    "Stop",
 ]
 
 _HOMES = {
-    **dict.fromkeys(["ConfigError", "ContractError", "FatalError", "ReportedError"], "onceloop.errors"),
     **dict.fromkeys(
-        ["CommitPoint", "InputRecord", "Keep", "OutputRecord", "Partition", "Publish", "Step"], "onceloop.records"
+        ["Busy", "ConfigError", "ContractError", "FatalError", "Poison", "ReportedError", "Situation"],
+        "onceloop.errors",
     ),
-    **dict.fromkeys(["Observer", "Observers"], "onceloop.telemetry"),
+    **dict.fromkeys(
+        ["CommitPoint", "InputRecord", "Keep", "OutputRecord", "Partition", "Publish", "Quarantine", "Step"],
+        "onceloop.records",
+    ),
+    **dict.fromkeys(["Metric", "Observer", "Observers"], "onceloop.telemetry"),
     "KafkaConfig": "onceloop.config",
     "LinesObserver": "onceloop.lines",
     "Once": "onceloop.app",
+    "Page": "onceloop.probe_server",
     "Refused": "onceloop.handlers",
+    "Stop": "onceloop.lifecycle",
 }
 
 

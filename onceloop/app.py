@@ -13,15 +13,14 @@
 Nothing connects before `run` or `init`. The public attributes may be changed until then.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
 import psycopg
 
-from onceloop import health, prepare, probe_server
+from onceloop import given, health, prepare, probe_server
 from onceloop.config import KafkaConfig
 from onceloop.errors import Busy, ConfigError, ContractError, FatalError
 from onceloop.handlers import AllAtOnce, BatchHandler, Each, EachHandler, Handling, Key, OutputCheck, refuse_async
@@ -34,6 +33,7 @@ from onceloop.kafka.options import Options, consumer_options, transactional_prod
 from onceloop.kafka.topic_watch import TopicWatch
 from onceloop.kafka.transactional_producer import TransactionalProducer
 from onceloop.lifecycle import Stop, stop_signal
+from onceloop.postgres.address import refuse_unreadable
 from onceloop.postgres.connection import HotConnection
 from onceloop.postgres.decided import DecidedStep
 from onceloop.postgres.decided_table import DecidedTable
@@ -50,9 +50,6 @@ from onceloop.telemetry import SILENT, Observer
 from onceloop.transactional import run
 
 BATCH_RECORDS_MAX = 500
-_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
-_GROUP = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_SCHEMA = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 CURES = Cures(
     behind="restart the group's broker, whose log has the right offsets; if it stays, stop the group and set them by"
     " hand to where the table `progress` says",
@@ -73,7 +70,7 @@ class Once:
     `surroundings`: exceptions of the handler that speak of the world around and never of a record, such as those of an
     HTTP client; then the batch is tried again after a pause. `topic_prefix`: put before all names of topics on the
     cluster; the handler does not see it. `health_port`: where /livez, /readyz and /metrics are served, on
-    `health_host`; None: nowhere, 0: on a free port.
+    `health_host`; None: nowhere, 0: on a free port. A loop that does not move for 75 s ends the process either way.
     """
 
     def __init__(
@@ -98,13 +95,13 @@ class Once:
         self.kafka = KafkaConfig(kafka) if isinstance(kafka, str) else kafka
         self.postgres = postgres
         self.group = group
-        self.inputs = list(inputs)
-        self.outputs = list(outputs)
+        self.inputs = list(given.several("inputs", inputs))
+        self.outputs = list(given.several("outputs", outputs))
         self.slot = slot
-        self.schema = schema or re.sub(r"[^a-z0-9_]", "_", group.lower())
+        self.schema = schema or given.schema_of(group)
         self.password = password
         self.batch_records_max = batch_records_max
-        self.surroundings = surroundings
+        self.surroundings = given.exceptions(surroundings)
         self.topic_prefix = topic_prefix
         self.observer = observer
         self.metrics_page = metrics_page
@@ -154,17 +151,16 @@ class Once:
         state = Health()
         with ExitStack() as opened:
             asked = stop if stop is not None else opened.enter_context(stop_signal())
-            if self.health_port is not None:
-                listener = probe_server.listen(self.health_host, self.health_port)
-                pages = {"metrics_page": self.metrics_page} if self.metrics_page else {}
-                opened.enter_context(health.serve(state, listener, observer=self.observer, **pages))
+            opened.enter_context(self._watched(state))
             connection = HotConnection(
                 self.postgres, application=f"{self.group}-{self.slot}", password=self.password, runtime=runtime
             )
             opened.callback(connection.drop)
             with _outage_ends():
-                ids = Cluster(self.kafka).topic_ids(self.input_topics)
                 tables = self._own_tables(connection)
+                cluster = Cluster(self.kafka)
+                cluster.refuse_missing(self.topics)
+                ids = cluster.topic_ids(self.input_topics)
                 refuse_another_topic(connection, tables, ids)
             starts = StartGuard(connection, tables)
             step = self._step(connection, tables, starts)
@@ -197,7 +193,11 @@ class Once:
         """
         self._options()
         cluster = Cluster(self.kafka)
-        with prepare.administration(self.postgres, password=self.password()) as connection:
+        application = f"{self.group}-init"
+        with (
+            _outage_ends(),
+            prepare.administration(self.postgres, password=self.password(), application=application) as connection,
+        ):
             prepare.make_tables(connection, self.schema, group=self.group, service=self.group)
             made = prepare.make_topics(cluster, self.topics, partitions=partitions)
             begun = prepare.begin_group(
@@ -233,33 +233,27 @@ class Once:
         refuse_async(key)
         self.key, self.handler, self._kind = key, handler, kind
 
+    def _watched(self, state: Health) -> AbstractContextManager[object]:
+        """Return what ends the process if its loop hangs, and serves its pages where a port is given."""
+        if self.health_port is None:
+            return health.watched(state, observer=self.observer)
+        listener = probe_server.listen(self.health_host, self.health_port)
+        pages = {"metrics_page": self.metrics_page} if self.metrics_page else {}
+        return health.serve(state, listener, observer=self.observer, **pages)
+
     def _options(self) -> tuple[Options, Options]:
         """Return the options of consumer and producer. Raises ConfigError for anything that breaks the guarantee."""
         if self.handler is None:
             raise ContractError("the app has no handler", cure="decorate a function: @app.each(key=...)")
-        if complaints := list(self._complaints()):
+        for name in ("inputs", "outputs"):
+            given.several(name, getattr(self, name))
+        if complaints := list(given.complaints(self)):
             raise ConfigError("\n".join(complaints), cure="correct what Once(...) is given")
+        refuse_unreadable(self.postgres)
         return (
             consumer_options(self.kafka, group_id=self.group, slot=self.slot),
             transactional_producer_options(self.kafka, transactional_id=f"{self.group}-{self.slot}"),
         )
-
-    def _complaints(self) -> Iterator[str]:
-        if not _GROUP.fullmatch(self.group):
-            yield f"group={self.group!r}: letters, digits, dots, dashes and underscores, 200 at most"
-        if not _SCHEMA.fullmatch(self.schema):
-            yield f"schema={self.schema!r}: lower-case letters, digits and underscores, 63 at most"
-        if self.slot < 0:
-            yield f"slot={self.slot}: slots count from 0"
-        if self.batch_records_max < 1:
-            yield f"batch_records_max={self.batch_records_max}: at least 1"
-        if not self.inputs or len(set(self.inputs)) < len(self.inputs):
-            yield f"inputs={self.inputs}: one topic at least, each once"
-        for name in (*self.inputs, *self.outputs):
-            if not _TOPIC.fullmatch(self.topic_prefix + name):
-                yield f"topic {self.topic_prefix + name!r}: letters, digits, dots, dashes and underscores"
-        if both := set(self.inputs) & set(self.outputs):
-            yield f"{', '.join(sorted(both))}: an input and an output, so each record would lead to another, for ever"
 
     def _own_tables(self, connection: HotConnection) -> GuardTables:
         rerun(lambda each: prepare.refuse_foreign_tables(each, self.schema, group=self.group), connection)

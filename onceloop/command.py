@@ -35,12 +35,14 @@ def main(app: Program, argv: Sequence[str] | None = None) -> NoReturn:
     """Do what the arguments say with the app, and end the process with the exit code that fits."""
     parser = argparse.ArgumentParser(description=f"The group {app.group}: {', '.join(app.inputs)} once each.")
     parser.add_argument("command", nargs="?", choices=("run", "init"), default="run", help="what to do (run)")
-    add_options(parser)
-    carry_out(app, parser.parse_args(argv))
+    carry_out(app, parsed(parser, argv))
 
 
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what `carry_out` reads."""
+def parsed(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """Return what `carry_out` reads, besides the parser's own arguments; end the process for what does not go with it.
+
+    The parser has an argument `command`.
+    """
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="where Kafka is, instead of what the app says")
     parser.add_argument("--dsn", metavar="URL", help="where PostgreSQL is, instead of what the app says")
     parser.add_argument("--slot", type=int, help="this process's place in the group, from 0")
@@ -48,6 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--topics", type=int, nargs="?", const=1, metavar="PARTITIONS", help="init: create missing topics (1 partition)"
     )
+    asked = parser.parse_args(argv)
+    if asked.topics is not None and asked.command != "init":
+        parser.error(f"--topics goes with init: {asked.command} creates nothing")
+    return asked
 
 
 def carry_out(app: Program, asked: argparse.Namespace) -> NoReturn:
@@ -73,7 +79,7 @@ def _ended(app: Program, asked: argparse.Namespace) -> int:
     try:
         if asked.command == "init":
             made = app.init(partitions=asked.topics)
-            sys.stdout.write("".join(f"made: {each}\n" for each in made) or "all there\n")
+            sys.stdout.write("".join(f"made: {each}\n" for each in made) or "nothing to do\n")
         else:
             app.run()
     except ReportedError as error:

@@ -25,9 +25,9 @@ def dead_letter(record: InputRecord, cause: Undecodable, *, topic: str) -> Outpu
         headers=(
             *(headers if whole else (("dlq_omitted_bytes", str(size).encode()),)),
             ("dlq_version", VERSION),
-            ("dlq_reason", cause.reason.encode()[:REASON_BYTES_MAX].decode(errors="ignore").encode()),
-            ("dlq_error_class", cause.error_class.encode()),
-            ("dlq_topic", record.partition.topic.encode()),
+            ("dlq_reason", _bytes(cause.reason)[:REASON_BYTES_MAX].decode(errors="ignore").encode()),
+            ("dlq_error_class", _bytes(cause.error_class)),
+            ("dlq_topic", _bytes(record.partition.topic)),
             ("dlq_partition", str(record.partition.number).encode()),
             ("dlq_offset", str(record.offset).encode()),
         ),
@@ -44,7 +44,12 @@ def source_of(headers: Headers) -> tuple[Partition, int] | None:
     return Partition(topic.decode(errors="replace"), int(number)), int(offset)
 
 
+def _bytes(text: str) -> bytes:
+    """Return the text as UTF-8; what cannot be written so, such as a lone surrogate, escaped."""
+    return text.encode(errors="backslashreplace")
+
+
 def _size(record: InputRecord, headers: Headers) -> int:
     """Return how many bytes the record brings along."""
-    parts = [record.key, record.value, *(part for name, value in headers for part in (name.encode(), value))]
+    parts = [record.key, record.value, *(part for name, value in headers for part in (_bytes(name), value))]
     return sum(len(part) for part in parts if part is not None)

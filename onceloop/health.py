@@ -2,11 +2,13 @@
 
 Live: the loop moved lately. Ready: the worker is connected and takes records. The server is a daemon thread that
 never touches Kafka or the database; it only reads two fields that the loop writes. It also ends a process whose loop
-hangs for good, as a supervisor that reads /livez would: some calls of the client forget their time-out.
+hangs for good, as a supervisor that reads /livez would: some calls of the client forget their time-out. Where no page
+is served, `watched` does that alone.
 """
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -82,6 +84,24 @@ class Watchdog:
             seconds, code = round(idle_seconds, 1), ExitCode.UNAVAILABLE
             self._observer.log("error", "loop.stuck", seconds=seconds, exit_code=int(code))
             os._exit(ExitCode.UNAVAILABLE)
+
+
+@contextmanager
+def watched(health: Health, *, observer: Observer = SILENT) -> Iterator[None]:
+    """End the process if the loop hangs, until the block ends; serve nothing."""
+    watchdog, ended = Watchdog(health, observer), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(probe_server.WATCH_EVERY_SECONDS):
+            watchdog.look()
+
+    thread = threading.Thread(target=watch, name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Committed offsets are believed once something else confirms them (docs/adr/0031).
+"""Committed offsets are believed once something else confirms them.
 
 While a broker loads its groups a second time it may answer offsets that are long out of date. A member that went on
 from there would publish again what is published.

@@ -5,26 +5,26 @@ from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
-from psycopg.conninfo import make_conninfo
 
 from onceloop.errors import ConfigError, FatalError, ReportedError
 from onceloop.kafka.cluster import Cluster
+from onceloop.postgres.address import bounded_address
 from onceloop.postgres.decided_table import DecidedTable
 from onceloop.postgres.guards.tables import GuardTables
 from onceloop.records import Partition
 
-CONNECT_SECONDS = 5
 _LOCK = 0x6F6E63656C6F6F70 & 0x7FFFFFFFFFFFFFFF  # "onceloop": one setup at a time in a database
 _OWNER = "onceloop group "
 
 
 @contextmanager
-def administration(url: str, *, password: str) -> Iterator[psycopg.Connection]:
-    """Yield a connection, each statement its own transaction. Raises FatalError if the server does not let it in."""
+def administration(url: str, *, password: str, application: str) -> Iterator[psycopg.Connection]:
+    """Yield a connection with the settings that `run` has too, each statement its own transaction.
+
+    Raises FatalError if the server does not let it in.
+    """
     try:
-        connection = psycopg.connect(
-            make_conninfo(url, password=password or None, connect_timeout=CONNECT_SECONDS), autocommit=True
-        )
+        connection = psycopg.connect(bounded_address(url, password=password, application=application), autocommit=True)
     except psycopg.OperationalError as error:
         raise FatalError(f"PostgreSQL: {str(error).strip()}", cure="start it, or correct where it is") from error
     with connection:

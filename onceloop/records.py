@@ -1,4 +1,4 @@
-"""What crosses the border of `common.kafka`: records, plans and the protocols that plug in. No client type leaks.
+"""What crosses the border of `onceloop.kafka`: records, plans and the protocols that plug in. No client type leaks.
 
 What there is one of per record is a named tuple: it takes half the time to make.
 """
@@ -95,7 +95,7 @@ class Quarantine(Exception):  # noqa: N818 - a state of partitions, not an error
 
 
 class Step(Protocol):
-    """What a service plugs into `transactional_loop.run`. The loop owns Kafka, the step owns the decision."""
+    """What a service plugs into `onceloop.transactional.run`. The loop owns Kafka, the step owns the decision."""
 
     @property
     def limit(self) -> int:
@@ -125,7 +125,7 @@ class Step(Protocol):
 
 
 class Handler(Protocol):
-    """What a service plugs into `consumer_loop.run`."""
+    """What a service plugs into `onceloop.plain.run`."""
 
     def handle(self, batch: Sequence[InputRecord]) -> None:
         """Do the work of these records; it is durable when this returns.

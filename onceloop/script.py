@@ -17,8 +17,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     parser = argparse.ArgumentParser(prog="onceloop", description="Run an app, or make what it needs first.")
     parser.add_argument("command", choices=("run", "init"), help="what to do")
     parser.add_argument("app", metavar="MODULE:APP", help="where the app is, such as books.ledger:app")
-    command.add_options(parser)
-    asked = parser.parse_args(argv)
+    asked = command.parsed(parser, argv)
     sys.path.insert(0, os.getcwd())  # noqa: PTH109 - as `python -m` does
     try:
         app = find(asked.app)
@@ -37,5 +36,5 @@ def find(path: str) -> Once:
             raise
         raise UsageError(f"there is no module {module}", cure="run it where the module is") from error
     if not isinstance(found, Once):
-        raise UsageError(f"{path} is no Once", cure="name it as MODULE:APP")
+        raise UsageError(f"{path} is not a Once app", cure="name it as MODULE:APP")
     return found

@@ -7,7 +7,7 @@ What was not acknowledged in time may still have been written: `Unacknowledged` 
 the same bytes makes it sure. Nothing is sent later than `message.timeout.ms` (5 s) after it was handed over.
 
 `NotWritten` means "no": the broker said so of the only attempt there was. The client does not report how many there
-were, but it waits before it tries again; a refusal that comes earlier answers the first one (docs/adr/0048).
+were, but it waits before it tries again; a refusal that comes earlier answers the first one.
 """
 
 import os

@@ -46,6 +46,11 @@ class Cluster:
         standing = self._topics()
         return [name for name in topics if name not in standing]
 
+    def refuse_missing(self, topics: Collection[str]) -> None:
+        """Raise ReportedError if one of these topics does not exist."""
+        if missing := self.missing(topics):
+            raise ReportedError(f"there is no topic {', '.join(missing)}", cure="create it, or run init with --topics")
+
     def create(self, topics: Collection[str], *, partitions: int) -> None:
         """Create these topics with the broker's own number of copies, and wait until each partition has a leader."""
         new = [
@@ -60,8 +65,7 @@ class Cluster:
 
     def topic_ids(self, topics: Collection[str]) -> dict[str, str]:
         """Return topic -> id, which differs once a topic was deleted and made again. Raises ReportedError for none."""
-        if missing := self.missing(topics):
-            raise ReportedError(f"there is no topic {', '.join(missing)}", cure="create it, or run init with --topics")
+        self.refuse_missing(topics)
         described = self._ask(lambda: self._client.describe_topics(TopicCollection(list(topics))))
         return {name: str(result.topic_id) for name, result in described.items()}
 

@@ -2,7 +2,7 @@
 
 Partitions that are added to a topic come to a classic group with its next assignment, which its leader asks for when it
 learns of them. A static member that is restarted takes up its share without knowing that it leads, so no member learns
-of them or reads them (docs/adr/0037). A member that gets a new partition commits its first offset at once; so where a
+of them or reads them. A member that gets a new partition commits its first offset at once; so where a
 group has no offset, no member reads. Each member looks for such partitions, in the background: no loop waits for it.
 
 By the offsets, not by the members' shares: a share says nothing of whether its member reads.

@@ -148,7 +148,7 @@ _COMPARED = (
 
 def _with_numbers(options: Options, kafka: KafkaConfig) -> Options:
     compared = {name: options[name] for name in _COMPARED if name in options}
-    unfit = (f"{name}={value} is no whole number" for name, value in compared.items() if not str(value).isdecimal())
+    unfit = (f"{name}={value} is not an integer" for name, value in compared.items() if not str(value).isdecimal())
     _refuse(unfit, kafka)
     return {**options, **{name: int(value) for name, value in compared.items()}}
 

@@ -1,7 +1,7 @@
 """What a commit of this product carries beside its offset: the id of the topic that the offset belongs to. Pure.
 
 An offset without it was written by provisioning, by an older version, or by hand; one with another id belongs to a
-topic that was recreated since (docs/adr/0041).
+topic that was recreated since.
 """
 
 import re

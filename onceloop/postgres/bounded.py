@@ -18,6 +18,8 @@ class BoundedConnection(psycopg.Connection[Any]):
     """Closes itself when the server has not answered for `answer_seconds`: more than the server's own time-outs."""
 
     answer_seconds = 12.0
+    warned = False
+    """The server warned of something: if of a COMMIT, it may not have reached the standby."""
 
     def wait(self, gen: PQGen[T], interval: float = WAIT_SLICE_SECONDS, timeout: float | None = None) -> T:
         """Wait as psycopg does, but not for ever.

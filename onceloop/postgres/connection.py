@@ -7,10 +7,9 @@ that a COMMIT can be queued with what it commits and a stopped client holds no l
 from collections.abc import Callable
 
 import psycopg
-from psycopg.conninfo import make_conninfo
 
+from onceloop.postgres.address import bounded_address, refuse_unreadable
 from onceloop.postgres.bounded import BoundedConnection
-from onceloop.postgres.options import connect_options
 from onceloop.runtime import REAL, Runtime
 
 
@@ -23,37 +22,40 @@ class HotConnection:
     """A connection that is there when it is asked for.
 
     `application`: its name in `pg_stat_activity`. `password` is asked before each connect, since it may be replaced.
+    Raises ConfigError for a URL that cannot be read.
     """
 
     def __init__(
         self, url: str, *, application: str, password: Callable[[], str] = _no_password, runtime: Runtime = REAL
     ) -> None:
+        refuse_unreadable(url)
         self.runtime = runtime
         self._url = url
         self._password = password
         self._application = application
-        self._connection: psycopg.Connection | None = None
-        self.warned = False
-        """The server warned since the connection was opened: a COMMIT may not have reached the standby."""
+        self._connection: BoundedConnection | None = None
         self.opened = 0
         """How often it was opened: behind a new one the server may have been restored from a backup."""
+
+    @property
+    def warned(self) -> bool:
+        """Return True if the server warned since the connection was opened, or last lent to a handler.
+
+        Then a COMMIT may not have reached the standby.
+        """
+        return self._connection is not None and self._connection.warned
 
     def get(self) -> psycopg.Connection:
         """Return the connection, opened if need be. Raises psycopg.OperationalError if the server does not answer."""
         if self._connection is None or self._connection.closed:
             self._connection = BoundedConnection.connect(
-                make_conninfo(
-                    self._url,
-                    password=self._password() or None,
-                    **connect_options(self._application),
-                ),
+                bounded_address(self._url, password=self._password(), application=self._application),
                 autocommit=True,
                 prepare_threshold=0,  # few statements, run for ever
             )
             self._connection.add_notice_handler(self._on_notice)
-            self.warned = False
             self.opened += 1
-            # A plan made while `decision` is empty scans the table; it would still do so when it holds millions.
+            # A plan made while a table is empty scans it; it would still do so when it holds millions of decisions.
             self._connection.execute("SET enable_seqscan = off")
         return self._connection
 
@@ -81,5 +83,5 @@ class HotConnection:
         return True
 
     def _on_notice(self, notice: psycopg.errors.Diagnostic) -> None:
-        if notice.severity_nonlocalized == "WARNING":
-            self.warned = True
+        if notice.severity_nonlocalized == "WARNING" and self._connection is not None:
+            self._connection.warned = True

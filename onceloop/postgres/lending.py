@@ -8,8 +8,10 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from onceloop.errors import ContractError
+from onceloop.postgres.bounded import BoundedConnection
 
 _KEPT = ("commit", "rollback", "close")
+_CHOICES = ("row_factory", "cursor_factory")
 _CURE = (
     "leave the transaction to the library: what the handler writes is committed with its decision, or not at all. To"
     " undo a part of it, use `with db.transaction():`"
@@ -20,16 +22,24 @@ _CURE = (
 def lent(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
     """Yield the connection with commit, rollback and close refused.
 
+    Afterwards its rows and cursors are again as they were, and what the server warned of is forgotten: a warning that
+    counts is one of the COMMIT.
+
     Raises ContractError if the block has ended the transaction, or left it failed, and psycopg.OperationalError if it
     went on without the connection.
     """
     for name in _KEPT:
         setattr(connection, name, _refusal(name))
+    former = {name: getattr(connection, name) for name in _CHOICES}
     try:
         yield connection
     finally:
         for name in _KEPT:
             delattr(connection, name)
+        for name, choice in former.items():
+            setattr(connection, name, choice)
+        if isinstance(connection, BoundedConnection):
+            connection.warned = False
     if connection.closed:
         raise psycopg.OperationalError("the connection was lost while the handler worked")
     status = connection.info.transaction_status

@@ -82,7 +82,7 @@ def rerun(
     """
     clock, observer = connection.runtime.clock, connection.runtime.observer
     deadline = clock.monotonic() + BUDGET_SECONDS
-    refused = False
+    last: psycopg.Error | None = None
     for attempt in range(ATTEMPTS_MAX):
         try:
             result = work(connection.get())
@@ -91,8 +91,15 @@ def rerun(
             connection.drop()  # a cancelled wait for the standby is no commit: the next attempt finds out
         except psycopg.Error as error:
             failure = classify(error, guards)
-            observer.log("info", "work.failed", attempt=attempt, failure=failure.name.lower(), sqlstate=error.sqlstate)
-            refused = "authentication failed" in str(error)
+            observer.log(
+                "info",
+                "work.failed",
+                attempt=attempt,
+                failure=failure.name.lower(),
+                sqlstate=error.sqlstate,
+                error=_first_line(error),
+            )
+            last = error
             _clean_up(connection, failure)
             match failure:
                 case Failure.EXHAUSTED:
@@ -109,7 +116,20 @@ def rerun(
                 break
             if failure is not Failure.GUARD or attempt > 0:
                 clock.sleep(connection.runtime.jitter(0.2, 1.0) * min(0.01 * 2**attempt, 0.5))
-    raise Busy("PostgreSQL refuses the password" if refused else "PostgreSQL does not let the batch through")
+    raise _busy(last) from last
+
+
+def _busy(last: psycopg.Error | None) -> Busy:
+    if last is None:
+        return Busy("PostgreSQL does not let the batch through: no standby confirms its commits")
+    refused = "authentication failed" in str(last)
+    what = "PostgreSQL refuses the password" if refused else "PostgreSQL does not let the batch through"
+    return Busy(f"{what}: {_first_line(last)}")
+
+
+def _first_line(error: psycopg.Error) -> str:
+    """Return what the error says without details, which may hold a row. libpq's texts never hold a password."""
+    return str(error).partition("\n")[0].strip() or type(error).__name__
 
 
 def _unnamed(constraint: str) -> ContractError:

@@ -1,6 +1,7 @@
 """The library as a stranger gets it: built, installed into an empty environment, run there."""
 
 import json
+import re
 import subprocess
 import sys
 import tarfile
@@ -79,3 +80,24 @@ def test_library_without_an_extra_has_all_but_the_app(built: Path, tmp_path: Pat
     run(python, "-m", "pip", "install", "--quiet", wheel_in(built), cwd=tmp_path)
     modules = "import onceloop.transactional, onceloop.plain; from onceloop import OutputRecord, KafkaConfig, Refused"
     run(python, "-c", modules, cwd=tmp_path)
+
+
+LEAST = """
+import inspect, re
+from importlib.metadata import requires, version
+from onceloop.postgres.bounded import BoundedConnection, psycopg
+wanted = {re.search(r">=([0-9.]+)", each)[1] for each in requires("onceloop") if each.startswith("psycopg")}
+assert wanted == {version("psycopg")}, (wanted, version("psycopg"))
+assert "timeout" in inspect.signature(psycopg.Connection.wait).parameters
+print(psycopg.errors._WaitTimeout.__name__)
+"""
+
+
+def test_oldest_driver_that_is_allowed_has_what_bounded_waits_need(built: Path, tmp_path: Path) -> None:
+    """Red before: 3.2 was allowed, whose `wait` takes no time-out, so that no statement at all got through."""
+    run(sys.executable, "-m", "venv", "venv", cwd=tmp_path)
+    python = tmp_path / "venv" / "bin" / "python"
+    oldest = min(re.findall(r"psycopg\[binary\]>=([0-9.]+)", (PROJECT / "pyproject.toml").read_text(encoding="utf-8")))
+    wanted = (f"{wheel_in(built)}[postgres]", f"psycopg=={oldest}")
+    run(python, "-m", "pip", "install", "--quiet", *wanted, cwd=tmp_path)
+    assert "_WaitTimeout" in run(python, "-c", LEAST, cwd=tmp_path)

@@ -79,3 +79,12 @@ def test_record_of_the_largest_size_is_copied_whole() -> None:
     record = InputRecord(Partition("t", 0), 5, b"k" * 1000, b"v" * (MESSAGE_BYTES_MAX - 1000))
     letter = dead_letter(record, Undecodable("magic", "magic byte 0x76"), topic=TOPIC)
     assert (letter.key, letter.value) == (record.key, record.value)
+
+
+def test_text_that_is_no_unicode_is_escaped() -> None:
+    """Red before: a lone surrogate, as json.loads makes of "\\ud800", ended the process."""
+    record = InputRecord(Partition("t", 0), 5, None, None)
+    headers = dict(dead_letter(record, Undecodable("kind\ud800", "no amount in '\ud800'"), topic=TOPIC).headers)
+    assert (headers["dlq_reason"], headers["dlq_error_class"]) == (b"no amount in '\\ud800'", b"kind\\ud800")
+    odd = InputRecord(Partition("t", 0), 5, None, b"x" * (MESSAGE_BYTES_MAX + 1), lambda: (("\ud800", b""),))
+    assert dict(dead_letter(odd, Undecodable("magic", "?"), topic=TOPIC).headers)["dlq_offset"] == b"5"

@@ -1,4 +1,7 @@
-from typing import Any
+import inspect
+import re
+from pathlib import Path
+from typing import Any, get_type_hints
 
 import pytest
 
@@ -21,6 +24,26 @@ def make_app(**changes: Any) -> Once:
     return app
 
 
+def test_types_that_a_public_name_takes_are_public() -> None:
+    """Red before: Stop, that `Once.run` takes, and what an observer or a step has to do with, were not."""
+    public = [found for name in onceloop.__all__ if isinstance(found := getattr(onceloop, name), type)]
+    functions = [
+        function
+        for each in public
+        for name, function in vars(each).items()
+        if inspect.isfunction(function) and (name == "__init__" or not name.startswith("_"))
+    ]
+    texts = " ".join(str(hint) for function in functions for hint in get_type_hints(function).values())
+    taken = set(re.findall(r"onceloop(?:\.\w+)+", texts))
+    assert taken
+    assert taken <= {f"{each.__module__}.{each.__name__}" for each in public}
+
+
+def test_package_refers_to_no_page_that_it_does_not_ship() -> None:
+    modules = Path(onceloop.__file__).parent.rglob("*.py")
+    assert [str(module) for module in modules if "docs/" in module.read_text(encoding="utf-8")] == []
+
+
 def test_every_public_name_is_there() -> None:
     assert all(getattr(onceloop, name) for name in onceloop.__all__)
     with pytest.raises(AttributeError):
@@ -31,7 +54,11 @@ def test_every_public_name_is_there() -> None:
     ("changes", "text"),
     [
         ({"group": "a group"}, "group='a group'"),
-        ({"schema": "Ledger"}, "schema='Ledger'"),
+        ({"group": "1st"}, "group='1st': the schema is named after it, and '1st' .* a letter or an underscore first"),
+        ({"group": "g" * 64}, "group='g{64}': the schema is named after it, .* 63 at most"),
+        ({"schema": "Ledger"}, "schema='Ledger': lower-case letters"),
+        ({"schema": "pg_ledger"}, "schema='pg_ledger': .* not beginning with pg_"),
+        ({"inputs": ["i" * 245]}, "topic 'i{245}.ledger.dlq': .* 249 at most"),
         ({"slot": -1}, "slot=-1"),
         ({"inputs": []}, r"inputs=\[\]"),
         ({"inputs": ["pay ments"]}, "topic 'pay ments'"),
@@ -51,6 +78,29 @@ def test_what_breaks_the_guarantee_is_refused_before_anything_connects(changes: 
         with pytest.raises(ConfigError, match=text) as refused:
             act()
         assert "PIPELINE_" not in refused.value.message + refused.value.cure
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"inputs": "payments"}, "inputs='payments': one text"),
+        ({"outputs": "payments.booked"}, "outputs='payments.booked': one text"),
+        ({"inputs": b"payments"}, r"inputs=b'payments'"),
+        ({"surroundings": ValueError}, r"surroundings=.*ValueError.*a tuple"),
+    ],
+)
+def test_one_value_in_the_place_of_several_is_refused_at_once(changes: dict[str, Any], text: str) -> None:
+    """Red before: a text is a sequence of texts, so the app read the topics p, a, y, ..."""
+    with pytest.raises(ConfigError, match=text) as refused:
+        make_app(**changes)
+    assert refused.value.cure
+
+
+def test_text_as_inputs_is_refused_where_it_is_put_later_too() -> None:
+    app = make_app()
+    app.inputs = "payments"  # type: ignore[assignment]
+    with pytest.raises(ConfigError, match="inputs='payments'"):
+        app.run()
 
 
 def test_app_without_a_handler_and_a_second_handler_are_refused() -> None:
@@ -80,7 +130,7 @@ def test_app_is_found_by_its_name() -> None:
     assert find("onceloop.examples.ledger:app").group == "ledger"
     with pytest.raises(UsageError, match=r"no module onceloop\.nowhere"):
         find("onceloop.nowhere:app")
-    with pytest.raises(UsageError, match="is no Once"):
+    with pytest.raises(UsageError, match="is not a Once app"):
         find("onceloop.records:Partition")
 
 

@@ -17,7 +17,7 @@ from dataclasses import asdict, astuple, dataclass
 from itertools import count
 from pathlib import Path
 
-FOLLOW_SECONDS = 0.005
+FOLLOW_SECONDS = 0.01
 FOLLOW_SECONDS_MAX = 30.0
 ANSWER_SECONDS_MAX = 30.0
 CONNECTIONS_MAX = 256

@@ -34,19 +34,19 @@ def whole(
 ) -> None:
     """Measure the whole way on a stack of its own, which is gone afterwards.
 
-    First the ten seconds after "ready", then each rate in an open loop (times count from when a request was due), then
-    as fast as it goes, in turns with an empty Flask route on gunicorn, then idle. The exit code is 1 if the books are
-    not sound at the end.
+    First the ten seconds after "ready"; then as fast as it goes, in turns with an empty Flask route on gunicorn, which
+    warms all up; then each rate in an open loop, times counted from when a request was due; then idle. The exit code is
+    1 if the books are not sound at the end.
     """
     told = Console(stderr=True, highlight=False, soft_wrap=True)
     with whole_stack(told) as stack:
         cold = at_rate(stack, COLD_RATE, seconds=COLD_SECONDS)
         told.print(f"right after ready, {_line(cold)}")
+        turns = sustained(stack, rounds=rounds, orders=orders, report=lambda turn: told.print(_turn(turn)))
         warm = []
         for rate in rates or RATES:
             warm.append(at_rate(stack, rate, seconds=seconds))
             told.print(_line(warm[-1]))
-        turns = sustained(stack, rounds=rounds, orders=orders, report=lambda turn: told.print(_turn(turn)))
         resting = idle(stack, seconds=seconds)
         told.print(f"idle: {sum(resting.values()):.1f} % of a core")
         judgement = stack.judge()

@@ -155,13 +155,11 @@ def whole_stack(told: Console) -> Iterator[WholeStack]:
 
 def _spent(process: psutil.Process, *, apart: set[int]) -> float:
     """Return the CPU time of a process, its children's and their children's; without those that count apart."""
-    below = [child for child in process.children(recursive=True) if child.pid not in apart]
-    total = 0.0
-    for each in (process, *below):
-        with suppress(psutil.NoSuchProcess):
-            times = each.cpu_times()
-            total += times.user + times.system + times.children_user + times.children_system
-    return total
+    with suppress(psutil.NoSuchProcess):
+        times = process.cpu_times()
+        own = times.user + times.system + times.children_user + times.children_system
+        return own + sum(_spent(child, apart=apart) for child in process.children() if child.pid not in apart)
+    return 0.0
 
 
 def _await_open(port: int) -> None:

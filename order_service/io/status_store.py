@@ -82,7 +82,9 @@ _NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 class StatusStore:
-    """The tables `orders.order_status` and `orders.projection_offset`. Every method raises Busy in an outage.
+    """The tables `orders.order_status` and `orders.projection_offset`, through an engine that commits by itself.
+
+    Every method raises Busy in an outage.
 
     `topic_ids`: topic name on the cluster -> the id that is stored beside its offsets; a reader needs none.
     """
@@ -90,7 +92,6 @@ class StatusStore:
     def __init__(self, engine: sa.Engine, topic_ids: Mapping[str, str] = _NO_IDS) -> None:
         self._engine = engine
         self._topic_ids = topic_ids
-        self._statements = engine.execution_options(isolation_level="AUTOCOMMIT")
 
     def answers(self) -> None:
         """Return if the database answers."""
@@ -133,7 +134,7 @@ class StatusStore:
             "following": json.dumps([_following(at, left.get(at), following[at], self._topic_ids) for at in following]),
             "statuses": json.dumps([_row(status) for status in statuses]),
         }
-        with outage_is_busy(), self._statements.connect() as connection:
+        with outage_is_busy(), self._engine.connect() as connection:
             try:
                 connection.execute(_APPLY, parameters)
             except sa.exc.DataError as error:

@@ -44,7 +44,6 @@ def configure(settings: Settings, *, service: str, **bound: Any) -> None:
         processors=[*chain, renderer],
         logger_factory=structlog.WriteLoggerFactory(sys.stdout),  # by way of the standard library twice as dear
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(

@@ -18,7 +18,6 @@ from deploy.cli.options import JsonOption
 from onceloop.errors import ExitCode
 
 RATES = (50.0, 100.0, 200.0, 500.0)
-HELP = "From POST to notified: orders a second against an empty route, latencies, CPU per order, CPU while idle."
 
 
 def whole(
@@ -32,11 +31,11 @@ def whole(
     ] = results.FOLDER,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure the whole way on a stack of its own, which is gone afterwards.
+    """Measure the whole way, from POST to notified.
 
-    First the ten seconds after "ready"; then as fast as it goes, in turns with an empty Flask route on gunicorn, which
-    warms all up; then each rate in an open loop, times counted from when a request was due; then idle. The exit code is
-    1 if the books are not sound at the end.
+    It runs on a stack of its own, which is gone afterwards. First the ten seconds after "ready"; then as fast as it
+    goes, in turns with an empty Flask route on gunicorn, which warms all up; then each rate in an open loop, times
+    counted from when a request was due; then idle. The exit code is 1 if the books are not sound at the end.
     """
     told = Console(stderr=True, highlight=False, soft_wrap=True)
     with whole_stack(told) as stack:

@@ -111,7 +111,7 @@ class Sent(NamedTuple):
 
 
 class Partial(NamedTuple):
-    """A record of `metrics.partials`: what `source`, read up to `until`, told of a minute."""
+    """A record of `metrics.partials`: what `source`, read up to `until`, reported of a minute."""
 
     offset: int
     source: Spot
@@ -159,7 +159,7 @@ class DeadLetter(NamedTuple):
 
 
 class Undecodable(NamedTuple):
-    """A record that a service of ours wrote and nobody can read."""
+    """A record that a service of ours wrote and that cannot be read."""
 
     at: Coordinate
     why: str
@@ -230,7 +230,7 @@ class Key(NamedTuple):
 
 
 class Stall(NamedTuple):
-    """A partition whose stable end stayed below its end: a transaction that nobody ends."""
+    """A partition whose stable end stayed below its end: a transaction that no process ends."""
 
     at: Coordinate
     end: int
@@ -284,7 +284,7 @@ class Books:
     Reading order makes it sound on a live system: acknowledged keys, offsets, topics (from `begins` to `ends`),
     offsets again, then all tables in one snapshot. So whatever a record rests on is in the tables, and a row may be
     ahead of the records. `key_orders`, the order that each key stands for, is of that snapshot too, and empty where
-    nothing is told of requests.
+    there is no testimony of requests.
     """
 
     created: Mapping[str, tuple[Created, ...]] = field(default_factory=dict)
@@ -313,11 +313,11 @@ class Books:
     notes: "Notes | None" = None
 
     counting: Mapping[Spot, Counting] = field(default_factory=dict)
-    """How far the metrics have counted, as of before the topics were read; empty where nobody ever counted."""
+    """How far the metrics have counted, as of before the topics were read; empty where none ever counted."""
     added_to: int = 0
     """How far the partials were added up, as of before too."""
     minutes_over: bool = False
-    """Every minute was waited for, and no order came in any more: the totals should be all that is to be told."""
+    """Every minute was waited for, and no order came in any more: the totals should be complete."""
     overdue: Offsets = field(default_factory=dict)
     overdue_ms: int = 0
     """Records of outcomes below these offsets, of minutes that ended by then, should be counted by now."""

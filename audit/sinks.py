@@ -142,7 +142,7 @@ class Fold:
         self._states: dict[Key, tuple[State, ...]] = {}
 
     def take(self, record: Record) -> None:
-        """Keep what the record says of its key; what nobody can read, no sink copies."""
+        """Keep what the record says of its key; what cannot be read, no sink copies."""
         try:
             event = self._registry.decode(record.value, self._copied.event)
         except UnreadableError:
@@ -152,7 +152,7 @@ class Fold:
 
     def compare(self, table: Mapping[Key, Row], *, wanted: Offsets, begins: Offsets) -> Comparison:
         """Compare with the rows of the table. `wanted`: whatever lies below must be there."""
-        found = (*self._absent_or_other(table, wanted), *self._untold(table, begins))
+        found = (*self._absent_or_other(table, wanted), *self._without_record(table, begins))
         return Comparison(
             self._copied.table,
             self._copied.topic.name,
@@ -175,10 +175,10 @@ class Fold:
 
     def _other(self, row: Row, state: State) -> str:
         pairs = zip(self._copied.fields, row, state.row, strict=True)
-        told = ", ".join(f"{field} {there!r} instead of {due!r}" for field, there, due in pairs if there != due)
-        return f"has {told}, as {state.at} says"
+        differing = ", ".join(f"{field} {there!r} instead of {due!r}" for field, there, due in pairs if there != due)
+        return f"has {differing}, as {state.at} says"
 
-    def _untold(self, table: Mapping[Key, Row], begins: Offsets) -> Iterator[Difference]:
+    def _without_record(self, table: Mapping[Key, Row], begins: Offsets) -> Iterator[Difference]:
         """Yield rows without a record, unless the topic no longer has its first ones."""
         if any(begin for spot, begin in begins.items() if spot.topic == self._copied.topic.name):
             return
@@ -195,12 +195,12 @@ def _name(key: Key) -> str:
 
 def put_aside(record: Record, *, short_name: Callable[[str], str]) -> dict[Coordinate, str]:
     """Return what a dead letter of Connect's is a copy of, and why; nothing if its headers do not say."""
-    told = {name.removeprefix(ERROR_HEADERS): value for name, value in texts(record.headers()).items()}
+    headers = {name.removeprefix(ERROR_HEADERS): value for name, value in texts(record.headers()).items()}
     try:
-        at = Coordinate(short_name(told["topic"]), int(told["partition"]), int(told["offset"]))
+        at = Coordinate(short_name(headers["topic"]), int(headers["partition"]), int(headers["offset"]))
     except (KeyError, ValueError):
         return {}
-    return {at: f"{told.get('stage')}, {told.get('exception.class.name')}: {told.get('exception.message')}"}
+    return {at: f"{headers.get('stage')}, {headers.get('exception.class.name')}: {headers.get('exception.message')}"}
 
 
 def _dead_letters(cluster: Cluster) -> dict[Coordinate, str]:
@@ -220,10 +220,10 @@ def _dead_letters(cluster: Cluster) -> dict[Coordinate, str]:
 
 def _explained(compared: Comparison, dead_letters: Mapping[Coordinate, str]) -> Comparison:
     """Add to each difference what Connect says of its record."""
-    told = tuple(
+    explained = tuple(
         each._replace(what=f"{each.what}; it is a dead letter: {dead_letters[each.at]}")
         if each.at is not None and each.at in dead_letters
         else each
         for each in compared.differences
     )
-    return replace(compared, differences=told)
+    return replace(compared, differences=explained)

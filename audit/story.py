@@ -22,7 +22,7 @@ from common.topics import INVENTORY, INVENTORY_FAILED, INVENTORY_RESERVED, NOTIF
 from onceloop.errors import ExitCode, ReportedError
 
 SLACK_MS = 5 * 60 * 1000
-"""How far the clocks of a producer and of whoever made the id may differ."""
+"""How far the clocks of a producer and of the process that made the id may differ."""
 STALL_SECONDS = 5.0
 HTTP_SECONDS = 3.0
 TIME_ORDERED = 7
@@ -85,7 +85,7 @@ def parse_order_id(text: str) -> str:
 
 
 def story_of(settings: StorySettings, order_id: str) -> Story:
-    """Gather the story. Raises StoreDownError, or UnknownOrderError if nobody knows the order; the API may be down."""
+    """Gather the story. Raises StoreDownError, or UnknownOrderError if the order is unknown; the API may be down."""
     with ThreadPoolExecutor(2) as pool:  # each waits for a server of its own
         asked = pool.submit(_ask, f"{settings.api_url.rstrip('/')}/orders/{order_id}")
         read = pool.submit(TableReader(settings).order, order_id)

@@ -1,4 +1,4 @@
-"""What others than topics and tables tell of a run: clients, producers, samplers, logs, a second reader. Values."""
+"""What is known of a run beside topics and tables: from clients, producers, samplers, logs, a second reader. Values."""
 
 from dataclasses import dataclass, field
 from enum import Enum
@@ -16,7 +16,7 @@ class End(Enum):
     FAIL = "fail"
     """Refused for good."""
     INFO = "info"
-    """Nobody knows: no order, or one."""
+    """Unknown: no order, or one."""
 
 
 class Request(NamedTuple):
@@ -50,7 +50,7 @@ class Kind(Enum):
 
 
 class Written(NamedTuple):
-    """One record of a direct load. `partition` and `offset` are None if nobody acknowledged it: it may be there.
+    """One record of a direct load. `partition` and `offset` are None if it was not acknowledged: it may be there.
 
     `what` says more of the kind (next to itself, bad magic); `digest` is over key and value, in hexadecimal digits,
     and given for poison alone.
@@ -101,7 +101,7 @@ class Rereading(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Testimony:
-    """All that is told. `complete`: the requests and what was written are all that ever put orders in.
+    """All that was testified. `complete`: the requests and what was written are all that ever put orders in.
 
     `log_lines` counts what was searched. `rereading` is None without a second reading. `heads`: where history began
     on partitions that held no order before. `restocked`: the SKUs whose stock was changed by hand.

@@ -9,7 +9,7 @@ from audit.story import Sighting, Story
 
 
 class Moment(NamedTuple):
-    """Something that happened. `time_ms`: milliseconds since the epoch, by the clock of whoever wrote it down."""
+    """Something that happened. `time_ms`: milliseconds since the epoch, by the clock of its recorder."""
 
     time_ms: int
     what: str
@@ -41,14 +41,14 @@ def _moments(story: Story) -> Iterator[Moment]:
         yield Moment(event.time_ms, "event", f"{event.at}, answers {event.origin}{_unreadable(event)}")
     for row in story.rows.ledger:
         yield from _notification_moments(row)
-    for told in story.sent:
-        yield Moment(told.time_ms, "told", f"{told.at}{_unreadable(told)}")
+    for sent in story.sent:
+        yield Moment(sent.time_ms, "notified", f"{sent.at}{_unreadable(sent)}")
 
 
 def _key_moments(key: KeyRow) -> Iterator[Moment]:
     yield Moment(_ms(key.created_at), "key", f"{key.key!r} stored with the event")
     if key.acknowledged_at:
-        yield Moment(_ms(key.acknowledged_at), "confirmed", "by the broker; the client may be told 202")
+        yield Moment(_ms(key.acknowledged_at), "confirmed", "by the broker; the client may be answered 202")
 
 
 def _decided(decision: DecisionRow, created: Sequence[Sighting]) -> Moment:

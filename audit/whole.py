@@ -79,21 +79,21 @@ class Auditor:
         evidence: Evidence | None = None,
         report: Callable[[Waiting], None] = lambda _: None,
     ) -> Judgement:
-        """Wait, read, judge. `followers=False` waits for outcomes alone: nobody notifies or projects there.
+        """Wait, read, judge. `followers=False` waits for outcomes alone: there is no notification and no projection.
 
         `minutes` also waits until every outcome is counted and added up, so until its minute is over.
 
-        `evidence` tells what topics and tables do not hold, of everything that ever happened to this pipeline: whoever
-        gives it has ended the load before. It also has the rules asked that judge nothing else; `Judgement.idle` names
+        `evidence` holds what topics and tables do not, of everything that ever happened to this pipeline: the load must
+        have ended before. It also has the rules asked that judge nothing else; `Judgement.idle` names
         those that were given nothing.
 
         Raises StoreDownError if broker, registry or database does not answer, OSError if a file of the evidence is
-        missing; the next audit then reads everything anew.
+        missing; the next audit then reads everything again.
         """
         try:
             with uncollected():
                 scene = self._opened(counting=evidence is not None and evidence.reread)
-                # Both come first: whatever they tell was there before the topics are read.
+                # Both come first: whatever they name was there before the topics are read.
                 testimony = evidence.testimony() if evidence is not None else None
                 keys = scene.tables.keys()
                 unfinished = Wait(

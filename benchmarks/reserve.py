@@ -53,7 +53,7 @@ class Backlog(Protocol):
     """The input of the turns."""
 
     def unread(self) -> int:
-        """Return how many orders nobody has decided yet."""
+        """Return how many orders have no decision yet."""
 
     def load(self, count: int) -> None:
         """Put so many more behind them."""

@@ -16,7 +16,7 @@ ALLOWED: Mapping[str, tuple[float, float]] = {
     "descriptors": (1.0, 8.0),
     "connections": (1.0, 10.0),
 }
-"""By how much the last third may exceed the first: a factor, and then so many. A pool of a killed API fills anew."""
+"""By how much the last third may exceed the first: a factor, and then so many. A pool of a killed API fills again."""
 
 
 class Life(NamedTuple):

@@ -32,12 +32,12 @@ def taken(logs: Iterable[Path], *, replays: int) -> dict[str, int]:
 
 
 def since(marks: Mapping[Path, int]) -> Counter[str]:
-    """Return the paths that logs tell of behind these positions in bytes."""
+    """Return the paths that logs show behind these positions in bytes."""
     return Counter(path for log, mark in marks.items() for path in paths_in(_lines(log, mark)))
 
 
 def paths_in(lines: Iterable[Line]) -> Iterator[str]:
-    """Yield the paths that the lines of one slot's log tell of, in order.
+    """Yield the paths that the lines of one slot's log show, in order.
 
     A first assignment after a start is no rebalance. A commit was resumed if, after an error that leaves it open, the
     batch is committed all the same.
@@ -57,7 +57,7 @@ def paths_in(lines: Iterable[Line]) -> Iterator[str]:
 
 
 def _paths_of(line: Line) -> Iterator[str]:
-    """Yield the paths that a line tells of by itself."""
+    """Yield the paths that a line shows by itself."""
     match line:
         case {"event": "transaction.unsure" | "producer.refused", "error": error} if error in _FENCES:
             yield FENCED

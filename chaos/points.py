@@ -1,6 +1,6 @@
 """The named points of the services, in the order in which a loop passes them: how each is reached, what must be open.
 
-Source of the table: docs/guarantees.md, "Crash points". A point that nobody passes any more makes its run void.
+Source of the table: docs/guarantees.md, "Crash points". A point that no process passes any more makes its run void.
 """
 
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""Render what the history tells: fault -> what must hold -> measured recovery -> proof. Markdown."""
+"""Render what the history holds: fault -> what must hold -> measured recovery -> proof. Markdown."""
 
 import statistics
 from collections.abc import Iterable, Sequence

@@ -29,8 +29,8 @@ def schedule(
 ) -> tuple[Planned, ...]:
     """Return the faults of so many seconds, in order of time.
 
-    Every window of 15 s is dealt a hand of its own from a shuffled deck of all kinds, which is shuffled anew when it is
-    used up: each kind falls once before any falls twice. Those of `once` are not put into the deck again.
+    Every window of 15 s is dealt a hand of its own from a shuffled deck of all kinds, which is shuffled again when it
+    is used up: each kind falls once before any falls twice. Those of `once` are not put into the deck again.
     """
     chance = random.Random(f"nemesis {seed}")  # noqa: S311 - repeatable on purpose
     deck = _deck(chance, sorted(kinds), once)

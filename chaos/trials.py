@@ -145,8 +145,8 @@ def _sleep_on_what_was_read(pipeline: Pipeline, found: Findings) -> None:
         pipeline.start("inventory", slot)
     pipeline.wait_ready()
     arm = Arm(point="inventory:db.read", action=Act.SLEEP, seconds=SLEEP_SECONDS)
-    # Every order wants one unit of one thing, so that nothing is left, and a single order in the sleeper's hands tells.
-    # No copies: one that the other worker decides has the sleeper's whole batch decided anew.
+    # Every order wants one unit of one thing: nothing is left, and a single order in the sleeper's hands shows it.
+    # No copies: one that the other worker decides has the sleeper's whole batch decided again.
     load = partial(pipeline.load, direct=ORDERS, poison=0.0, quantity_max=1, unknown=0.0, duplicates=0.0)
     fired = _fire(pipeline, found, arm, load)
     awake_at = fired.monotonic + SLEEP_SECONDS

@@ -225,7 +225,7 @@ class PostgresSettings(Settings):
 
 
 class HealthSettings(Settings):
-    """Where a process without an HTTP API of its own tells how it is."""
+    """Where a process without an HTTP API of its own reports how it is."""
 
     health_host: Host = Field(
         default="127.0.0.1", description="Where /livez, /readyz, /metrics listen.", examples=["127.0.0.1"]

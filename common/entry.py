@@ -18,9 +18,9 @@ def run_process(body: Callable[[], None]) -> NoReturn:
     """Run `body`, then exit at once, without taking the process apart.
 
     All that must last is durable when `body` returns; librdkafka's destructors, on the other hand, have been seen to
-    wait for ever for the thread of a broker that died. Settings are told on standard error as they stand, since the log
-    may not be configured yet. Anything unforeseen keeps its traceback: it is a bug, and a restart takes up the same
-    records.
+    wait for ever for the thread of a broker that died. Wrong settings are reported on standard error as they stand,
+    since the log may not be configured yet. Anything unforeseen keeps its traceback: it is a bug, and a restart takes
+    up the same records.
     """
     give_freed_memory_back()
     code = _run(body)

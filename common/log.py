@@ -67,7 +67,7 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 
 def _clean(name: object, value: Any) -> Any:
-    """Return the value, or a copy without what must not be told; what is no plain value is told by its repr."""
+    """Return the value, or a copy without what must not be logged; what is no plain value is logged by its repr."""
     if _is_secret(name):
         return "[redacted]"
     if value is None or isinstance(value, bool | int | float):

@@ -20,14 +20,14 @@ NO_REASON = "none"
 
 
 def of_worker(own: str) -> tuple[str, ...]:
-    """Return how the names begin of what a worker tells; `own`: of its service's."""
+    """Return the prefixes of the metrics that a worker shows; `own`: the prefix of its service's."""
     return (own, "worker_", "kafka_", *OF_LIBRARY)
 
 
 def page(*prefixes: str, source: Collector = REGISTRY) -> bytes:
     """Return the metrics whose names begin so, as Prometheus reads them.
 
-    A process defines every metric of this module; one that it never counts would be told as 0, and taken for a fact.
+    A process defines every metric of this module; one that it never counts would be shown as 0, and taken for a fact.
     """
     return generate_latest(_Shown(source, prefixes))
 

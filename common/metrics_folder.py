@@ -1,7 +1,7 @@
 """The folder in which the processes of one service share their metrics; opened before prometheus_client is imported.
 
 That library decides where values live when it is first imported: in memory, or in a file per process if a variable
-names a folder. So whoever opens the folder imports everything that counts inside the block.
+names a folder. So the process that opens the folder imports everything that counts inside the block.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""Decide what an exception that nobody foresaw says of one record. Pure.
+"""Decide what an unforeseen exception says of one record. Pure.
 
 Such an exception ends the process; where one record brings it about, that repeats for ever, for all users of the group.
-So a record is given up for it, as poison is, but on evidence alone, since a fault of ours, or an outage that nobody
-foresaw either, raises for every record:
+So a record is given up for it, as poison is, but on evidence alone, since a fault of ours, or an
+unforeseen outage, raises for every record:
 
 - it raised alone, `CRASHES_MAX` times, with pauses in between;
 - another record has gone through since, in the same process.

@@ -1,8 +1,8 @@
 """Make the dead letter of a record that will never become an event. Pure.
 
-The copy keeps key, value and headers to the byte; added headers say why and whence, so that it can be read, mended
-and sent again. A record that only its writer's compression made fit on its topic might not fit here: of such a one the
-copy holds the headers that say why and whence alone, or it would stop its partition for good.
+The copy keeps key, value and headers to the byte; added headers say why and where it comes from, so that it can be
+read, mended and sent again. A record that fits on its topic only because its writer compressed it might not fit here:
+its dead letter has the added headers alone, or it would stop its partition for good.
 """
 
 from onceloop.config import MESSAGE_BYTES_MAX

@@ -62,7 +62,7 @@ class UsageError(ReportedError):
 
 
 class FatalError(ReportedError):
-    """This process must not go on; what it holds is settled by whoever takes over its slot."""
+    """This process must not go on; what it holds is settled by the next process in its slot."""
 
     exit_code = ExitCode.UNAVAILABLE
 

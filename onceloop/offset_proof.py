@@ -1,7 +1,7 @@
 """Committed offsets are believed once something else confirms them (docs/adr/0031).
 
-While a broker loads its groups a second time it may answer offsets that are long overtaken. Whoever went on from there
-would tell again what is told.
+While a broker loads its groups a second time it may answer offsets that are long out of date. A member that went on
+from there would publish again what is published.
 """
 
 import time
@@ -11,7 +11,7 @@ from onceloop.errors import Busy, FatalError
 from onceloop.records import CommitPoint, Partition
 
 OLD_OFFSETS_SECONDS_MAX = 60.0
-"""So long a broker may answer old offsets while it loads them; then somebody set the group back."""
+"""How long a broker may answer old offsets while it loads them; after that, an operator set the group back."""
 
 Behind = Callable[[Mapping[Partition, CommitPoint]], Mapping[Partition, str]]
 """Offsets -> those that lie behind what is known to be done, each with both in words."""
@@ -41,7 +41,7 @@ class Doubt:
 
 
 class OffsetProof:
-    """The offsets that a member was told, until they are proven.
+    """The offsets that a member was given, until they are proven.
 
     `done`: what they may not lie before, in words; `cure`: what to do if they stay there.
     """

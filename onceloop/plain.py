@@ -11,7 +11,7 @@ drop the batch in hand, ask `Offsets` where reading goes on, seek there. Nothing
 
 Another one leads out of poison, and loses nothing: the batch is halved at once, each part worked on and settled by
 itself, until the culprit stands alone; rejected once more, it is the handler's to put aside (`Handler.reject`). So is a
-record for which the handler raises what nobody foresaw, once `crashes` says that the record is the reason.
+record for which the handler raises an unforeseen exception, once `crashes` says that the record is the reason.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -49,7 +49,7 @@ class Offsets(Protocol):
     apart: bool
 
     def starts(self, owned: frozenset[Partition]) -> Mapping[Partition, int]:
-        """Return the next offset to read for each owned partition. Raises Busy if it cannot be told now."""
+        """Return the next offset to read for each owned partition. Raises Busy if it cannot be found out now."""
 
     def settle(self, batch: Sequence[InputRecord]) -> None:
         """Make the progress durable, if the handler has not done so. Raises Busy to have the batch again."""
@@ -180,8 +180,8 @@ def run(
 
     `watch` is called in every turn, idle or not; it must not wait. `surroundings`: exceptions that, beside those of
     `crashes`, speak of the world around and never of a record. Raises ReportedError if the group refuses this member,
-    if an offset is gone, or for what `watch` finds. What nobody foresaw comes out as it is, if it is not the
-    doing of one record.
+    if an offset is gone, or for what `watch` finds. An unforeseen exception passes through unchanged,
+    unless one record causes it.
     """
     work = _Work(handler, offsets, surroundings, runtime)
     observer = runtime.observer
@@ -218,7 +218,7 @@ def run(
 class _Work:
     """Works on batches and settles them; what holds trouble in halves, one behind the other.
 
-    No offset passes unfinished work. Trouble is poison, or an exception that nobody foresaw.
+    No offset passes unfinished work. Trouble is poison, or an unforeseen exception.
     """
 
     def __init__(
@@ -234,7 +234,7 @@ class _Work:
         self._settled = False
 
     def progressed(self) -> bool:
-        """Tell once whether anything was settled since this was asked last."""
+        """Return whether anything was settled since the last call."""
         settled, self._settled = self._settled, False
         return settled
 

@@ -119,8 +119,8 @@ class Positions:
         empty, such as commit markers of a foreign transactional writer.
 
         Where a topic has transactional writers, markers lie between all records, so only the first record behind a seek
-        tells anything: one that is not the due one has its partition read once more, unless that gap was met there when
-        it was last read.
+        proves anything: one that is not the due one has its partition read once more, unless that gap was met there
+        when it was last read.
         """
         accepted = []
         expected = dict(self.due)

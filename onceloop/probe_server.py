@@ -102,7 +102,7 @@ class _Server:
         try:
             with suppress(
                 OSError, EOFError, asyncio.LimitOverrunError, asyncio.CancelledError
-            ):  # nobody waits any more
+            ):  # no client waits any more
                 async with asyncio.timeout(READ_SECONDS_MAX):
                     head = await reader.readuntil(_END_OF_HEAD)
                 page = await self._page(head)
@@ -137,7 +137,7 @@ class _Server:
         return "\r\n".join((*lines, "", "")).encode() + (b"" if method == b"HEAD" else page.body)
 
     async def _made(self, path: str, make: Callable[[], Page]) -> Page:
-        """Return the page that is being made just now, or have it made: however many ask, nobody waits for two."""
+        """Return the page that is being made just now, or have it made: however many ask, none waits for two."""
         if path not in self._making or self._making[path].done():
             self._making[path] = asyncio.get_running_loop().run_in_executor(self._threads[path], make)
         try:

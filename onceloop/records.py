@@ -29,7 +29,7 @@ class CommitPoint(NamedTuple):
 class InputRecord(NamedTuple):
     """One record as it was read. `offset` is its own; key and value are the bytes on the topic.
 
-    `headers` reads them when it is called: that costs more than the rest, and dead letters alone tell them.
+    `headers` reads them when it is called: that costs more than the rest, and only dead letters need them.
     """
 
     partition: Partition
@@ -134,7 +134,7 @@ class Handler(Protocol):
         """
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
-        """Put one record aside that was poison twice and alone, or raised what nobody foresaw again and again.
+        """Put one record aside that was poison twice and alone, or raised an unforeseen exception again and again.
 
         That is durable when this returns. Raises Busy.
         """

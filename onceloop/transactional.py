@@ -136,7 +136,7 @@ class _Loop:
     def _process(self, batch: Batch, producer: TransactionalProducer) -> None:
         started = self._clock.perf_counter()
         # Metadata belongs to its batch: no poll lies between, so no rebalance either. Older metadata would fence
-        # nobody, newer metadata would authorise partitions that moved away.
+        # no zombie, newer metadata would authorise partitions that moved away.
         group_metadata = self._consumer.group_metadata()
         if generation(group_metadata) < 0:
             self.recover("not a member")

@@ -1,1 +1,1 @@
-"""Which services there are: one row each. Whoever starts, provisions, watches or tests them reads it here."""
+"""Which services there are: one row each. All that starts, provisions, watches or tests them reads it here."""

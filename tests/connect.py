@@ -29,7 +29,7 @@ from tests.stack import Stack
 
 REQUEST_SECONDS = 30.0
 NEVER_MS = 3_600_000
-NO_MONGO = "none"  # refused at once; an address where nobody answers is tried for ten seconds
+NO_MONGO = "none"  # refused at once; an address without an answer is tried for ten seconds
 
 
 @dataclass(frozen=True, slots=True)

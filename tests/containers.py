@@ -42,7 +42,7 @@ for each in docker.from_env().containers.list(all=True, filters={"label": sys.ar
 class KafkaContainer(DockerContainer):
     """A broker of `apache/kafka` that is its own controller, at the same port inside and out: no test kills it.
 
-    It tells clients to come to 127.0.0.1, which is this machine for them and the container for the broker itself: its
+    It directs clients to 127.0.0.1, which is this machine for them and the container for the broker itself: its
     transaction coordinator writes markers to its own advertised address.
     """
 

@@ -34,7 +34,7 @@ def make_codec() -> Codec:
 
     def writer_schema(number: int) -> str:
         if number not in texts:
-            raise Undecodable("schema", f"nobody registered schema id {number}")
+            raise Undecodable("schema", f"schema id {number} is not registered")
         return texts[number]
 
     return Codec(ids, writer_schema)

@@ -34,7 +34,7 @@ class Forwarder:
         self._listener: socket.socket | None = None
         self._holding = False
         self._flowing = threading.Event()
-        self._claims = Claims()  # while it does not listen nobody else may
+        self._claims = Claims()  # while it does not listen, no other process may
         self.port = free_port(self._claims)
         if not cut:
             self.heal()

@@ -1,4 +1,4 @@
-"""A real SMTP server in the test process: it keeps what it accepts, and answers as a test tells it to."""
+"""A real SMTP server in the test process: it keeps what it accepts, and answers as a test says."""
 
 import asyncio
 import datetime as dt

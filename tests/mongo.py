@@ -1,6 +1,6 @@
 """Read a collection of a MongoDB with nothing but a socket: one command, the few BSON types that our documents have.
 
-A driver would be a dependency for one test that runs only where somebody names a server.
+A driver would be a dependency for one test that runs only where a server is named.
 """
 
 import itertools

@@ -20,7 +20,7 @@ QUICK = {
 }
 """Shorter waits for late orders, in the order that production's have."""
 LONG_AGO = minute_of(int(time.time() * 1000)) - 120 * MINUTE_MS
-"""A minute that is over, so that nobody waits for its end."""
+"""A minute that is over, so that no test waits for its end."""
 
 EVENT_ID, ORDER_ID = "01963c1e-7b44-7000-8000-00000000000a", "01963c1e-7b44-7000-8000-0000000000ff"
 

@@ -1,4 +1,4 @@
-"""Ports that nobody else takes: not another test, not the stack of another run, not a client's connection."""
+"""Ports that no other process takes: not another test, not the stack of another run, not a client's connection."""
 
 import random
 
@@ -10,7 +10,7 @@ TRIES_MAX = 100
 
 
 def free_port(claims: Claims) -> int:
-    """Claim a port; nobody else gets it until the claims are released."""
+    """Claim a port; no other process gets it until the claims are released."""
     for _ in range(TRIES_MAX):
         port = random.choice(PORTS)
         if claims.claim(port):

@@ -128,7 +128,7 @@ class Processes:
         return self._logs / f"scratch-{self._scratched}"
 
     def free_port(self) -> int:
-        """Return a port that nobody else gets as long as this test runs."""
+        """Return a port that no other process gets as long as this test runs."""
         return free_port(self._claims)
 
 

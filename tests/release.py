@@ -48,5 +48,5 @@ def patched(patch: Path, folder: Path) -> Release:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{patch} no longer applies; make it anew (docs/schema-evolution.md)\n{done.stderr}"
+    assert done.returncode == 0, f"{patch} no longer applies; make it again (docs/schema-evolution.md)\n{done.stderr}"
     return Release(folder)

@@ -1,4 +1,4 @@
-"""Changes of a schema, good and bad, told by the rules they break: for our verdict, and for a registry's."""
+"""Changes of a schema, good and bad, by the rules they break: for our verdict, and for a registry's."""
 
 import json
 from dataclasses import dataclass

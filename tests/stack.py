@@ -42,7 +42,7 @@ def local_stack(folder: Path) -> Iterator[Stack]:
 
 @contextmanager
 def external_stack(folder: Path) -> Iterator[Stack]:
-    """Take the servers that the environment names; passwords of the roles are set anew."""
+    """Take the servers that the environment names; passwords of the roles are set again."""
     write_role_secrets(folder)
 
     class ExternalSettings(ProvisionSettings):

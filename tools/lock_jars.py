@@ -1,7 +1,7 @@
 """Re-make `jars.lock` from `pom.xml`. For maintainers: it alone needs Maven.
 
 Maven resolves, because it is the reference for what a POM means; users then fetch exactly the files it chose, each
-one by itself, so that nobody's resolver has a say on their machine. A set of the lock is a profile of the POM, and is
+one by itself, so that no user's resolver has a say on their machine. A set of the lock is a profile of the POM, and is
 resolved alone.
 """
 
@@ -47,7 +47,7 @@ def _resolved(profile: str) -> Iterator[Artifact]:
 
 def _resolve_into(repository: Path, profile: str) -> None:
     if (maven := shutil.which("mvn")) is None:
-        sys.exit("Maven is not installed: install it to re-make the lock; nobody else needs it")
+        sys.exit("Maven is not installed: install it to re-make the lock; it is needed for nothing else")
     goal = "dependency:copy-dependencies"
     options = ("-DincludeScope=runtime", "-Dmdep.useRepositoryLayout=true", f"-DoutputDirectory={repository}")
     subprocess.run([maven, "-B", "-q", "-f", str(FOLDER / "pom.xml"), "-P", profile, goal, *options], check=True)

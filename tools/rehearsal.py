@@ -142,10 +142,10 @@ def start(docker: Docker) -> None:
     began = time.monotonic()
     docker.up()
     say(f"ready after {time.monotonic() - began:.1f} s")
-    tell_memory(docker)
+    print_memory(docker)
 
 
-def tell_memory(docker: Docker) -> None:
+def print_memory(docker: Docker) -> None:
     """Say how much memory each container holds and how much all of them; expect that none had to be ended for it."""
     lines = docker.run("stats", "--no-stream", "--format", "{{.Name}} {{.MemUsage}}", *docker.containers()).splitlines()
     for line in sorted(lines):
@@ -158,7 +158,7 @@ def tell_memory(docker: Docker) -> None:
 
 
 def inspect(docker: Docker) -> None:
-    """Look at what runs as an attacker would: who it is, what it may write, what the layers tell."""
+    """Look at what runs as an attacker would: who it is, what it may write, what the layers show."""
     for container in docker.containers():
         facts = docker.facts(container)
         name, config, host = facts["Name"], facts["Config"], facts["HostConfig"]
@@ -167,24 +167,24 @@ def inspect(docker: Docker) -> None:
         expect("no-new-privileges:true" in host["SecurityOpt"], f"{name} may gain privileges")
         if config["Image"] == IMAGE:
             expect(host["ReadonlyRootfs"], f"{name} can write into itself")
-    told = docker.run("history", "--no-trunc", IMAGE) + json.dumps([docker.facts(IMAGE)])
-    told += "".join(json.dumps(docker.facts(each)) for each in docker.containers())
+    shown = docker.run("history", "--no-trunc", IMAGE) + json.dumps([docker.facts(IMAGE)])
+    shown += "".join(json.dumps(docker.facts(each)) for each in docker.containers())
     read_all = "for each in /run/secrets/*; do cat $each; echo; done"
     passwords = docker.compose("run", "--rm", "-T", "--no-deps", "provision", "sh", "-c", read_all).split()
     expect(len(passwords) == len(HOLDERS["provision"]), "each password can be looked for")
-    expect(not any(password in told for password in passwords), "a password stands in a layer or a setting")
-    say(f"nobody is root, nothing of ours is writable, none of {len(passwords)} passwords is told")
+    expect(not any(password in shown for password in passwords), "a password stands in a layer or a setting")
+    say(f"no process is root, nothing of ours is writable, none of {len(passwords)} passwords is shown")
 
 
 def place_demo_orders(api: Api) -> None:
     """Place the demo's orders, and wait until each came out as it must."""
     placed = [(wanted, api.place(wanted, key=f"rehearsal-{number}")) for number, wanted in enumerate(ORDERS)]
 
-    def all_are_told() -> bool:
+    def all_are_notified() -> bool:
         orders = [api.order(order_id) for _, order_id in placed]
         return all(decided(order) and order.get("notified") for order in orders)
 
-    wait_for(all_are_told, "the demo's orders have their outcome and their customers know")
+    wait_for(all_are_notified, "the demo's orders have their outcome and their customers know")
     wrong = complaints([(wanted, order_id, api.order(order_id)) for wanted, order_id in placed])
     expect(not wrong, "\n".join(wrong))
     say(f"{len(placed)} demo orders came out as they must")
@@ -214,7 +214,7 @@ def kill_in_mid_work(docker: Docker, api_port: int) -> None:
     expect(sorted(after.values()) == list(range(WORKERS)), f"slots are {after}")
     expect(victim in after, "its container is back")
     say(f"its container is back in slot {after[victim]}")
-    tell_memory(docker)
+    print_memory(docker)
 
 
 def posting(api_port: int, *, at: int, then: Callable[[], object]) -> Tally:
@@ -272,10 +272,10 @@ def expect(true: bool, otherwise: str) -> None:  # noqa: FBT001 - as an assert t
         raise RehearsalError(otherwise)
 
 
-def mebibytes(told: str) -> float:
+def mebibytes(printed: str) -> float:
     """Return what `docker stats` writes as 12.3MiB or 1.2GiB."""
     units = {"KiB": 1 / 1024, "MiB": 1, "GiB": 1024}
-    return float(told[:-3]) * units[told[-3:]]
+    return float(printed[:-3]) * units[printed[-3:]]
 
 
 def megabytes(size_bytes: int) -> str:
@@ -284,7 +284,7 @@ def megabytes(size_bytes: int) -> str:
 
 
 def say(line: str) -> None:
-    """Tell the reader at once."""
+    """Print it at once."""
     print(f"compose: {line}", flush=True)
 
 

@@ -68,7 +68,7 @@ class Registry:
         return self._schemas[schema_id]
 
     def _read(self, schema_id: int) -> str | None:
-        """Return the schema's text, or None if nobody registered it."""
+        """Return the schema's text, or None if it is not registered."""
         url = f"{self._url}/schemas/ids/{schema_id}"
         try:
             for attempt in stamina.retry_context(on=ConnectionError, attempts=3, wait_initial=0.2):
@@ -104,7 +104,7 @@ def impossible(order: dict[str, Any]) -> str:
 
 
 def _is_name(text: str, length_max: int) -> bool:
-    """Tell whether readers take it: printable, but for the two joiners of Persian and of emoji."""
+    """Return whether readers take it: printable, but for the two joiners of Persian and of emoji."""
     visible = text.replace("\u200c", "").replace("\u200d", "")
     return 0 < len(text) <= length_max and visible.isprintable()
 

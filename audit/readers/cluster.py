@@ -62,7 +62,7 @@ class Cluster:
                 "enable.auto.commit": False,
                 "isolation.level": "read_committed",
                 "auto.offset.reset": "error",
-                "enable.partition.eof": True,  # tells the stable end, which markers keep away from the last record
+                "enable.partition.eof": True,  # reports the stable end, which markers keep away from the last record
                 "fetch.wait.max.ms": 20,
                 "queued.max.messages.kbytes": 32_768,
                 **self._consumer_options,

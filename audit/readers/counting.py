@@ -13,9 +13,9 @@ LATEST_SECONDS = 60.0
 
 
 def counted_to(cluster: Cluster) -> dict[Spot, Counting]:
-    """Return how far each partition of outcomes is counted; empty where nobody ever counted."""
-    told = {spot: _fields(text) for spot, text in cluster.metadata(METRICS).items()}
-    return {spot: Counting(int(fields.get("p", 0)), int(fields.get("e", 0))) for spot, fields in told.items()}
+    """Return how far each partition of outcomes is counted; empty where none ever counted."""
+    progress = {spot: _fields(text) for spot, text in cluster.metadata(METRICS).items()}
+    return {spot: Counting(int(fields.get("p", 0)), int(fields.get("e", 0))) for spot, fields in progress.items()}
 
 
 def added_to(cluster: Cluster) -> int:

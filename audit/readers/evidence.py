@@ -16,7 +16,7 @@ Paths = Path | Sequence[Path]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """Files of all runs on one pipeline. Files may be shared by runs: whoever writes them appends.
+    """Files of all runs on one pipeline. Files may be shared by runs: every writer appends.
 
     `history`: of requests over HTTP; `written`: of records that went straight onto the topic; `snapshots`: of the
     stock; `logs`: of services, in which none of the `secrets` may stand. `complete=False` says that others put orders

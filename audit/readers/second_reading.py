@@ -91,7 +91,7 @@ def _start(settings: KafkaSettings, begins: Offsets, ends: Offsets, isolation: s
 
 
 def _environment(settings: KafkaSettings) -> dict[str, str]:
-    """Return what tells another process the same addresses."""
+    """Return what passes the same addresses to another process."""
     return {
         "PIPELINE_NAMESPACE": settings.namespace,
         "PIPELINE_KAFKA_BOOTSTRAP": settings.kafka_bootstrap,

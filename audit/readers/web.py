@@ -11,7 +11,7 @@ from common.config import is_loopback
 
 
 def get_json(url: str, *, seconds: float) -> tuple[int, Any]:
-    """Return the status and the document, None for anything but 200. Raises OSError if nobody answers.
+    """Return the status and the document, None for anything but 200. Raises OSError if no server answers.
 
     A user and a password in the URL are sent as Basic authentication.
     """

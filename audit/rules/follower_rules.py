@@ -31,7 +31,7 @@ def nothing_from_nowhere(books: Books) -> Iterator[Violation]:
         visible = {event.at for event in books.outcomes.get(order_id, ())}
         for record in records:
             if record.source and record.source not in visible and not _out_of_sight(record.source, books):
-                yield Violation(f"{record.at} tells of {record.source}, which was never committed", order_id)
+                yield Violation(f"{record.at} is about {record.source}, which was never committed", order_id)
     yield from _names_uncommitted(books)
 
 
@@ -142,7 +142,7 @@ def _notification_faults(order_id: str, verdict: Verdict, books: Books) -> Itera
     elif not any(record.kind == kind for record in books.sent.get(order_id, ())) and not (
         notification_is_trimmed(order_id, books) or books.unread(NOTIFICATION_SENT.name)
     ):
-        yield Violation(f"told ({kind}), but the topic does not say so", order_id)
-    told = {row.kind for row in rows} | {record.kind for record in books.sent.get(order_id, ())}
-    if wrong := sorted(told - {kind}):
-        yield Violation(f"told {', '.join(wrong)} of an order that is {STATUS_OF[verdict]}", order_id)
+        yield Violation(f"notified ({kind}), but the topic does not say so", order_id)
+    kinds = {row.kind for row in rows} | {record.kind for record in books.sent.get(order_id, ())}
+    if wrong := sorted(kinds - {kind}):
+        yield Violation(f"notified ({', '.join(wrong)}) of an order that is {STATUS_OF[verdict]}", order_id)

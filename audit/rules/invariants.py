@@ -10,7 +10,15 @@ from audit.books import Books
 from audit.rules import follower_rules, minute_rules, order_rules, request_rules, status_rules, stock_rules
 from audit.rules.rule import Harm, Invariant, Violation
 
-__all__ = ["INVARIANTS", "MINUTES_COUNTED", "NO_FALSE_REFUSAL", "TOLD_INVARIANTS", "Harm", "Invariant", "Violation"]
+__all__ = [
+    "INVARIANTS",
+    "MINUTES_COUNTED",
+    "NO_FALSE_REFUSAL",
+    "TESTIMONY_INVARIANTS",
+    "Harm",
+    "Invariant",
+    "Violation",
+]
 
 
 def _on_topic(books: Books) -> Iterator[Violation]:
@@ -43,7 +51,7 @@ MINUTES_COUNTED = Invariant(
     lambda books: len(books.partials) + len(books.totals),
     minute_rules.minutes_counted,
 )
-"""Asked only where somebody counts minutes."""
+"""Asked only where minutes are counted."""
 
 INVARIANTS = (
     Invariant("S1", "what was confirmed is on the topic, byte for byte", lambda books: len(books.created), _on_topic),
@@ -76,7 +84,7 @@ INVARIANTS = (
         lambda books: len(books.dead_letters),
         order_rules.dead_letters_complete,
     ),
-    Invariant("S13", "each event is told once", lambda books: _size(books.outcomes), follower_rules.notified_once),
+    Invariant("S13", "one notification per event", lambda books: _size(books.outcomes), follower_rules.notified_once),
     Invariant(
         "S15", "every event decodes", lambda books: _size(books.outcomes) + _size(books.sent), order_rules.readable
     ),
@@ -96,7 +104,7 @@ INVARIANTS = (
 )
 """Asked of every run, in this order."""
 
-TOLD_INVARIANTS = (
+TESTIMONY_INVARIANTS = (
     Invariant(
         "S2",
         "no order without a client",
@@ -124,7 +132,7 @@ TOLD_INVARIANTS = (
         _leaks,
     ),
 )
-"""Asked only where somebody tells what no topic and no table holds."""
+"""Asked only where there is testimony of what no topic and no table holds."""
 
 
 def _size(groups: Mapping[str, tuple[object, ...]]) -> int:

@@ -1,4 +1,4 @@
-"""Judge books: ask every rule, and tell of each culprit where it went wrong. Pure."""
+"""Judge books: ask every rule, and say of each culprit where it went wrong. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from audit.rules.invariants import (
     INVARIANTS,
     MINUTES_COUNTED,
     NO_FALSE_REFUSAL,
-    TOLD_INVARIANTS,
+    TESTIMONY_INVARIANTS,
     Harm,
     Invariant,
     Violation,
@@ -55,7 +55,7 @@ def judge(books: Books, *, restocked: bool = True) -> Judgement:
 
     Where there is testimony, also those that judge it, each by what it was given.
     """
-    rules = INVARIANTS if books.testimony is None else (*INVARIANTS, *TOLD_INVARIANTS)
+    rules = INVARIANTS if books.testimony is None else (*INVARIANTS, *TESTIMONY_INVARIANTS)
     rules = (*rules, MINUTES_COUNTED) if books.counting or books.partials else rules
     rules = rules if restocked else (*rules, NO_FALSE_REFUSAL)
     harms = dict.fromkeys(Harm, 0)
@@ -91,7 +91,7 @@ def path(order_id: str, books: Books) -> tuple[str, ...]:
         f"ledger     {row.kind} by {row.channel}: {row.state}, event {row.event_id}"
         for row in books.ledger.get(order_id, ())
     ] or ["ledger     none"]
-    lines += [f"told       {record.at}, {record.kind} by {record.channel}" for record in books.sent.get(order_id, ())]
+    lines += [f"notified   {record.at}, {record.kind} by {record.channel}" for record in books.sent.get(order_id, ())]
     return tuple(lines)
 
 

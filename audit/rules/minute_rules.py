@@ -34,7 +34,7 @@ REFUSED = dead_letter_topic(METRICS_PARTIALS, METRICS_TOTALS).name
 
 def minutes_counted(books: Books) -> Iterator[Violation]:
     """S12: each closed minute is counted once per partition, to the order; its total is the sum of its partials."""
-    yield from _told_once(books)
+    yield from _closed_once(books)
     yield from misfits(books, METRICS_PARTIALS.name, MINUTE_VOLUMES.name)
     yield from _partials_are_the_records(books)
     yield from _totals_are_the_partials(books)
@@ -56,7 +56,7 @@ def name_of(minute_ms: int) -> str:
     return f"minute @{minute_ms // 1000}"
 
 
-def _told_once(books: Books) -> Iterator[Violation]:
+def _closed_once(books: Books) -> Iterator[Violation]:
     in_time = Counter((partial.source, partial.minute) for partial in books.partials if not partial.late)
     for (source, minute), count in in_time.items():
         if count > 1:
@@ -162,8 +162,10 @@ def _faults_of(total: Total, parts: list[Partial]) -> Iterator[Violation]:
         return
     sums = (sum(part.reserved for part in parts), sum(part.failed for part in parts), sum(part.units for part in parts))
     if (total.reserved, total.failed, total.units) != sums or total.orders != sums[0] + sums[1]:
-        told = _said((total.reserved, total.failed, total.units))
-        yield Violation(f"{name_of(total.minute)}, revision {total.revision}: {told}, its partials say {_said(sums)}")
+        totalled = _said((total.reserved, total.failed, total.units))
+        yield Violation(
+            f"{name_of(total.minute)}, revision {total.revision}: {totalled}, its partials say {_said(sums)}"
+        )
     if total.late != sum(part.late for part in parts):
         yield Violation(f"{name_of(total.minute)}, revision {total.revision}: {total.late} late, its partials differ")
 
@@ -177,10 +179,11 @@ def _totals_are_the_decisions(books: Books) -> Iterator[Violation]:
     # What was counted of orders whose events are gone, and before the topic of totals lost its head, is unknown.
     minutes = (last.keys() if books.trimmed(MINUTE_VOLUMES.name) else last.keys() | expected.keys()) - gone.keys()
     for minute in sorted(minutes):
-        told, there = last.get(minute, (0, 0, 0)), expected.get(minute, (0, 0, 0))
-        if told != there:
+        published, there = last.get(minute, (0, 0, 0)), expected.get(minute, (0, 0, 0))
+        if published != there:
             yield Violation(
-                f"{name_of(minute)}: {_said(told)} in its total, {_said(there)} decided", harm=_harm(told, there)
+                f"{name_of(minute)}: {_said(published)} in its total, {_said(there)} decided",
+                harm=_harm(published, there),
             )
 
 
@@ -226,8 +229,8 @@ def _minus(more: Sums, less: Sums) -> Sums:
     return more[0] - less[0], more[1] - less[1], more[2] - less[2]
 
 
-def _harm(told: Sums, there: Sums) -> Harm:
-    more = sum(told[:2]) - sum(there[:2])
+def _harm(published: Sums, there: Sums) -> Harm:
+    more = sum(published[:2]) - sum(there[:2])
     return Harm.DOUBLED if more > 0 else Harm.LOST if more < 0 else Harm.WRONG
 
 

@@ -189,19 +189,19 @@ def _values_of_sources(books: Books) -> dict[Coordinate, bytes]:
 
 
 def _other_than_planted(books: Books) -> Iterator[Violation]:
-    """Yield dead letters of what nobody planted, and planted poison that was taken for an order."""
-    told = books.testimony
-    if told is None or not told.written:
+    """Yield dead letters of what was not planted, and planted poison that was taken for an order."""
+    testimony = books.testimony
+    if testimony is None or not testimony.written:
         return
     dead = dead_letters_by_source(books)
     originals = {poison.at: poison.digest for poison in books.poison}
-    planted = {record.at for record in told.written if record.kind is Kind.POISON and record.at is not None}
-    perhaps = {record.digest for record in told.written if record.kind is Kind.POISON and record.at is None}
+    planted = {record.at for record in testimony.written if record.kind is Kind.POISON and record.at is not None}
+    perhaps = {record.digest for record in testimony.written if record.kind is Kind.POISON and record.at is None}
     for source in dead:
-        if not told.complete or source.topic != ORDERS_CREATED.name or source in planted:
+        if not testimony.complete or source.topic != ORDERS_CREATED.name or source in planted:
             continue
         if source not in originals or originals[source].hex() not in perhaps:
-            yield Violation(f"a dead letter of {source}, where nobody planted poison", harm=Harm.LOST)
+            yield Violation(f"a dead letter of {source}, where no poison was planted", harm=Harm.LOST)
     for at in sorted(planted - dead.keys() - originals.keys()):
         if below(at, books.progress.inventory_before) and judgeable(at, books):
             yield Violation(f"{at} was planted as poison, and was taken for an order")

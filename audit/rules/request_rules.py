@@ -1,4 +1,4 @@
-"""Rules over what clients did and were told, against what came of it: S1, S2, S3, S4, S10. Pure.
+"""Rules over what clients did and were answered, against what came of it: S1, S2, S3, S4, S10. Pure.
 
 They judge what testimony there is. Whether an order has no client at all (S2), or one client too few (S3), can be
 asked only where the testimony is complete.
@@ -23,7 +23,7 @@ Wish = tuple[str, int]
 
 
 def confirmed_is_there(books: Books) -> Iterator[Violation]:
-    """S1: what a client was told is accepted is on the topic, as it was ordered; what was acknowledged is where it was.
+    """S1: an order confirmed to a client is on the topic, as it was ordered; what was acknowledged is where it was.
 
     An order that is missing is left to the rule over keys if its key says so too.
     """
@@ -60,25 +60,25 @@ def every_order_has_a_client(books: Books) -> Iterator[Violation]:
 
 
 def unsure_is_one_at_most(books: Books) -> Iterator[Violation]:
-    """S3: a request whose end nobody knows caused no order, or one."""
+    """S3: a request whose end is unknown caused no order, or one."""
     unsure = _unsure(books)
     for wish, orphans in _orphans(books).items():
         if unsure[wish] and len(orphans) > unsure[wish]:
-            what = f"{len(orphans)} orders of {unsure[wish]} requests whose end nobody knows"
+            what = f"{len(orphans)} orders of {unsure[wish]} requests whose end is unknown"
             yield Violation(what, orphans[-1], Harm.DOUBLED)
 
 
 def one_order_per_key(books: Books) -> Iterator[Violation]:
     """S4: one key of one user is one order and one answer; another body under it is refused, and no other is."""
     for holder, requests in keyed_requests(books).items():
-        told = [request for request in requests if request.end is End.OK]
-        if not told:
+        accepted = [request for request in requests if request.end is End.OK]
+        if not accepted:
             continue
-        first = told[0]
+        first = accepted[0]
         for what, values in (
-            ("order ids", {request.order_id for request in told}),
-            ("answers", {request.reply for request in told}),
-            ("bodies that were accepted", {request.body for request in told}),
+            ("order ids", {request.order_id for request in accepted}),
+            ("answers", {request.reply for request in accepted}),
+            ("bodies that were accepted", {request.body for request in accepted}),
         ):
             if len(values) > 1:
                 harm = Harm.DOUBLED if what == "order ids" else Harm.WRONG
@@ -99,7 +99,7 @@ def topic_order_is_acceptance_order(books: Books) -> Iterator[Violation]:
     by_user: dict[tuple[str, int], dict[str, Request]] = {}
     began = _began(books)
     for request in _ended(books, End.OK):
-        # Any confirmation will do, since a later one asks for less; when the order was first sent, `_began` tells.
+        # Any confirmation will do, since a later one asks for less; when the order was first sent, `_began` says.
         first = began[request.order_id]
         era = books.testimony.era(first, request.ended or first) if books.testimony else 0
         if era is not None:
@@ -123,7 +123,7 @@ def order_ids(books: Books) -> set[str]:
 
 
 def unsure_requests(books: Books) -> int:
-    """Return how many requests ended so that nobody knows whether they had an effect."""
+    """Return how many requests ended without a sign whether they had an effect."""
     return sum(request.sent for request in _ended(books, End.INFO))
 
 
@@ -135,11 +135,11 @@ def _ended(books: Books, end: End) -> Iterator[Request]:
 
 def _orphans(books: Books) -> dict[Wish, list[str]]:
     """Return the orders that no answer, no key and no producer names, by what was wished; oldest first."""
-    told = books.testimony
-    if told is None or not told.complete:
+    testimony = books.testimony
+    if testimony is None or not testimony.complete:
         return {}
-    known = {request.order_id for request in told.requests}
-    known.update(written.order_id for written in told.written)
+    known = {request.order_id for request in testimony.requests}
+    known.update(written.order_id for written in testimony.written)
     known.update(books.key_orders[holder] for holder in keyed_requests(books) if holder in books.key_orders)
     found: dict[Wish, list[str]] = {}
     for order_id in sorted(order_ids(books) - known):
@@ -149,7 +149,7 @@ def _orphans(books: Books) -> dict[Wish, list[str]]:
 
 
 def _unsure(books: Books) -> Counter[Wish]:
-    """Count the requests without key whose end nobody knows: an order with a key is named by the key's row."""
+    """Count the requests without key whose end is unknown: an order with a key is named by the key's row."""
     return Counter(
         (request.user, fingerprint(request.lines))
         for request in _ended(books, End.INFO)

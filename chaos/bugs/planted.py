@@ -50,7 +50,7 @@ BUGS: Sequence[Bug] = (
     ),
     Bug(
         "random-transactional-id",
-        "each start takes a new transactional.id, so nobody ends what a dead process left open",
+        "each start takes a new transactional.id, so no process ends what a dead one left open",
         "L1",
         (
             Edit(
@@ -155,7 +155,7 @@ ON CONFLICT DO NOTHING
     ),
     Bug(
         "key-checked-then-stored",
-        "a key is looked up in one transaction and stored in another, and nobody asks whose row stands",
+        "a key is looked up in one transaction and stored in another, and whose row stands is never checked",
         "S4",
         (
             Edit(
@@ -228,7 +228,7 @@ ON CONFLICT DO NOTHING
     ),
     Bug(
         "minutes-forgotten",
-        "no watermark and no window's end stand beside the offsets: whoever starts there takes closed minutes for open",
+        "no watermark and no window's end stand beside the offsets: a start from there takes closed minutes for open",
         "S12",
         (
             Edit(

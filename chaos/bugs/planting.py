@@ -45,7 +45,7 @@ def edited(source: str, edits: Sequence[Edit]) -> str:
         if (found := source.count(edit.old)) != 1:
             raise StaleBugError(
                 f"{edit.module} has {found} places that read {edit.old.strip()!r}, instead of one",
-                cure="write the edit in chaos/bugs/planted.py anew, so that it makes the same mistake",
+                cure="rewrite the edit in chaos/bugs/planted.py, so that it makes the same mistake",
             )
         source = source.replace(edit.old, edit.new)
     return source

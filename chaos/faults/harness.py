@@ -191,7 +191,7 @@ Act = Callable[[Harness, random.Random], Evidence]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One kind of fault. `act` does it and returns what tells that it took place; else it raises VoidRunError.
+    """One kind of fault. `act` does it and returns what shows that it took place; else it raises VoidRunError.
 
     When it returns, whatever it broke is whole again. What it chooses, it chooses by the dice that it is given.
     `alone`: no other fault meets it. `once`: a pipeline meets it once. `ends_all`: it ends processes that are spared.
@@ -211,7 +211,7 @@ def at_a_point(points: Sequence[Point], action: Action, *, hits: int) -> Act:
     def act(harness: Harness, chance: random.Random) -> Evidence:
         point = chance.choice(points)
         arm = Arm(point=str(point), action=action, hit=chance.randint(1, hits), flush=point.flush)
-        return told(harness.fire(arm))
+        return left_behind(harness.fire(arm))
 
     return act
 
@@ -221,6 +221,6 @@ def how(stops: Sequence[Stopped]) -> Evidence:
     return {stop.name: (round(stop.seconds, 2), stop.code) for stop in stops}
 
 
-def told(fired: Fired) -> Evidence:
+def left_behind(fired: Fired) -> Evidence:
     """Return what an armed point left behind."""
     return {"point": fired.point, "pid": fired.pid, "action": fired.action.value, "txn_open": fired.txn_open}

@@ -8,7 +8,7 @@ from functools import partial
 
 import psutil
 
-from chaos.faults.harness import PASSED_UNDER_LOAD, Act, Evidence, Fault, Harness, Hurts, told
+from chaos.faults.harness import PASSED_UNDER_LOAD, Act, Evidence, Fault, Harness, Hurts, left_behind
 from chaos.run.findings import VoidRunError
 from chaos.run.plan import Action, Arm
 from chaos.run.servers import Server
@@ -54,7 +54,7 @@ def _clock_back(service: str, name: str) -> Act:
         for slot in harness.unspared(name):
             stopped = harness.stop_in_order(slot)
             harness.wait_ready(slot)
-        return {**told(fired), "seconds": -BACK_SECONDS, "stopped": (round(stopped.seconds, 2), stopped.code)}
+        return {**left_behind(fired), "seconds": -BACK_SECONDS, "stopped": (round(stopped.seconds, 2), stopped.code)}
 
     return act
 

@@ -83,7 +83,7 @@ def hold_rows(harness: Harness, _chance: random.Random) -> Evidence:
     seconds = harness.pace.held_seconds
     with harness.pipeline.session() as psql:
         wanted = "SELECT sku FROM inventory.stock WHERE available < on_hand ORDER BY sku LIMIT :rows FOR UPDATE"
-        rows = psql(wanted, rows=HELD_ROWS)  # some of the demo shop, which nobody orders, may be there too
+        rows = psql(wanted, rows=HELD_ROWS)  # some of the demo shop, which no client orders, may be there too
         began, waiting = time.monotonic(), 0
         while (held := time.monotonic() - began) < seconds or (not waiting and held < FIRED_SECONDS_MAX):
             waiting = max(waiting, harness.insist(lambda: waiting_workers(harness), "look at who waits"))

@@ -54,7 +54,7 @@ def end_sessions_of(run: Administrator, role: str) -> int:
 
 
 def lock_hot_sku(harness: Harness, _chance: random.Random) -> Evidence:
-    """Hold the row of a SKU that many want, for longer than anybody waits for a lock; again if nobody came to wait."""
+    """Hold the row of a SKU that many want, for longer than any worker waits for a lock; again if none came to wait."""
     waiting = harness.wait(lambda: _hold_and_look(harness), f"a worker that waits for {harness.hot_sku}")
     return {"sku": harness.hot_sku, "seconds": LOCK_SECONDS, "waiting": waiting}
 

@@ -135,7 +135,7 @@ def _leave_open(harness: Harness, chance: random.Random) -> Evidence:
         _abandon([producer])
         del producer
     if stable > left[0]:
-        raise VoidRunError("the foreign transaction held nobody up")
+        raise VoidRunError("the foreign transaction held no reader up")
     return {"partition": partition, "offsets": left, "stable_end": stable}
 
 

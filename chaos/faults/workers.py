@@ -3,7 +3,7 @@
 import random
 import time
 
-from chaos.faults.harness import PASSED_UNDER_LOAD, Evidence, Fault, Harness, Hurts, at_a_point, how, told
+from chaos.faults.harness import PASSED_UNDER_LOAD, Evidence, Fault, Harness, Hurts, at_a_point, how, left_behind
 from chaos.paths import ABORTABLE, FENCED
 from chaos.points import ZOMBIES, Way
 from chaos.run.plan import Action, Arm
@@ -28,12 +28,12 @@ _ERRING = [point for point in _LOADED if point.name in {"taken", "db.decided", "
 kill = at_a_point(_LOADED, Action.KILL, hits=3)
 """SIGKILL at a point of the loop."""
 raise_error = at_a_point(_ERRING, Action.RAISE, hits=3)
-"""Raise an error that nobody expects at a point of the loop: the process ends, or the batch comes again."""
+"""Raise an unexpected error at a point of the loop: the process ends, or the batch comes again."""
 
 
 def kill_between_commits(harness: Harness, _chance: random.Random) -> Evidence:
     """SIGKILL after the database's commit and before Kafka's: the successor must answer from the row."""
-    return told(harness.fire(Arm(point="inventory:db.committed", action=Action.KILL)))
+    return left_behind(harness.fire(Arm(point="inventory:db.committed", action=Action.KILL)))
 
 
 def zombie(harness: Harness, chance: random.Random) -> Evidence:
@@ -63,20 +63,20 @@ def _sleep(harness: Harness, arm: Arm, seconds: float) -> Evidence:
         time.sleep(seconds)
     finally:
         awake = harness.pipeline.wake(fired)
-    return {**told(fired), "seconds": seconds, "woke": awake}
+    return {**left_behind(fired), "seconds": seconds, "woke": awake}
 
 
 def outlast_poll(harness: Harness, _chance: random.Random) -> Evidence:
     """Sleep over a batch for longer than max.poll.interval.ms, while heartbeats go on."""
     fired = harness.fire(Arm(point="inventory:db.committed", action=Action.SLEEP, seconds=NAP_SECONDS))
     time.sleep(NAP_SECONDS)
-    return {**told(fired), "seconds": NAP_SECONDS}
+    return {**left_behind(fired), "seconds": NAP_SECONDS}
 
 
 def jump_clock(harness: Harness, chance: random.Random) -> Evidence:
-    """Have a worker's clock run an hour ahead from one batch on, until it is started anew."""
+    """Have a worker's clock run an hour ahead from one batch on, until it is restarted."""
     fired = harness.fire(Arm(point=str(chance.choice(_LOADED)), action=Action.JUMP, seconds=JUMP_SECONDS))
-    return {**told(fired), "seconds": JUMP_SECONDS}
+    return {**left_behind(fired), "seconds": JUMP_SECONDS}
 
 
 def rotate(harness: Harness, _chance: random.Random) -> Evidence:

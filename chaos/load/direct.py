@@ -1,6 +1,6 @@
 """Orders in bulk, straight onto `orders.created`, by a producer of the load's own; and the record of what it wrote.
 
-The producer is idempotent, so a broker that dies makes no copies that nobody planned, and it goes on trying for longer
+The producer is idempotent, so a broker that dies makes no unplanned copies, and it goes on trying for longer
 than a broker's restart takes. What was not acknowledged by then is noted without a coordinate: it may be there.
 """
 
@@ -42,7 +42,7 @@ class DirectLoad:
     """Writes the records of a mix and appends to `written`.
 
     Setting `stop` ends a run once what was handed over is acknowledged or given up. `done` counts the records whose
-    end is known. `now_ms` tells when each order is placed.
+    end is known. `now_ms` returns when each order is placed.
     """
 
     def __init__(

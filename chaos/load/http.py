@@ -1,7 +1,7 @@
 """Orders over HTTP, as good clients place them, and the history of what they were answered.
 
 A request with a key is repeated, same key and same body, until its end is known; one without is repeated only if
-nothing of it can have reached the server. What nobody knows the end of is noted as such and let be.
+nothing of it can have reached the server. What has no known end is noted as such and let be.
 """
 
 import http.client
@@ -38,8 +38,8 @@ UNDECIDED = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPSta
 class HttpLoad:
     """Places the orders of a mix at `base_url` through `threads` connections, and appends to `history`.
 
-    `base_url` may be asked for anew at each connection: a restarted service may have moved. Setting `stop` ends a run
-    after the requests in hand. `done` counts the requests that are through, for whoever watches from another thread.
+    `base_url` may be asked for again at each connection: a restarted service may have moved. Setting `stop` ends a run
+    after the requests in hand. `done` counts the requests that are through, for a caller in another thread.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class _Queue:
 
 
 class _Client:
-    """One connection, made anew whenever it broke."""
+    """One connection, made again whenever it broke."""
 
     def __init__(self, where: Callable[[], str], *, seconds: float) -> None:
         self._where = where
@@ -187,7 +187,7 @@ class _Client:
 
 
 def understood(status: int, reply: bytes) -> Answer:
-    """Return what an answer means: accepted, refused for good, or nobody knows."""
+    """Return what an answer means: accepted, refused for good, or unknown."""
     if status in {HTTPStatus.OK, HTTPStatus.ACCEPTED}:
         order_id = _order_id(reply)
         return Answer(End.OK, status, order_id, reply) if order_id else Answer(End.INFO, status, why="no order id")

@@ -1,4 +1,4 @@
-"""Event time for a load whose minutes nobody waits for: they are over, and each is older than the next."""
+"""Event time for a load whose minutes no one waits for: they are over, and each is older than the next."""
 
 import time
 

@@ -30,7 +30,7 @@ class Mix:
     crossed: float = 0.1
     """Want the two most popular SKUs, in one order of lines or the other: bait for a deadlock."""
     unknown: float = 0.01
-    """Also want a SKU that nobody stocks."""
+    """Also want a SKU that is not stocked."""
 
     keyed: float = 0.7
     """Over HTTP with an Idempotency-Key."""

@@ -36,7 +36,7 @@ class Request:
 
 
 class Customers:
-    """An endless stream of wishes. `way` tells users of one way in from those of the other."""
+    """An endless stream of wishes. `way` distinguishes users of one way in from those of the other."""
 
     def __init__(self, mix: Mix, *, way: str) -> None:
         self.mix = mix

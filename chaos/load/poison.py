@@ -8,7 +8,7 @@ from common.events.orders import OrderCreated, OrderLine
 from common.topics import MESSAGE_BYTES_MAX
 
 FRAME_BYTES = 5
-NOBODY_S_SCHEMA = b"\x00\x7f\xff\xff\xff"
+UNREGISTERED_SCHEMA = b"\x00\x7f\xff\xff\xff"
 
 Spoil = Callable[[Codec, OrderCreated], bytes | None]
 
@@ -21,7 +21,7 @@ POISON: dict[str, Spoil] = {
     "no value": lambda _codec, _order: None,
     "empty": lambda _codec, _order: b"",
     "bad magic": lambda codec, order: b"\x07" + codec.encode(order)[1:],
-    "unknown schema": lambda codec, order: NOBODY_S_SCHEMA + codec.encode(order)[FRAME_BYTES:],
+    "unknown schema": lambda codec, order: UNREGISTERED_SCHEMA + codec.encode(order)[FRAME_BYTES:],
     "truncated": lambda codec, order: codec.encode(order)[: FRAME_BYTES + 20],
     "bytes behind": lambda codec, order: codec.encode(order) + b"!",
     "too large for a copy": lambda codec, order: codec.encode(order) + bytes(MESSAGE_BYTES_MAX),

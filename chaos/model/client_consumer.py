@@ -19,7 +19,7 @@ from onceloop.records import Headers, Partition
 
 POLL_SECONDS = 0.2
 HEARTBEAT_LATE = 0.5
-"""How likely a poll does not know yet what the next heartbeat will tell."""
+"""How likely a poll does not know yet what the next heartbeat will learn."""
 FETCH_ENDS = 0.2
 BROKEN_READ = 0.3
 """How likely rough weather breaks a read of committed offsets or refuses a seek, relative to other requests."""
@@ -202,7 +202,7 @@ class ModelConsumer:
         return self._await_share()
 
     def _leave(self, refused: Refused) -> bool:
-        """Learn that the session is over (join anew) or that another process took the slot (the end)."""
+        """Learn that the session is over (join again) or that another process took the slot (the end)."""
         if refused.code == KafkaError.FENCED_INSTANCE_ID:
             self._on_error(fenced_instance())
             return True

@@ -22,7 +22,7 @@ def wrong_state(call: str) -> KafkaException:
 
 
 def fenced_instance() -> KafkaError:
-    """Return what a consumer is told whose slot another process took."""
+    """Return the error of a consumer whose slot another process took."""
     return KafkaError(KafkaError.FENCED_INSTANCE_ID, "another process took this slot", fatal=True)
 
 

@@ -78,7 +78,7 @@ class ModelProducer:
     def send_offsets_to_transaction(
         self, offsets: Sequence[TopicPartition], group_metadata: bytes, _timeout: float
     ) -> None:
-        """Put offsets into the transaction, in the name of the member that the metadata tells of."""
+        """Put offsets into the transaction, in the name of the member that the metadata names."""
         self._refuse_after_failure()
         writer = self._writing("send_offsets")
         points = {Partition(one.topic, one.partition): one.offset for one in offsets}
@@ -119,7 +119,7 @@ class ModelProducer:
             raise self._failed
 
     def _send_in_background(self) -> None:
-        """Let librdkafka's thread send; an error is told by the next call, a time-out by none: it sends again."""
+        """Let librdkafka's thread send; an error is raised by the next call, a time-out by none: it sends again."""
         try:
             self._send_queued()
         except KafkaException as error:

@@ -53,12 +53,12 @@ class Play:
 
     def story(self, last: int = TRACE_STEPS) -> str:
         """Return what broke and the steps that led there."""
-        telling = [(number, *step) for number, step in enumerate(self.steps, 1) if step[1] not in IDLE]
+        steps = [(number, *step) for number, step in enumerate(self.steps, 1) if step[1] not in IDLE]
         return "\n".join(
             [
                 *(f"{broken.rule}: {broken.what}" for broken in self.violations),
                 f"seed {self.seed}, the last {last} of {len(self.steps)} steps, empty polls left out:",
-                *(f"{number:6}  {who:16}  {what}" for number, who, what in telling[-last:]),
+                *(f"{number:6}  {who:16}  {what}" for number, who, what in steps[-last:]),
                 f"again: chaos.model.replay({self.seed})",
             ]
         )
@@ -78,7 +78,7 @@ class Exploration:
         return tuple(path for path in MUST_HAPPEN if not self.counts[path])
 
 
-def _told_to_nobody(_played: int) -> None:
+def _unreported(_played: int) -> None:
     """Report nothing."""
 
 
@@ -89,13 +89,13 @@ def _whole(scenario: Scenario) -> Scenario:
 def explore(
     seed: int,
     interleavings: int,
-    report: Callable[[int], None] = _told_to_nobody,
+    report: Callable[[int], None] = _unreported,
     *,
     narrow: Callable[[Scenario], Scenario] = _whole,
 ) -> Exploration:
     """Play this many interleavings, of the seeds from `seed` on; stop at the first that breaks a rule.
 
-    `report` is told after each how many were played. `narrow` leads all scenarios to where one looks for something.
+    `report` is called after each with how many were played. `narrow` leads all scenarios to what one looks for.
     """
     found = Exploration()
     with _one_core():

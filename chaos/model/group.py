@@ -2,7 +2,7 @@
 
 Semantics and their sources:
 - A member that joins or leaves starts a rebalance: all must join again, then the generation rises and the partitions
-  are dealt anew.
+  are dealt again.
 - A process that starts in a known slot (`group.instance.id`) takes the member's place without a rebalance; the former
   one is fenced from then on (KIP-345).
 - TxnOffsetCommit is refused for a foreign member or another generation (KIP-447). One that names no member and no

@@ -1,6 +1,6 @@
 """The wire between a client and the broker: requests get lost, answers get lost, copies come late.
 
-librdkafka sends a request again by itself when its connection breaks or no answer comes; only its log tells (`FAIL`,
+librdkafka sends a request again by itself when its connection breaks or no answer comes; only its log shows it (`FAIL`,
 `REQTMOUT`). The first copy may still be on its way and arrive after the second, after the transaction, or after its
 sender's death. Measured on Kafka 4.3.1 behind a proxy: EndTxn, Produce and TxnOffsetCommit all do so.
 """
@@ -115,7 +115,7 @@ class Network:
         raise TimedOut
 
     def _arrive(self, api: str, request: Callable[[], object]) -> None:
-        """Let a copy arrive whose answer nobody hears."""
+        """Let a copy arrive whose answer no client hears."""
         try:
             request()
         except Refused as refused:

@@ -18,7 +18,7 @@ Coordinate = tuple[str, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """A broken rule, told in a sentence."""
+    """A broken rule, in a sentence."""
 
     rule: str
     what: str
@@ -26,7 +26,7 @@ class Violation:
 
 def violations(world: World, *, done: bool) -> list[Violation]:
     """Return what is broken. `done`: everything was worked off in time."""
-    found = [Violation("L3", f"a worker died of what nobody foresaw: {world.died}")] if world.died else []
+    found = [Violation("L3", f"a worker died of an unforeseen error: {world.died}")] if world.died else []
     rules: tuple[tuple[str, Callable[[_Books], Iterator[str]]], ...] = (
         ("S5", _one_event),
         ("S6", _stock_balance),
@@ -106,20 +106,20 @@ def _event_is_decision(books: _Books) -> Iterator[str]:
         event_id = dict(entry.headers).get("ce_id")
         if (topic, entry.value, event_id, at) != (expected, decision.event, decision.event_id.encode(), owner):
             yield f"the event of {at} is not the decision on {order_id}"
-        if not _told_alike(row, *books.inputs[at][2:]):
+        if not _agree(row, *books.inputs[at][2:]):
             yield f"the decision on {order_id} holds {row.lines}, which its event or its order does not"
 
 
-def _told_alike(row: NewDecision, ordered: Entry | None) -> bool:
+def _agree(row: NewDecision, ordered: Entry | None) -> bool:
     """Return True if the event names the row's lines, and the order asks for them; a reservation may hold a part."""
     if ordered is None:
         return False
     order = codec().decode(OrderCreated, ordered.value)
     if not row.decision.reserved:
         return tuple(row.lines) == order.lines == codec().decode(InventoryFailed, row.decision.event).lines
-    asked, told = dict(order.lines), codec().decode(InventoryReserved, row.decision.event).lines
+    asked, reserved = dict(order.lines), codec().decode(InventoryReserved, row.decision.event).lines
     held_is_asked = all(1 <= quantity <= asked.get(sku, 0) for sku, quantity in row.lines)
-    return bool(row.lines) and tuple(row.lines) == told and held_is_asked
+    return bool(row.lines) and tuple(row.lines) == reserved and held_is_asked
 
 
 def _one_fate(books: _Books) -> Iterator[str]:

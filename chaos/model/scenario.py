@@ -147,4 +147,4 @@ def codec() -> Codec:
 
 
 def _unknown_schema(schema_id: int) -> str:
-    raise Undecodable("schema", f"nobody registered {schema_id}")
+    raise Undecodable("schema", f"schema id {schema_id} is not registered")

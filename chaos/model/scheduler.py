@@ -68,7 +68,7 @@ class Scheduler:
         return fiber
 
     def note(self, who: str, what: str) -> None:
-        """Write down what nobody's step did: a marker, a late request, a restart."""
+        """Write down what no process's step did: a marker, a late request, a restart."""
         self.trace.append((who, what))
 
     def alive(self) -> None:

@@ -34,7 +34,7 @@ class Duplicate(psycopg.errors.UniqueViolation):
 
 @dataclass(slots=True)
 class Tables:
-    """All rows. `unbalanced` tells of the first commit after which S6 did not hold."""
+    """All rows. `unbalanced` names the first commit after which S6 did not hold."""
 
     on_hand: Mapping[str, int]
     available: dict[str, int] = field(default_factory=dict)
@@ -215,7 +215,7 @@ class ModelConnection:
 
 
 def _unheard(transaction: Callable[[], None]) -> bool:
-    """Commit with nobody waiting for the answer; return whether it worked."""
+    """Commit with no caller waiting for the answer; return whether it worked."""
     try:
         transaction()
     except psycopg.Error:

@@ -49,7 +49,7 @@ class TransactionCoordinator:
         self.timed_out = 0
 
     def initialise(self, transactional_id: str) -> ProducerEpoch:
-        """Take InitProducerId: a new epoch for whoever asks. Raises Refused."""
+        """Take InitProducerId: a new epoch for any caller. Raises Refused."""
         if transactional_id not in self._by_id:
             self._by_id[transactional_id] = _Transaction(producer=len(self._by_id) + 1)
         found = self._by_id[transactional_id]

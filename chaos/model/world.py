@@ -218,7 +218,7 @@ class World:
             continue
 
     def _call_a_person(self) -> None:
-        """Do what the alarm of a quarantine asks for: forget the starts, start anew."""
+        """Do what the alarm of a quarantine asks for: forget the starts, start again."""
         if any(starts >= STARTS_TO_QUARANTINE for _, starts in self.tables.starts.values()):
             self.tally["quarantines"] += 1
             self.tables.starts.clear()
@@ -298,7 +298,7 @@ class World:
         return False
 
     def _thaw(self) -> bool:
-        """Continue a frozen process; it is a zombie if somebody took over meanwhile."""
+        """Continue a frozen process; it is a zombie if another process took over meanwhile."""
         for process in self._processes:
             if process.fiber.frozen:
                 zombie = process.expelled or process not in self._newest()
@@ -326,7 +326,7 @@ class World:
         return expelled
 
     def _time_out(self) -> bool:
-        """Let a transaction time out if nobody is likely to go on with it."""
+        """Let a transaction time out if no process is likely to go on with it."""
         newest = self._newest()
         if any(one.fiber.frozen or one.fiber.ended for one in newest) or all(one.idle for one in newest):
             timed_out = self.cluster.coordinator.time_out()

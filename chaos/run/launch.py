@@ -56,7 +56,7 @@ class Transactions:
         transactions = self
 
         class Producer(confluent_kafka.Producer):
-            """The client's producer, telling when its transaction begins and ends."""
+            """The client's producer, which reports when its transaction begins and ends."""
 
             def init_transactions(self, *args: Any, **kwargs: Any) -> None:
                 super().init_transactions(*args, **kwargs)

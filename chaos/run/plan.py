@@ -22,9 +22,9 @@ class Action(StrEnum):
     KILL = "kill"
     """SIGKILL: nothing is unwound."""
     STOP = "stop"
-    """SIGSTOP: whoever armed it sends SIGCONT."""
+    """SIGSTOP: the process that armed it sends SIGCONT."""
     RAISE = "raise"
-    """An exception that nobody expects."""
+    """An unexpected exception."""
     SLEEP = "sleep"
     """Wait `seconds`."""
     EXIT = "exit"
@@ -112,7 +112,7 @@ def claim(evidence: Path, fired: Fired) -> bool:
 def _arm(index: int, entry: Any) -> Arm:
     try:
         known = {name: value for name, value in entry.items() if name != "action"}
-        # Without an id of its own an entry is told apart by its place and content.
+        # Without an id of its own an entry is known by its place and content.
         known.setdefault("id", f"{index}:{json.dumps(entry, sort_keys=True)}")
         return Arm(action=Action(entry["action"]), **known)
     except (AttributeError, KeyError, TypeError, ValueError) as error:

@@ -26,7 +26,7 @@ DESCRIBE_CLUSTER = 60
 COMMIT = "COMMIT"
 CALL_SECONDS = 10.0
 
-_TELL_ADDRESSES = frozenset({METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
+_NAME_ADDRESSES = frozenset({METADATA, FIND_COORDINATOR, DESCRIBE_CLUSTER})
 _HOSTS = (b"127.0.0.1", b"localhost")
 _END_TXN_FLEXIBLE = 3
 _SSL_REQUEST, _GSS_REQUEST = 80877103, 80877104
@@ -112,7 +112,7 @@ class _KafkaFraming:
         """Size, correlation id; addresses of the broker become the proxy's."""
         data = await _sized(server)
         asked = self._asked.pop(struct.unpack_from(">i", data, 4)[0], _Asked(-1, ""))
-        if asked.api_key in _TELL_ADDRESSES:
+        if asked.api_key in _NAME_ADDRESSES:
             of_topics = asked.api_key == METADATA
             data = self._proxy.shown(data, to=asked.client, of_group=asked.of_group, of_topics=of_topics)
         return Frame(self._connection, Direction.RESPONSE, asked.api_key, "", asked.client, data)

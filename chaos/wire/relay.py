@@ -1,4 +1,4 @@
-"""A TCP relay that understands frames: it lets all pass, except what a rule drops, holds, cuts or is told about.
+"""A TCP relay that understands frames: it lets all pass, except what a rule drops, holds, cuts or reports.
 
 The relay runs in a thread of its own and is used from a test: rules are added while traffic flows. What a framing
 makes of the bytes is the protocol's matter (see `chaos.wire.proxy`). Half-closed connections stay half open, so a frame
@@ -237,7 +237,7 @@ class Relay:
         link: "_Link",
         target: asyncio.StreamWriter,
     ) -> None:
-        """Carry one direction until its end, then tell the other side that nothing more comes."""
+        """Carry one direction until its end, then let the other side know that nothing more comes."""
         with suppress(*_ENDS):
             while True:
                 await self._carry(await read(source), link, target)

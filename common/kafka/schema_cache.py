@@ -1,8 +1,8 @@
 """Schemas and ids that the registry confirmed, in files, for a process that starts while the registry is away.
 
 One file per id, replaced in one step: processes share the folder, and a reader sees the old file or the new one. An id
-keeps its schema as long as the registry keeps its data, so the folder belongs to the data: whoever empties the one
-empties the other. What was not confirmed for some days is not believed any more.
+keeps its schema as long as the registry keeps its data, so the folder belongs to the data: if one is emptied, the
+other must be too. What was not confirmed for some days is not believed any more.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ class SchemaCache:
         return cls(settings.schema_cache_dir, settings.registry_address, settings.schema_cache_days)
 
     def remember(self, schemas: Mapping[int, str]) -> None:
-        """Note that the registry just confirmed these ids. A folder that cannot be written is told of, no more."""
+        """Note that the registry just confirmed these ids. If the folder cannot be written, that is only logged."""
         if self.folder is None:
             return
         try:

@@ -52,8 +52,8 @@ def open_codec(settings: RegistrySettings, topics: Sequence[Topic]) -> Codec:
     """Return a codec that writes the packaged schemas of these topics and reads any registered one.
 
     Raises ReportedError if a packaged schema is not registered, FatalError (a restart may cure it) if the registry
-    does not answer now and did not confirm the schemas lately. The codec raises Undecodable for an id nobody
-    registered, Busy while the registry is away.
+    does not answer now and did not confirm the schemas lately. The codec raises Undecodable for an id that is
+    not registered, Busy while the registry is away.
     """
     events = [topic for topic in topics if topic.value is not None]
     cache = SchemaCache.of(settings)
@@ -158,7 +158,8 @@ def _recalled(cache: SchemaCache, settings: RegistrySettings, topics: Sequence[T
 def _confirm(settings: RegistrySettings, topics: Sequence[Topic], recalled: Known) -> None:
     """Wait for the registry; end this process in order if it gives our schemas other ids, so that the next one asks.
 
-    A registry that came back without its data hands out the same numbers anew: written on, they would name others.
+    A registry that came back without its data hands out the same ids again: further records would name other
+    schemas by them.
     """
     waiting = threading.Event()
     while not waiting.wait(CONFIRM_SECONDS):
@@ -171,13 +172,13 @@ def _confirm(settings: RegistrySettings, topics: Sequence[Topic], recalled: Know
         if confirmed:
             log.info("schemas.confirmed", events=list(recalled.ids))
         else:
-            log.error("schemas.changed", events=list(recalled.ids), cure="the process ends; the next one asks anew")
+            log.error("schemas.changed", events=list(recalled.ids), cure="the process ends; the next one asks again")
             os.kill(os.getpid(), signal.SIGTERM)
         return
 
 
 def _foreign(settings: RegistrySettings, cache: SchemaCache, schema_id: int) -> str:
-    """Return the schema of another release: from the registry, or while it is away as it told it before."""
+    """Return the schema of another release: from the registry, or, while it is away, as it answered before."""
     try:
         with registry(settings) as client:
             text = _fetch(client, schema_id)
@@ -197,7 +198,7 @@ def _fetch(client: SchemaRegistryClient, schema_id: int) -> str:
     except SchemaRegistryError as error:
         if error.error_code != _SCHEMA_NOT_FOUND:  # a wrong address is answered by 404 too: no record's fault
             raise
-        raise Undecodable("schema", f"nobody registered schema id {schema_id}") from error
+        raise Undecodable("schema", f"schema id {schema_id} is not registered") from error
     if text is None:
         raise Undecodable("schema", f"schema id {schema_id} has no text")
     return text

@@ -1,6 +1,6 @@
-"""Tell an outage from a bug, for work that goes through an engine.
+"""Distinguish an outage from a bug, for work that goes through an engine.
 
-An outage is nobody's fault and passes: `Busy`. A bug keeps its own exception, so that it is seen.
+An outage is no fault of the records and passes: `Busy`. A bug keeps its own exception, so that it is seen.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ def outage_is_busy() -> Iterator[None]:
 
     A violated constraint is a bug, as in `retry`: what races here is written with ON CONFLICT.
 
-    The transaction inside is over either way; when the connection was lost at COMMIT, nobody knows how.
+    The transaction inside is over either way; when the connection was lost at COMMIT, how it ended is unknown.
     """
     try:
         yield
@@ -42,5 +42,5 @@ def outage_is_busy() -> Iterator[None]:
 
 
 def _without_state(error: psycopg.Error) -> str:
-    """Return what libpq says in its own words, as far as it tells an outage from a password that was replaced."""
+    """Return what libpq says in its own words, as far as it distinguishes an outage from a replaced password."""
     return "it refuses the password" if "authentication failed" in str(error) else "no connection"

@@ -54,10 +54,10 @@ def reserve(
     Prints orders per second and the ratio of the medians. The exit code is 1 if the books are not sound at the end.
     """
     question = Question(rounds=rounds, batch=batch, seconds=seconds, orders_ahead=orders_ahead)
-    told = Console(stderr=True, highlight=False, soft_wrap=True)
-    told.print(f"seed {seed}, commit {results.commit()}")
-    with measuring_stack(told, seed=seed) as stack:
-        turns = compare(question, backlog=stack, start=stack.start, report=partial(_tell, told))
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    console.print(f"seed {seed}, commit {results.commit()}")
+    with measuring_stack(console, seed=seed) as stack:
+        turns = compare(question, backlog=stack, start=stack.start, report=partial(_print_turn, console))
         judgement = stack.judge(batch)
     found = {**_conditions(question, seed), **_findings(turns, batch), **_verdict(judgement)}
     path = results.keep("reserve", found, folder=out)
@@ -87,13 +87,17 @@ def decided(
 
     Both decide the same orders. Prints orders per second of both and the ratio of the medians.
     """
-    told = Console(stderr=True, highlight=False, soft_wrap=True)
-    with measuring_stack(told, seed=seed) as stack:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with measuring_stack(console, seed=seed) as stack:
         stack.prepare_decided(batch)
         stack.load(orders_ahead)
         start = {OWN: partial(stack.start, batch), GENERIC: partial(stack.start_decided, batch)}
         turns = compare_stores(
-            start, rounds=rounds, seconds=seconds, warm_up_seconds=WARM_UP_SECONDS, report=partial(_tell_store, told)
+            start,
+            rounds=rounds,
+            seconds=seconds,
+            warm_up_seconds=WARM_UP_SECONDS,
+            report=partial(_print_store_turn, console),
         )
     found = {
         "settings": {"rounds": rounds, "batch": batch, "seconds": seconds, "orders_ahead": orders_ahead, "seed": seed},
@@ -107,19 +111,19 @@ def decided(
     typer.echo(f"ratio of the medians: {found['ratio']}, kept in {path}")
 
 
-def _tell_store(told: Console, turn: StoreTurn) -> None:
+def _print_store_turn(console: Console, turn: StoreTurn) -> None:
     window = turn.window
-    told.print(
+    console.print(
         f"{turn.variant:<24}{window.orders_per_second:>9,.0f} orders/s{window.cpu_us_per_order:>9,.1f} us CPU an order"
     )
 
 
-def _tell(told: Console, turn: Turn) -> None:
+def _print_turn(console: Console, turn: Turn) -> None:
     if turn.dry:
-        told.print(f"{_variant(turn.batch):<20} void: it ran dry, and is repeated with more orders ahead")
+        console.print(f"{_variant(turn.batch):<20} void: it ran dry, and is repeated with more orders ahead")
         return
     window = turn.window
-    told.print(
+    console.print(
         f"{_variant(turn.batch):<20}{window.orders_per_second:>9,.0f} orders/s"
         f"{window.cpu_us_per_order:>9,.1f} us CPU an order"
         f"{window.records_per_batch:>9,.1f} orders a transaction"

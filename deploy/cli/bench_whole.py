@@ -37,17 +37,17 @@ def whole(
     goes, in turns with an empty Flask route on gunicorn, which warms all up; then each rate in an open loop, times
     counted from when a request was due; then idle. The exit code is 1 if the books are not sound at the end.
     """
-    told = Console(stderr=True, highlight=False, soft_wrap=True)
-    with whole_stack(told) as stack:
+    console = Console(stderr=True, highlight=False, soft_wrap=True)
+    with whole_stack(console) as stack:
         cold = at_rate(stack, COLD_RATE, seconds=COLD_SECONDS)
-        told.print(f"right after ready, {_line(cold)}")
-        turns = sustained(stack, rounds=rounds, orders=orders, report=lambda turn: told.print(_turn(turn)))
+        console.print(f"right after ready, {_line(cold)}")
+        turns = sustained(stack, rounds=rounds, orders=orders, report=lambda turn: console.print(_turn(turn)))
         warm = []
         for rate in rates or RATES:
             warm.append(at_rate(stack, rate, seconds=seconds))
-            told.print(_line(warm[-1]))
+            console.print(_line(warm[-1]))
         resting = idle(stack, seconds=seconds)
-        told.print(f"idle: {sum(resting.values()):.1f} % of a core")
+        console.print(f"idle: {sum(resting.values()):.1f} % of a core")
         judgement = stack.judge()
     found = {
         "settings": {"rounds": rounds, "orders": orders, "seconds": seconds},

@@ -61,18 +61,18 @@ def every_change(
     if quick:
         with own_servers(_progress()) as servers:
             raise typer.Exit(show_a_kill(servers, Console(highlight=False, soft_wrap=True, emoji=False), seed=seed))
-    tell = Teller(history)
+    reporter = Reporter(history)
     with _beside() as beside:
         explored = beside.submit(model.run, seed, model.INTERLEAVINGS)
-        with _servers(tell) as servers:
+        with _servers(reporter) as servers:
             found = [explored.result()]
-            tell(found[0])
-            found += crash_matrix.run(servers, jobs(), seed=seed, report=tell)
+            reporter(found[0])
+            found += crash_matrix.run(servers, jobs(), seed=seed, report=reporter)
             found.append(takeover.run(servers, seed=seed))
-            tell(found[-1])
-            found.append(nemesis.run(servers, seed=seed, nightly=False, report=tell.say))
-            tell(found[-1])
-    tell.say(report.verdict(found))
+            reporter(found[-1])
+            found.append(nemesis.run(servers, seed=seed, nightly=False, report=reporter.say))
+            reporter(found[-1])
+    reporter.say(report.verdict(found))
     conclude(found)
 
 
@@ -88,11 +88,11 @@ def matrix(
     wanted = jobs(point=str(named(point)) if point else "", kind=action)
     if not wanted:
         raise UsageError(f"{point} is no point for a {action}", cure="leave --action out")
-    with _servers(tell := Teller(history)) as servers:
-        found = crash_matrix.run(servers, wanted, seed=seed, report=tell)
+    with _servers(reporter := Reporter(history)) as servers:
+        found = crash_matrix.run(servers, wanted, seed=seed, report=reporter)
         if not point and action is None:
             found.append(takeover.run(servers, seed=seed))
-            tell(found[-1])
+            reporter(found[-1])
     conclude(found)
 
 
@@ -105,9 +105,9 @@ def mixed(
     history: HistoryOption = HISTORY,
 ) -> None:
     """Mixed faults, by a schedule that follows from the seed."""
-    with _servers(tell := Teller(history)) as servers:
-        run = nemesis.run(servers, seed=seed, minutes=minutes, orders=orders, report=tell.say)
-        tell(run)
+    with _servers(reporter := Reporter(history)) as servers:
+        run = nemesis.run(servers, seed=seed, minutes=minutes, orders=orders, report=reporter.say)
+        reporter(run)
     conclude([run])
 
 
@@ -124,8 +124,8 @@ def mutants(
     """
     for name in only or ():
         planted_bugs.named(name)  # before any server starts
-    with _servers(tell := Teller(history)) as servers:
-        found = planted.prove(servers, seed=seed, only=only or (), report=tell)
+    with _servers(reporter := Reporter(history)) as servers:
+        found = planted.prove(servers, seed=seed, only=only or (), report=reporter)
     conclude(found)
 
 
@@ -140,9 +140,9 @@ def soak(
 
     So must descriptors, and connections to the database.
     """
-    with _servers(tell := Teller(history)) as servers:
-        run = mixed_for_hours(servers, seed=seed, hours=hours, report=tell.say)
-        tell(run)
+    with _servers(reporter := Reporter(history)) as servers:
+        run = mixed_for_hours(servers, seed=seed, hours=hours, report=reporter.say)
+        reporter(run)
     conclude([run])
 
 
@@ -157,13 +157,13 @@ def replay(
     if run_id not in known:
         raise UsageError(f"no run {run_id} in {history}", cure="pipeline chaos report names them")
     again = known[run_id]
-    tell = Teller(history)
+    reporter = Reporter(history)
     if again.tier == "model":
         found = [model.run(again.seed, int(again.settings["interleavings"]))]
-        tell(found[0])
+        reporter(found[0])
     else:
-        with _servers(tell) as servers:
-            found = _again(again, servers, tell)
+        with _servers(reporter) as servers:
+            found = _again(again, servers, reporter)
     conclude(found)
 
 
@@ -185,7 +185,7 @@ def write_report(
     typer.echo(f"written to {out}")
 
 
-class Teller:
+class Reporter:
     """Prints a line per run as it ends, and keeps the run; of one that did not pass also its logs and evidence."""
 
     def __init__(self, history: Path) -> None:
@@ -197,7 +197,7 @@ class Teller:
         self.servers: OwnServers | None = None
 
     def __call__(self, run: Run) -> None:
-        """Tell of a run that has ended."""
+        """Report a run that has ended."""
         append(self._history, replace(run, conditions=self._conditions))
         style = {Result.PASSED: "green", Result.FAILED: "bold red", Result.VOID: "yellow"}[run.result]
         self._console.print(f"{run.result:<7}", style=style, end="")
@@ -211,7 +211,7 @@ class Teller:
             self._console.print(f"       again: pipeline chaos replay {run.id}", markup=False)
 
     def say(self, line: str) -> None:
-        """Tell of something on the way."""
+        """Report something on the way."""
         self._console.print(line, style="dim", markup=False)
 
 
@@ -237,20 +237,20 @@ def _facts(run: Run) -> Iterator[str]:
         yield f"readers held {run.stall_seconds:.2f} s"
 
 
-def _again(run: Run, servers: OwnServers, tell: Teller) -> list[Run]:
+def _again(run: Run, servers: OwnServers, reporter: Reporter) -> list[Run]:
     match run.tier:
         case "matrix" if run.subject == takeover.SUBJECT:
             found = [takeover.run(servers, seed=run.seed)]
         case "matrix":
             point, _, kind = run.subject.rpartition(" ")
             wanted = jobs(point=point, kind=Kind(kind)) if kind in set(Kind) else jobs()
-            return crash_matrix.run(servers, wanted, seed=run.seed, report=tell)
+            return crash_matrix.run(servers, wanted, seed=run.seed, report=reporter)
         case "mutants":
             only = [run.subject.rpartition(" ")[0]]
-            return planted.prove(servers, seed=run.seed, only=only, report=tell)
+            return planted.prove(servers, seed=run.seed, only=only, report=reporter)
         case "soak":
             hours = float(run.settings["hours"])
-            found = [mixed_for_hours(servers, seed=run.seed, hours=hours, report=tell.say)]
+            found = [mixed_for_hours(servers, seed=run.seed, hours=hours, report=reporter.say)]
         case _:
             minutes, orders = float(run.settings["minutes"]), int(run.settings["orders"])
             found = [
@@ -260,17 +260,17 @@ def _again(run: Run, servers: OwnServers, tell: Teller) -> list[Run]:
                     minutes=minutes,
                     orders=orders,
                     nightly=bool(run.settings.get("nightly", True)),
-                    report=tell.say,
+                    report=reporter.say,
                 )
             ]
-    tell(found[0])
+    reporter(found[0])
     return found
 
 
 @contextmanager
-def _servers(tell: Teller) -> Iterator[OwnServers]:
+def _servers(reporter: Reporter) -> Iterator[OwnServers]:
     with own_servers(_progress()) as servers:
-        tell.servers = servers
+        reporter.servers = servers
         yield servers
 
 

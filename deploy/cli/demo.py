@@ -113,10 +113,10 @@ def _await_outcomes(api: Api, placed: Placed, console: Console) -> Orders:
     with console.status("waiting for outcomes and notifications") as line:
         while True:
             orders = [(wanted, order_id, api.order(order_id)) for wanted, order_id in placed]
-            told = sum(bool(order.get("notified")) for _, _, order in orders)
+            notified = sum(bool(order.get("notified")) for _, _, order in orders)
             outcomes = sum(decided(order) for _, _, order in orders)
-            line.update(f"{outcomes} of {len(orders)} have their outcome, {told} customers are told")
-            if told == outcomes == len(orders) or time.monotonic() > deadline:
+            line.update(f"{outcomes} of {len(orders)} have their outcome, {notified} customers are notified")
+            if notified == outcomes == len(orders) or time.monotonic() > deadline:
                 return orders
             time.sleep(POLL_SECONDS)
 
@@ -126,7 +126,7 @@ def _table(orders: Orders) -> Table:
     for heading in ("order", "customer", "wants", "outcome", "because of"):
         table.add_column(heading)
     table.add_column("decided after", justify="right")
-    table.add_column("told")
+    table.add_column("notified")
     for wanted, order_id, order in orders:
         table.add_row(
             order_id[-8:],

@@ -93,7 +93,7 @@ class Api:
         return self._ask("POST", "/orders", json.dumps(order), {"Idempotency-Key": key})
 
     def order(self, order_id: str) -> Mapping[str, Any]:
-        """Return what is known of the order; empty as long as nobody knows it."""
+        """Return what is known of the order; empty as long as the API does not know it."""
         answer = self._ask("GET", f"/orders/{order_id}")
         return answer.document if answer.status == HTTPStatus.OK else {}
 
@@ -113,7 +113,7 @@ def body(wanted: Wanted) -> dict[str, Any]:
 
 
 def decided(order: Mapping[str, Any]) -> bool:
-    """Tell whether the order has its outcome."""
+    """Return whether the order has its outcome."""
     return bool(order) and order["status"] != "pending"
 
 
@@ -127,7 +127,7 @@ def complaint(wanted: Wanted, order: Mapping[str, Any]) -> str:
     lacking = (order["lacking"] or {}).get("sku")
     if lacking != wanted.lacking:
         return f"lacks {lacking} instead of {wanted.lacking}"
-    return "" if order["notified"] else "was decided, but the customer was not told"
+    return "" if order["notified"] else "was decided, but the customer was not notified"
 
 
 def complaints(orders: Sequence[tuple[Wanted, str, Mapping[str, Any]]]) -> list[str]:

@@ -36,10 +36,10 @@ def exporter(
 ) -> None:
     """Look at the broker and the tables every few seconds, and serve what was found at /metrics.
 
-    It tells what no worker can tell of itself: the lag of a group whose members are all dead, a transaction that
-    nobody ends, partitions without a leader, stock that does not balance. It joins no group and changes nothing. The
-    servers are those of the stack in --home; without one, those of PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_POSTGRES_URL and
-    the rest of the environment, as `python -m deploy.exporter` takes them. docs/metrics.md explains every metric.
+    It reports what no worker can report of itself: the lag of a group whose members are all dead, a transaction that
+    no process ends, partitions without a leader, stock that does not balance. It joins no group and changes nothing.
+    The servers are those of the stack in --home; without one, those of PIPELINE_KAFKA_BOOTSTRAP, PIPELINE_POSTGRES_URL
+    and the rest of the environment, as `python -m deploy.exporter` takes them. docs/metrics.md explains every metric.
     """
     settings = _settings(home)
     settings = settings.model_copy(update={"health_port": port or settings.health_port})

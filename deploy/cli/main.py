@@ -3,8 +3,8 @@
 To add one, put a row into `COMMANDS` and write `deploy/cli/<name>.py` with a `typer.Typer` called `app`: one
 `@app.command()` for a plain subcommand, several for a group such as `pipeline stock set`. The module's docstring is
 for maintainers; users read the function's. Take from `deploy.cli.options`: `TYPER_OPTIONS` for the `typer.Typer`,
-`example` for the `@app.command`, `HomeOption` and `JsonOption`. Raise `ReportedError` for whatever a user should be
-told: here it becomes two lines and its exit code. A traceback reaches nobody who did not ask for it: `python -X dev`.
+`example` for the `@app.command`, `HomeOption` and `JsonOption`. Raise `ReportedError` for whatever a user should
+read: here it becomes two lines and its exit code. A traceback is shown only on request: `python -X dev`.
 """
 
 import importlib
@@ -40,7 +40,7 @@ COMMANDS = MappingProxyType(
         "offsets": "Set a group's offsets from what topics and tables prove.",
         "stock": "List, set or add stock.",
         "psql": "Open the pipeline's database.",
-        "order": "Tell one order's story across HTTP, topics and tables.",
+        "order": "Show one order's story across HTTP, topics and tables.",
         "metrics": "Show orders per minute; --follow draws them as they come.",
         "exporter": "Export lag, stuck transactions, broker, balance to Prometheus.",
         "verify": "Prove the books from topics and tables; name the culprit.",
@@ -89,14 +89,14 @@ class LazyGroup(TyperGroup):
         self.commands = {name: _row(name, line) for name, line in COMMANDS.items()}
 
     def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:
-        """Run; tell an error in two lines instead of a traceback."""
+        """Run; report an error in two lines instead of a traceback."""
         take_any_text()
         try:
             return super().main(args, *rest, **extra)
         except ReportedError as error:
-            sys.exit(tell(error))
-        except Exception as error:  # noqa: BLE001 - the outermost frame: nobody else could turn it into words
-            sys.exit(tell(unexpected(error)))
+            sys.exit(report(error))
+        except Exception as error:  # noqa: BLE001 - the outermost frame: no caller is left to turn it into words
+            sys.exit(report(unexpected(error)))
 
 
 app = typer.Typer(
@@ -109,7 +109,7 @@ app = typer.Typer(
 )
 
 
-def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes an option's value so
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes an option's value so
     if wanted:
         typer.echo(f"pipeline {VERSION}, Python {platform.python_version()}")
         raise typer.Exit
@@ -119,7 +119,7 @@ def _tell_version(wanted: bool) -> None:  # noqa: FBT001 - Typer passes an optio
 def _root(
     *,
     _version: Annotated[
-        bool, typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version and exit.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """Have no options but these; every command has its own."""
@@ -138,7 +138,7 @@ def load(name: str) -> Any:
         ) from error
 
 
-def tell(error: ReportedError) -> int:
+def report(error: ReportedError) -> int:
     """Write what is wrong and the way out to the standard error; return the exit code."""
     sys.stderr.write(f"error: {error.message}\n")
     if cure := way_out(error):
@@ -147,7 +147,7 @@ def tell(error: ReportedError) -> int:
 
 
 def unexpected(error: Exception) -> ReportedError:
-    """Put an error that nobody foresaw into words."""
+    """Put an unforeseen error into words."""
     if sys.flags.dev_mode:
         traceback.print_exception(error)
     if isinstance(error, OSError):

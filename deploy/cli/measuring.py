@@ -46,20 +46,20 @@ TAIL_LINES = 20
 
 
 @contextmanager
-def measuring_stack(told: Console, *, seed: int) -> Iterator["MeasuringStack"]:
-    """Yield a provisioned stack in a folder of its own; nothing of it is left at the end. Progress goes to `told`.
+def measuring_stack(console: Console, *, seed: int) -> Iterator["MeasuringStack"]:
+    """Yield a provisioned stack in a folder of its own; nothing of it is left at the end. Progress goes to `console`.
 
     A worker's failure carries the end of its log, since the log goes too.
     """
     _keep_clients_quiet()
     with throwaway("bench") as place:
-        told.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...")
-        jars.ensure(open_progress=PlainView(told, place.home).open_progress)
+        console.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...")
+        jars.ensure(open_progress=PlainView(console, place.home).open_progress)
         with servers.start(place.home.root) as started:
             settings = _settings(started.addresses)
             _provision(settings)
             with closing(orders.Loader(settings, seed=seed)) as loader:
-                stack = MeasuringStack(place, started.addresses, loader, Admin(settings), told)
+                stack = MeasuringStack(place, started.addresses, loader, Admin(settings), console)
                 try:
                     yield stack
                 except WorkerError as error:
@@ -71,9 +71,10 @@ class MeasuringStack:
     """What a measurement needs of the stack."""
 
     def __init__(
-        self, place: Throwaway, addresses: Addresses, loader: orders.Loader, admin: Admin, told: Console
+        self, place: Throwaway, addresses: Addresses, loader: orders.Loader, admin: Admin, console: Console
     ) -> None:
-        self._place, self._addresses, self._loader, self._admin, self._told = place, addresses, loader, admin, told
+        self._place, self._addresses, self._loader, self._admin = place, addresses, loader, admin
+        self._console = console
         ports, _ = assign(place.home, [HEALTH], Claims())
         self._port = ports[HEALTH]
 
@@ -90,7 +91,7 @@ class MeasuringStack:
         """Put so many more orders on the topic."""
         began = time.monotonic()
         self._loader.load(count)
-        self._told.print(f"{count:,} orders put ahead in {time.monotonic() - began:.1f} s")
+        self._console.print(f"{count:,} orders put ahead in {time.monotonic() - began:.1f} s")
 
     def start(self, batch: int) -> Worker:
         """Start the inventory worker of slot 0, with so many orders per transaction at most."""
@@ -127,14 +128,14 @@ class MeasuringStack:
 
     def judge(self, batch: int) -> Judgement:
         """Let a worker do what is left, then show and return the verdict on all that was done here."""
-        self._told.print("the rest is worked off, and the checker reads all of it ...")
+        self._console.print("the rest is worked off, and the checker reads all of it ...")
         began = time.monotonic()
         worker = self.start(batch)
         judgement = audit(
             _checker_settings(self._addresses), wait_seconds=AUDIT_SECONDS, followers=False, restocked=False
         )
         worker.stop()
-        show(judgement, time.monotonic() - began, self._told)
+        show(judgement, time.monotonic() - began, self._console)
         return judgement
 
 

@@ -86,11 +86,11 @@ class Arrivals:
 class WholeStack:
     """A stack as `pipeline up` runs it."""
 
-    def __init__(self, place: Throwaway, stack: StackState, settings: CheckerSettings, told: Console) -> None:
+    def __init__(self, place: Throwaway, stack: StackState, settings: CheckerSettings, console: Console) -> None:
         self.port = stack.ports["api"]
         self.skus = tuple(demo_stock())
         self.arrivals = Arrivals(settings)
-        self._place, self._settings, self._told = place, settings, told
+        self._place, self._settings, self._console = place, settings, console
         self._processes = {each.label: psutil.Process(each.pid) for each in stack.processes if each.pid}
         self._processes["supervisor"] = psutil.Process(stack.pid)
 
@@ -132,14 +132,14 @@ class WholeStack:
         """Show and return the verdict on all that was done here."""
         began = time.monotonic()
         judgement = audit(self._settings, wait_seconds=AUDIT_SECONDS, followers=True, restocked=False)
-        show(judgement, time.monotonic() - began, self._told)
+        show(judgement, time.monotonic() - began, self._console)
         return judgement
 
 
 @contextmanager
-def whole_stack(told: Console) -> Iterator[WholeStack]:
+def whole_stack(console: Console) -> Iterator[WholeStack]:
     """Yield a pipeline in a folder of its own, as soon as it is ready; nothing of it is left at the end."""
-    with throwaway("bench") as place, running(place, told) as stack:
+    with throwaway("bench") as place, running(place, console) as stack:
         addresses = addresses_of(place.home)
         settings = CheckerSettings(
             namespace="",
@@ -148,7 +148,7 @@ def whole_stack(told: Console) -> Iterator[WholeStack]:
             postgres_url=addresses.postgres_url(ROLE),
             postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / ROLE)),
         )
-        whole = WholeStack(place, stack, settings, told)
+        whole = WholeStack(place, stack, settings, console)
         with closing(whole.arrivals):
             yield whole
 

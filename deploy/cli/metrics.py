@@ -100,7 +100,7 @@ def _draw(reader: Follower, codec: Codec, seen: Minutes, console: Console) -> No
 
 
 def _totals(codec: Codec, values: Iterable[bytes]) -> list[MinuteVolume]:
-    """Return the totals; what is none (somebody else wrote it) is passed over."""
+    """Return the totals; what is none (another program wrote it) is passed over."""
     totals = []
     for value in values:
         try:

@@ -30,7 +30,7 @@ def order(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Tell what happened to one order, and when: request, records, decision, event, notification, status.
+    """Show what happened to one order, and when: request, records, decision, event, notification, status.
 
     Coordinates are topic, partition@offset. Times are milliseconds since the order was placed, by the clock of the
     process that recorded them. The exit code is 2 if there is no such order.

@@ -53,12 +53,12 @@ _SESSIONS_END_SECONDS = 0.05
 
 
 @contextmanager
-def own_servers(told: Console) -> Iterator["OwnServers"]:
-    """Yield servers in a folder of their own; nothing of them is left at the end. Progress goes to `told`."""
+def own_servers(console: Console) -> Iterator["OwnServers"]:
+    """Yield servers in a folder of their own; nothing of them is left at the end. Progress goes to `console`."""
     _keep_clients_quiet()
     with throwaway("chaos") as place:
-        told.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...", style="dim")
-        jars.ensure(open_progress=PlainView(told, place.home).open_progress)
+        console.print(f"starting Kafka, PostgreSQL and the registry in {place.home.root} ...", style="dim")
+        jars.ensure(open_progress=PlainView(console, place.home).open_progress)
         with servers.start(place.home.root) as started, Claims() as claims:
             yield OwnServers(place, started, claims)
 

@@ -37,7 +37,7 @@ def provision(home: HomeOption = DEFAULT, *, folders: ServiceOption = None, as_j
     """
     reported: list[Done] = []
     added = load_services(folders) if folders else services_of(home)
-    provision_all(provision_settings(home), reported.append if as_json else _tell, added)
+    provision_all(provision_settings(home), reported.append if as_json else _print_step, added)
     if as_json:
         typer.echo(json.dumps([asdict(done) for done in reported], indent=2))
 
@@ -75,7 +75,7 @@ def _optional_parts(home: Home) -> dict[str, Any]:
     return {name.removeprefix(PREFIX).lower(): value for name, value in variables.items()}
 
 
-def _tell(done: Done) -> None:
+def _print_step(done: Done) -> None:
     typer.echo(f"{done.step:<11} {done.standing}; {_changed(done.changed)}")
 
 

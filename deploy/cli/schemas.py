@@ -159,7 +159,7 @@ def register(home: HomeOption = DEFAULT, *, as_json: JsonOption = False) -> None
 
 @app.command(
     **example(
-        "publish version 2, whose new field is told by a value",
+        "publish version 2, with a value for its new field",
         "cp common/events/schemas/OrderCreated/v1.avsc common/events/schemas/OrderCreated/v2.avsc",
         "(add the field to v2.avsc)",
         "pipeline schemas freeze OrderCreated --field currency=USD",
@@ -175,7 +175,7 @@ def freeze(
     """Publish an event's newest version.
 
     Writes the golden bytes that every later code must read. The record is that of the version before, with defaults
-    for new fields; --field gives one a telling value. From then on a change of this version is an error that `check`
+    for new fields; --field gives one another value. From then on a change of this version is an error that `check`
     names, and the way is one version more.
     """
     done = publish(event, dict(_parse_field(each) for each in field or ()), schemas)
@@ -258,11 +258,11 @@ def _as_fields(finding: Finding) -> dict[str, str]:
 def _print_rows(rows: list[dict[str, Any]], *, registry: str) -> None:
     typer.echo(f"{'event':<18} {'subject':<28} {'fields':>6}  versions")
     for row in rows:
-        told = " ".join(
+        versions = " ".join(
             f"v{number}" + (f" (id {schema_id or 'none'})" if registry else "")
             for number, schema_id in row["versions"].items()
         )
-        typer.echo(f"{row['event']:<18} {row['subject']:<28} {row['fields']:>6}  {told}")
+        typer.echo(f"{row['event']:<18} {row['subject']:<28} {row['fields']:>6}  {versions}")
     typer.echo(f"ids of {registry}" if registry else "no registry at hand: ids are not shown")
 
 

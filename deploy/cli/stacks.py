@@ -20,8 +20,8 @@ S = TypeVar("S", bound=Settings)
 def running(home: Path) -> Addresses:
     """Return where the servers of the stack in `home` are.
 
-    Raises ConfigError when none was ever started there, NotRunningError when it was stopped since, so that nobody looks
-    for a fault in a database that is merely down.
+    Raises ConfigError when none was ever started there, NotRunningError when it was stopped since, so that no one
+    looks for a fault in a database that is merely down.
     """
     place = homes.at(home)
     addresses = addresses_of(place)

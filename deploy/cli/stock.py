@@ -60,7 +60,7 @@ def add(
     *,
     as_json: JsonOption = False,
 ) -> None:
-    """Put N more units on hand. Refused if it would take away what is reserved, or if nobody knows the SKU."""
+    """Put N more units on hand. Refused if it would take away what is reserved, or if the SKU is unknown."""
     with connected(home, ROLE) as connection:
         _show([stock.add(connection, sku, units)], as_json=as_json)
 

@@ -18,7 +18,7 @@ ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True, slots=True)
 class Throwaway:
-    """A home that nobody else knows, and the guardian to start processes with."""
+    """A home that no other process knows, and the guardian to start processes with."""
 
     home: Home
     guardian: Guardian

@@ -66,7 +66,7 @@ def up(
     if detach:
         asked = [argument for name in parts or () for argument in ("--with", name.value)]
         arguments = ("--home", str(place.root), "--inventory", str(inventory), *asked, *of_folders)
-        code = background.start(place, arguments, tell=tell)
+        code = background.start(place, arguments, show=show_line)
         raise typer.Exit(code)
     _refuse_unfit_machine(place)
     with open_view(place) as view:
@@ -84,8 +84,8 @@ def _refuse_unfit_machine(place: Home) -> None:
         typer.echo(f"warning: {check.name}: {check.finding}\n  way out: {check.cure}", err=True)
 
 
-def tell(line: str) -> None:
-    """Print a line, or nothing once nobody reads: the stack goes on behind `up --detach | head`."""
+def show_line(line: str) -> None:
+    """Print a line, or nothing once the reader is gone: the stack goes on behind `up --detach | head`."""
     try:
         typer.echo(line)
     except BrokenPipeError:

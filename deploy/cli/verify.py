@@ -123,7 +123,7 @@ def _looked_at(looked: Since | None) -> dict[str, Any]:
 
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Waiting], None]]:
-    """Yield what to call with the state of the wait: one line that changes, or nothing where nobody watches."""
+    """Yield what to call with the state of the wait: one line that changes, or nothing without a terminal."""
     console = Console(stderr=True)
     if quiet or not console.is_terminal:
         yield lambda _: None
@@ -170,7 +170,7 @@ def _table(judgement: Judgement) -> Table:
 
 
 def _print_culprits(console: Console, ruling: Ruling, judgement: Judgement) -> None:
-    """Tell the first violations of a rule, each with its order's way."""
+    """Print the first violations of a rule, each with its order's way."""
     for violation in ruling.examples[:SHOWN_PER_RULE]:
         who = f"order {violation.order_id}: " if violation.order_id else ""
         console.print(f"\n{ruling.invariant} {who}{violation.what}", style="red", soft_wrap=True, markup=False)

@@ -14,7 +14,7 @@ from onceloop.errors import ExitCode
 
 SHOWN_PER_TABLE = 3
 NAMED_MAX = 100
-CURE = "way out: see that the connectors run (pipeline status); the recipe to copy anew is in docs/connect.md"
+CURE = "way out: see that the connectors run (pipeline status); the recipe to copy again is in docs/connect.md"
 
 
 def verify_sinks(settings: CheckerSettings, *, wait_seconds: float, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What the exporter found last, as Prometheus reads it. What a look did not see is left out: no old value is told."""
+"""What the exporter found last, as Prometheus reads it. What a look did not see is left out: no old value is shown."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -22,13 +22,13 @@ class Board(Collector):
         self._books: Books | None = None
 
     def show_look(self, look: Look | None) -> None:
-        """Show what the broker told, or that none answered; a stall outlasts looks that fail."""
+        """Show what the broker answered, or that none did; a stall outlasts looks that fail."""
         if look is not None:
             self._stalls = stalls(self._stalls, look.ends, now_seconds=time.monotonic())
         self._look = look
 
     def show_books(self, books: Books | None) -> None:
-        """Show what the tables told, or nothing."""
+        """Show what the tables held, or nothing."""
         self._books = books
 
     def collect(self) -> Iterator[Metric]:

@@ -9,7 +9,7 @@ from prometheus_client.core import GaugeMetricFamily
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """A gauge whose values are all made anew at each look, so that nothing is told of what is gone."""
+    """A gauge whose values are all set from scratch at each look, so that nothing is reported of what is gone."""
 
     name: str
     documentation: str
@@ -23,7 +23,7 @@ class Measure:
         return family
 
 
-# What the broker alone tells
+# From the broker alone
 CLUSTER_UP = Measure("kafka_cluster_up", "1 if a broker answered the exporter's last look.")
 CLUSTER_BROKERS = Measure("kafka_cluster_brokers", "Brokers that are part of the cluster.")
 CLUSTER_ANSWER_SECONDS = Measure("kafka_cluster_answer_seconds", "Time that the broker took to describe the cluster.")
@@ -54,7 +54,7 @@ GROUP_UNSET = Measure(
     "kafka_group_unset_partitions", "Partitions for which a group has no committed offset.", ("group",)
 )
 
-# What the tables tell
+# From the tables
 DECIDED_ORDERS = Measure(
     "inventory_decided_orders", "Orders that have a decision, since the beginning.", ("verdict", "reason")
 )

@@ -1,7 +1,7 @@
-"""Look at a pipeline's topics and groups from outside, by what the broker alone says: nobody joins, nothing moves.
+"""Look at a pipeline's topics and groups from outside, by what the broker alone says: no group is joined, or moved.
 
-So a group is seen whose members are all dead, and a transaction that nobody ends. One look asks the broker about ten
-times and is bounded; what a group has committed is read first, so that it never lies behind the ends.
+So a group is seen whose members are all dead, and a transaction that no process ends. One look asks the broker about
+ten times and is bounded; what a group has committed is read first, so that it never lies behind the ends.
 """
 
 import time

@@ -129,5 +129,5 @@ def run(settings: ExporterSettings) -> None:
         while not stop():
             kafka.once()
             state.beat()
-            state.ready = True  # also without a broker: to tell of that is what it is for
+            state.ready = True  # also without a broker: to report that is what it is for
             stop.wait(settings.exporter_seconds)

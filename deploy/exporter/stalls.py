@@ -1,4 +1,4 @@
-"""How long stable offsets have stood still with something behind them: a transaction that nobody ends. Pure."""
+"""How long stable offsets have stood still with something behind them: a transaction that no process ends. Pure."""
 
 from collections.abc import Mapping
 from typing import NamedTuple

@@ -57,7 +57,7 @@ class TailReader:
                 for message in self._consumer.consume(CHUNK_RECORDS, POLL_SECONDS):
                     _note(message, tails)
         finally:
-            with suppress(KafkaException):  # the first error is the one to tell
+            with suppress(KafkaException):  # the first error is the one to report
                 self._consumer.unassign()
         return tails
 
@@ -78,5 +78,5 @@ def _note(message: Message, tails: Mapping[Partition, Tail]) -> None:
     elif error is None or error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001 - a public name of librdkafka
         tail.reached = min(max(offset, tail.reached), tail.stable)
     else:
-        tail.done = True  # what was read so far counts; the rest is told as offsets
+        tail.done = True  # what was read so far counts; the rest is reported as offsets
     tail.done = tail.done or tail.reached >= tail.stable

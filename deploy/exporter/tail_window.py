@@ -1,8 +1,8 @@
 """Which offsets between a committed and the stable offset hold a record for a read_committed reader. Pure.
 
-Commit markers and records of aborted transactions take offsets too. Only reading tells them apart, so what was read is
+Commit markers and records of aborted transactions take offsets too. Only reading shows which, so what was read is
 remembered, and only what is new is read. A long tail is not read at all: there the difference of the offsets says
-enough, and it is told as it is.
+enough, and it is reported as it is.
 """
 
 import json
@@ -52,7 +52,7 @@ def read_to(offset: int, metadata: str) -> int:
     stands beside it, as `p` of a JSON object.
     """
     with suppress(ValueError):
-        told = json.loads(metadata)
-        if isinstance(told, dict) and isinstance(told.get("p"), int):
-            return max(offset, int(told["p"]))
+        committed = json.loads(metadata)
+        if isinstance(committed, dict) and isinstance(committed.get("p"), int):
+            return max(offset, int(committed["p"]))
     return offset

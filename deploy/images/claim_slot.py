@@ -1,8 +1,8 @@
 """Claim a slot that no other container has, then become the worker: `claim_slot inventory python -m inventory_service`.
 
-A slot is a file in a folder that the containers of a host share; whoever holds its lock has the slot. The kernel gives
+A slot is a file in a folder that the containers of a host share; the holder of its lock has the slot. The kernel gives
 the lock to one process and takes it back when that process is gone, however it went: no two live workers have the same
-slot, no claim outlives its worker, and nobody watches a clock. The lock lives in a descriptor that the worker inherits
+slot, no claim outlives its worker, and no clock is involved. The lock lives in a descriptor that the worker inherits
 and never touches, so nothing stands between Docker and the worker: it is the container's first process.
 
 Only the standard library is imported: this runs before every start.

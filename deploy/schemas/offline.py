@@ -55,8 +55,8 @@ def check(event: str, schemas: Traversable = PACKAGED) -> Checked:
         else:
             readable.append(version)
     for newer, older in ((b, a) for at, b in enumerate(readable) for a in readable[:at]):
-        told = f"v{older.number} -> v{newer.number}"
-        findings += [Finding(event, f"{told}: {each.what}", each.rule) for each in breaks(older.text, newer.text)]
+        pair = f"v{older.number} -> v{newer.number}"
+        findings += [Finding(event, f"{pair}: {each.what}", each.rule) for each in breaks(older.text, newer.text)]
     broken = [Finding(event, what, rule) for version in readable for what, rule in _golden(version, readable)]
     goldens = sum(version.golden is not None for version in readable)
     return Checked(event, found, goldens, (*findings, *broken))

@@ -9,7 +9,7 @@ Avro = Any
 
 
 @dataclass(frozen=True, slots=True)
-class FieldTold:
+class SchemaField:
     """One field. `path`: with those around it, as in `lines[].sku`; `default`: as JSON, empty if it has none."""
 
     path: str
@@ -23,7 +23,7 @@ class FieldTold:
         return f"{self.type} = {self.default}" if self.default else self.type
 
 
-def fields(text: str) -> tuple[FieldTold, ...]:
+def fields(text: str) -> tuple[SchemaField, ...]:
     """Return every field of a schema, nested ones after their parent."""
     return tuple(_fields(json.loads(text), ""))
 
@@ -59,13 +59,13 @@ def type_name(schema: Avro) -> str:
     return name
 
 
-def _fields(schema: Avro, at: str) -> Iterator[FieldTold]:
+def _fields(schema: Avro, at: str) -> Iterator[SchemaField]:
     match schema:
         case {"type": "record", "fields": described}:
             for field in described:
                 path = f"{at}.{field['name']}".removeprefix(".")
                 default = json.dumps(field["default"]) if "default" in field else ""
-                yield FieldTold(path, type_name(field["type"]), default, field.get("doc", ""))
+                yield SchemaField(path, type_name(field["type"]), default, field.get("doc", ""))
                 yield from _fields(field["type"], path)
         case {"type": "array", "items": items}:
             yield from _fields(items, f"{at}[]")

@@ -60,7 +60,7 @@ def _bind(client: SchemaRegistryClient, subject: str) -> None:
     except SchemaRegistryError as error:
         if error.http_status_code != HTTPStatus.CONFLICT:
             raise
-        client.set_compatibility(subject, COMPATIBILITY)  # somebody made the same rule in this moment; now there is one
+        client.set_compatibility(subject, COMPATIBILITY)  # another process made the same rule just now; it stands
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 Trip 1 reads without locks. Trip 2 is one transaction, COMMIT queued with it: decisions by ascending order id, replays
 by ascending order id, then stock by ascending SKU, locked late. That is the one lock order everywhere; two orders are
 a deadlock that waits. If another worker was faster, the primary key, the CHECK or the row count says so, the server
-undoes all, and the batch is decided anew on what it sees then.
+undoes all, and the batch is decided again on what it sees then.
 
-A rule that asks what customers hold has their decisions numbered: `turn` is 1, 2, 3 per customer, and unique. Whoever
-decides on a history that has grown meanwhile takes a number that is taken. New decisions then go by ascending customer
-and turn; the same order has the same customer, so this too is one order on all paths.
+A rule that asks what customers hold has their decisions numbered: `turn` is 1, 2, 3 per customer, and unique. A worker
+that decides on a history that has grown meanwhile takes a number that is taken. New decisions then go by ascending
+customer and turn; the same order has the same customer, so this too is one order on all paths.
 
 No ON CONFLICT here: with COMMIT queued it would skip the row but not the decrement.
 """

@@ -121,7 +121,7 @@ class NotificationHandler:
             with ledger_store.connected(self._engine) as connection:
                 self._claim(connection, batch)
                 failpoints.point("notification:ledger.claimed")
-                self._tell(connection, batch, deadline=deadline)
+                self._notify(connection, batch, deadline=deadline)
         self._publish(batch)
         log.info(
             "batch.notified", records=len(records), sent=len(batch.sent_at_ms), dead_letters=len(batch.dead_letters)
@@ -154,7 +154,7 @@ class NotificationHandler:
         self._unmarked -= known.keys()
         metrics.NOTIFICATIONS.labels(channel, "known").inc(len(known))
 
-    def _tell(self, connection: sa.Connection, batch: _Batch, *, deadline: float) -> None:
+    def _notify(self, connection: sa.Connection, batch: _Batch, *, deadline: float) -> None:
         """Send what is due, each group marked before the next one leaves.
 
         Raises Busy if the channel does not work, if the batch takes too long or a stop was asked for, and, once all

@@ -159,7 +159,7 @@ class AckedProducer:
                 self._replace_if_fatal(producer, error)
 
     def _replace_if_fatal(self, refusing: confluent_kafka.Producer, error: KafkaException) -> None:
-        """Build the producer anew after a fatal error, which no call on the old one will ever get past.
+        """Rebuild the producer after a fatal error, which no call on the old one will ever get past.
 
         What waited in the old one is reported as failed; a new producer may repeat it, since readers bear that.
         """

@@ -94,7 +94,7 @@ REFUSALS: Mapping[int, Refusal] = MappingProxyType(
 """What a broker answers to a Produce request before it appends anything, and librdkafka does not try again.
 
 All others may follow an append (REQUEST_TIMED_OUT, NOT_ENOUGH_REPLICAS_AFTER_APPEND, NOT_LEADER_OR_FOLLOWER, a storage
-error, UNKNOWN_TOPIC_OR_PART of a partition that was deleted meanwhile), or nobody says.
+error, UNKNOWN_TOPIC_OR_PART of a partition that was deleted meanwhile), or do not say.
 """
 _WHEN_HANDED_OVER: Mapping[int, Refusal] = MappingProxyType(
     {

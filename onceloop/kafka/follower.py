@@ -1,6 +1,6 @@
 """Read the newest records of a small topic and go on as they come, without a trace: no group, no commit.
 
-For looking, not for working off: it begins where it is told, and nobody remembers where it ended.
+For looking, not for processing: it begins where the caller says, and where it ended is not stored.
 """
 
 import time

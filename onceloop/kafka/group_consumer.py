@@ -325,7 +325,7 @@ def generation(group_metadata: bytes) -> int:
     """Return the generation inside librdkafka's serialised group metadata; -1 before the first join.
 
     Source: `rd_kafka_consumer_group_metadata_write`: the magic `CGMDv2:`, then the generation as a native int32.
-    Metadata from before a join fences nobody: a transaction that carries it would commit for any zombie.
+    Metadata from before a join fences no member: a transaction that carries it would commit for any zombie.
     """
     return int.from_bytes(group_metadata[7:11], sys.byteorder, signed=True)
 

@@ -1,9 +1,9 @@
 """Lag from inside: how many records a worker has still to do, of the partitions it owns.
 
 Two things are set against each other: the offset that is due next in the worker's loop, and the stable offset, as
-librdkafka's statistics tell it once a second. Commit markers and records of aborted transactions take offsets too, and
-nobody is ever given them. A client that has read up to the stable offset and holds nothing back knows that there is no
-record left, however far the due offset lies below.
+librdkafka's statistics report it once a second. Commit markers and records of aborted transactions take offsets too,
+and no client is ever given them. A client that has read up to the stable offset and holds nothing back knows that there
+is no record left, however far the due offset lies below.
 """
 
 import json
@@ -23,7 +23,7 @@ class Tail(NamedTuple):
 
 
 def tails(statistics: str) -> dict[Partition, Tail]:
-    """Return the ends that librdkafka's statistics tell; a partition that was not fetched yet is left out.
+    """Return the ends that librdkafka's statistics report; a partition that was not fetched yet is left out.
 
     Source: STATISTICS.md: `ls_offset` is the stable offset of the last fetch, `next_offset` where the next one begins,
     behind markers too, `fetchq_cnt` what was fetched and not taken (of all partitions, since they share one queue).

@@ -64,7 +64,7 @@ def transactional_producer_options(kafka: KafkaConfig, *, transactional_id: str)
     options: Options = {
         **_producer_options(kafka, client_id=transactional_id),
         "transactional.id": transactional_id,
-        "transaction.timeout.ms": 10_000,  # how long readers stall if nobody ever comes back to the slot
+        "transaction.timeout.ms": 10_000,  # how long readers stall if no process comes back to the slot
         "message.timeout.ms": 8000,  # a record outlives no transaction
         "socket.timeout.ms": 3000,  # bounds the hidden retry inside a commit
         "linger.ms": 0,  # the commit flushes anyway
@@ -88,7 +88,7 @@ def idempotent_producer_options(kafka: KafkaConfig, *, client_id: str = "acked")
     """Return the options of a producer that waits for every acknowledgement and is in no transaction."""
     options: Options = {
         **_producer_options(kafka, client_id=client_id),
-        "message.timeout.ms": 5000,  # nothing is sent long after the caller was told "maybe"
+        "message.timeout.ms": 5000,  # nothing is sent long after the caller's answer was "maybe"
         "socket.timeout.ms": 3000,
         "linger.ms": 1,
         "retry.backoff.ms": RETRY_BACKOFF_MS,

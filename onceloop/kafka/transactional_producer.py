@@ -2,7 +2,7 @@
 
 librdkafka speaks the transaction protocol without an epoch per transaction. A late EndTxn, Produce or TxnOffsetCommit
 of one transaction can therefore act on the next one of the same producer, in silence. So a producer is used again only
-after a clean, quick commit on connections that stayed up; after anything else it is *tainted*: dropped, and built anew
+after a clean, quick commit on connections that stayed up; after anything else it is *tainted*: dropped, and rebuilt
 with the same id, which fences whatever is still on its way. Nothing here ever aborts: the new epoch does.
 """
 
@@ -30,11 +30,11 @@ class End(Enum):
 
     COMMITTED = auto()
     UNKNOWN = auto()
-    """Perhaps committed, perhaps not; the new producer settles it, the committed offsets tell."""
+    """Perhaps committed, perhaps not; the new producer settles it, the committed offsets show which."""
 
 
 class Taint:
-    """What librdkafka's log tells of connections and requests; the first sign is kept.
+    """What librdkafka's log reports of connections and requests; the first sign is kept.
 
     `error_cb` stays silent when a lost answer is retried inside a call that then succeeds. The log does not: `REQTMOUT`
     and `FAIL` lines, and, since `FAIL` lines are suppressed when they repeat, the state changes of `debug=broker`.
@@ -101,7 +101,7 @@ class TransactionalProducer:
         """Begin, write the records, send the offsets, commit: all visible at once, or nothing.
 
         A crash before the commit reaches the broker leaves an open transaction, which the slot's next producer aborts;
-        a crash after it leaves a committed one, which the committed offsets tell of.
+        a crash after it leaves a committed one, which the committed offsets show.
         """
         try:
             self._producer.begin_transaction()

@@ -1,6 +1,6 @@
 """The psycopg connection of the hot path: autocommit, pipelines, plans that suit an empty table, bounded waits.
 
-One per process, built lazily and after every loss anew; transactions are written out, BEGIN and COMMIT included, so
+One per process, built lazily and rebuilt after every loss; transactions are written out, BEGIN and COMMIT included, so
 that a COMMIT can be queued with what it commits and a stopped client holds no lock.
 """
 

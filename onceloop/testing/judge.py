@@ -68,7 +68,7 @@ def judge(facts: Facts) -> list[Finding]:
 
 
 def _outcomes(facts: Facts) -> Iterator[Finding]:
-    """Each record of the case has one decision, whoever of its copies owns it; no decision is of anything else."""
+    """Each record of the case has one decision, whichever of its copies owns it; no decision is of anything else."""
     by_place = {fed.place: fed for fed in facts.fed}
     keys = {row.key for row in facts.decided}
     owned = Counter(by_place[row.owner].item for row in facts.decided if row.owner in by_place)

@@ -49,7 +49,7 @@ class Projection:
 
     def handle(self, batch: Sequence[InputRecord]) -> None:
         """Store what the batch says and how far it goes, in one transaction."""
-        self._apply(fold(self._told(batch)), batch)
+        self._apply(fold(self._statuses(batch)), batch)
 
     def reject(self, record: InputRecord, poison: Poison) -> None:
         """Store the position behind a record that cannot be worked on. Raises Busy."""
@@ -61,7 +61,7 @@ class Projection:
         self._store.apply(statuses, following, left=self._left)
         self._left.update(following)
 
-    def _told(self, batch: Sequence[InputRecord]) -> Iterable[OrderStatus]:
+    def _statuses(self, batch: Sequence[InputRecord]) -> Iterable[OrderStatus]:
         for record in batch:
             try:
                 event = self._codec.decode(self._event_of[record.partition.topic], record.value)

@@ -106,7 +106,7 @@ def test_an_auditor_that_goes_on_where_it_stood_judges_everything(
     assert (read_once, len(taken)) == (4, 8)
 
 
-def test_an_auditor_reads_anew_after_a_store_was_down(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_auditor_reads_again_after_a_store_was_down(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     pipeline.set_stock({"tea": 100})
     process(pipeline, [make_order()])
     with Auditor(settings_of(pipeline)) as auditor:
@@ -215,7 +215,9 @@ def test_what_a_transaction_aborted_is_not_there(pipeline: Pipeline) -> None:
     assert broken(verdict(pipeline)) == {}
 
 
-def test_a_transaction_that_nobody_ends_holds_readers_up(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transaction_that_no_process_ends_holds_readers_up(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(auditing, "STALL_SECONDS", 1.0)
     with transaction(pipeline) as producer:
         judgement = verdict(pipeline)
@@ -224,9 +226,7 @@ def test_a_transaction_that_nobody_ends_holds_readers_up(pipeline: Pipeline, mon
     assert set(broken(judgement)) == {"L2"}
 
 
-def test_the_broker_s_own_word_tells_of_an_open_transaction(
-    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_broker_s_own_word_names_an_open_transaction(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Aim: the watermarks are a witness of their own. The reader's word for a stall is taken away."""
     monkeypatch.setattr(auditing, "STALL_SECONDS", 1.0)
     monkeypatch.setattr("audit.readers.topics.TopicReader._behind", lambda *_: [])
@@ -247,7 +247,9 @@ def test_a_second_reading_by_other_processes_agrees(pipeline: Pipeline) -> None:
     judgement = reread(pipeline)
 
     assert [ruling.judged for ruling in judgement.rulings if ruling.invariant == "S9"] == [102]
-    assert {rule: len(found) for rule, found in broken(judgement).items()} == {"L1": 2}  # nobody takes the poison away
+    assert {rule: len(found) for rule, found in broken(judgement).items()} == {
+        "L1": 2
+    }  # no worker takes the poison away
 
 
 def test_what_rests_on_an_aborted_record_is_named(pipeline: Pipeline) -> None:
@@ -279,7 +281,7 @@ def reread(pipeline: Pipeline) -> Judgement:
     return audit(settings_of(pipeline), wait_seconds=1, followers=False, evidence=Evidence(reread=True))
 
 
-def test_two_readings_that_differ_are_told_apart(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_readings_that_differ_are_distinguished(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """Aim: one record that the first reading lost, one that it saw otherwise. Planted in its census."""
     write_orders(pipeline, [make_order() for _ in range(3)], partition=0)
 

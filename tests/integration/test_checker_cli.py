@@ -49,7 +49,7 @@ def followers(pipeline: Pipeline) -> Iterator[Api]:
         yield api
 
 
-def test_the_whole_pipeline_is_proved_and_an_order_s_story_told(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_the_whole_pipeline_is_proved_and_an_order_s_story_shown(pipeline: Pipeline, tmp_path: Path) -> None:
     pipeline.set_stock({"tea": 3})
     with all_services(pipeline) as api:
         placed = api.place("ada", [("tea", 2)], key="7f1c")
@@ -58,7 +58,7 @@ def test_the_whole_pipeline_is_proved_and_an_order_s_story_told(pipeline: Pipeli
 
         proof = run(pipeline, "verify", folder=tmp_path)
         story = run(pipeline, "order", placed.json["order_id"], folder=tmp_path, PIPELINE_API_URL=api.url)
-        told = json.loads(
+        printed = json.loads(
             run(pipeline, "order", refused.json["order_id"], "--json", folder=tmp_path, PIPELINE_API_URL=api.url).stdout
         )
 
@@ -68,13 +68,15 @@ def test_the_whole_pipeline_is_proved_and_an_order_s_story_told(pipeline: Pipeli
     )
     assert (story.returncode, story.stderr) == (0, "")
     happened = [line.split("ms ", 1)[1].split()[0] for line in story.stdout.splitlines() if " ms " in line]
-    assert set(happened) == {"placed", "key", "confirmed", "record", "decided", "event", "claimed", "sent", "told"}
+    assert set(happened) == {"placed", "key", "confirmed", "record", "decided", "event", "claimed", "sent", "notified"}
     assert "status  reserved, notified\n" in story.stdout
     assert story.stdout.endswith(": 200, reserved\n")
-    assert told["decision"]["verdict"] == "failed"
-    assert told["events"][0]["origin"] == told["created"][0]["at"] == told["decision"]["owner"]
-    assert told["http"]["status"] == told["status"]["status"] == "failed"
-    assert len(told["created"]) == len(told["events"]) == len(told["sent"]) == len(told["notifications"]) == 1
+    assert printed["decision"]["verdict"] == "failed"
+    assert printed["events"][0]["origin"] == printed["created"][0]["at"] == printed["decision"]["owner"]
+    assert printed["http"]["status"] == printed["status"]["status"] == "failed"
+    assert (
+        len(printed["created"]) == len(printed["events"]) == len(printed["sent"]) == len(printed["notifications"]) == 1
+    )
 
 
 def test_verify_names_the_order_that_has_no_outcome(pipeline: Pipeline, tmp_path: Path) -> None:
@@ -89,15 +91,15 @@ def test_verify_names_the_order_that_has_no_outcome(pipeline: Pipeline, tmp_path
     assert ended.stdout.splitlines()[-1].startswith("1 lost, 0 doubled, 0 oversold: 1 order, ")
 
 
-def test_verify_tells_a_script_in_json(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_verify_reports_to_a_script_in_json(pipeline: Pipeline, tmp_path: Path) -> None:
     order = make_order()
     write_orders(pipeline, [order])
 
     ended = run(pipeline, "verify", "--wait", "0", "--inventory-only", "--json", folder=tmp_path)
 
-    told = json.loads(ended.stdout)
-    assert (ended.returncode, told["sound"], told["harms"]["lost"]) == (1, False, 1)
-    (rule,) = [rule for rule in told["rules"] if rule["broken"]]
+    printed = json.loads(ended.stdout)
+    assert (ended.returncode, printed["sound"], printed["harms"]["lost"]) == (1, False, 1)
+    (rule,) = [rule for rule in printed["rules"] if rule["broken"]]
     assert rule["examples"][0]["order_id"] == order.order_id
     assert rule["examples"][0]["path"][0].startswith("record ")
 
@@ -141,7 +143,7 @@ def test_an_order_that_waits_is_found_on_the_topic_alone(pipeline: Pipeline, tmp
         ("7f1c", 2, "'7f1c' is no order id"),
     ],
 )
-def test_an_order_that_nobody_knows_is_said_to_be_unknown(
+def test_an_order_that_does_not_exist_is_said_to_be_unknown(
     pipeline: Pipeline, tmp_path: Path, order_id: str, code: int, said: str
 ) -> None:
     ended = run(pipeline, "order", order_id, folder=tmp_path)

@@ -82,7 +82,7 @@ def test_services_do_not_take_slots_from_each_other(tmp_path: Path, opened: Exit
     assert start(tmp_path, opened, count=1, service="metrics")[0].says()[0] == 0
 
 
-def test_one_worker_too_many_is_told_so(tmp_path: Path, opened: ExitStack) -> None:
+def test_one_worker_too_many_is_refused(tmp_path: Path, opened: ExitStack) -> None:
     for slot in range(SLOTS_MAX):
         fcntl.flock(opened.enter_context((tmp_path / f"inventory-{slot}").open("w")), fcntl.LOCK_EX)
     [late] = start(tmp_path, opened, count=1)

@@ -1,4 +1,4 @@
-"""What a member of a group does when the coordinator refuses to tell the committed offsets."""
+"""What a member of a group does when the coordinator refuses to return the committed offsets."""
 
 import itertools
 from collections.abc import Iterator
@@ -55,7 +55,7 @@ def consumer(cluster: MockCluster) -> Iterator[GroupConsumer]:
     ],
     ids=lambda error: KafkaError(error).name(),
 )
-def test_coordinator_that_refuses_once_keeps_nobody_from_reading(
+def test_coordinator_that_refuses_once_keeps_no_member_from_reading(
     cluster: MockCluster, consumer: GroupConsumer, error: int
 ) -> None:
     """Aim: H53. Fault: the first answer about committed offsets is an error; the client itself would not ask again."""

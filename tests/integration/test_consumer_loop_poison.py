@@ -1,4 +1,4 @@
-"""The plain loop's way out for poison and for what nobody foresaw: one record is put aside, nothing else is lost."""
+"""The plain loop's way out for poison and for unforeseen errors: one record is put aside, nothing else is lost."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -63,7 +63,7 @@ def test_busy_in_the_middle_of_poison_brings_the_rest_again(pipeline: Pipeline) 
     assert notes.values == values[:-1]
 
 
-def test_record_for_which_the_handler_raises_what_nobody_foresaw_is_put_aside_after_three_crashes(
+def test_record_for_which_the_handler_raises_an_unforeseen_error_is_put_aside_after_three_crashes(
     pipeline: Pipeline,
 ) -> None:
     """It ended the process at each start, for all users of its group."""

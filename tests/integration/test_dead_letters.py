@@ -36,7 +36,7 @@ class Letter:
     value: bytes | None
     headers: Headers
 
-    def told(self, name: str) -> str:
+    def header(self, name: str) -> str:
         """Return the last header of this name as text."""
         return (dict(self.headers)[name] or b"").decode()
 
@@ -89,7 +89,7 @@ class Shop:
     def letters(self, offset: int) -> list[Letter]:
         """Return the dead letters, by now, of the record at this offset."""
         self._read()
-        return [letter for letter in self.all_letters if letter.told("dlq_offset") == str(offset)]
+        return [letter for letter in self.all_letters if letter.header("dlq_offset") == str(offset)]
 
     def _read(self) -> None:
         """Take what became visible since the last time."""
@@ -202,10 +202,10 @@ def test_bad_record_is_one_dead_letter_and_the_orders_around_it_get_their_outcom
     letter, offset = only_letter(shop, value, key=b"\xffkey", headers=headers)
     assert (letter.key, letter.value) == (b"\xffkey", value)
     assert tuple(letter.headers[:3]) == headers
-    assert letter.told("dlq_error_class") == error_class
-    assert letter.told("dlq_reason")
-    assert letter.told("dlq_topic") == ORDERS_CREATED.within(shop.pipeline.namespace)
-    assert (letter.told("dlq_partition"), letter.told("dlq_offset")) == ("0", str(offset))
+    assert letter.header("dlq_error_class") == error_class
+    assert letter.header("dlq_reason")
+    assert letter.header("dlq_topic") == ORDERS_CREATED.within(shop.pipeline.namespace)
+    assert (letter.header("dlq_partition"), letter.header("dlq_offset")) == ("0", str(offset))
 
 
 def test_many_bad_records_in_a_row_are_one_dead_letter_each(shop: Shop) -> None:
@@ -234,7 +234,7 @@ def test_record_of_another_event_is_a_dead_letter(shop: Shop) -> None:
 def test_record_whose_schema_is_no_avro_is_a_dead_letter(shop: Shop, kind: str, schema: str) -> None:
     schema_id = register(shop.pipeline, kind, schema)
     letter, _ = only_letter(shop, of(schema_id, shop.codec.encode(make_order())))
-    assert letter.told("dlq_error_class") == "schema"
+    assert letter.header("dlq_error_class") == "schema"
 
 
 def register(pipeline: Pipeline, kind: str, schema: str) -> int:
@@ -261,7 +261,7 @@ def test_record_that_only_compression_made_fit_does_not_stop_its_partition(shop:
     value = secrets.token_bytes(700_000).hex().encode()[:length].ljust(length, b"0")
     letter, _ = only_letter(shop, value)
     assert letter.value is None
-    assert int(letter.told("dlq_omitted_bytes")) >= length
+    assert int(letter.header("dlq_omitted_bytes")) >= length
 
 
 def test_header_whose_name_is_no_text_does_not_stop_its_partition(shop: Shop) -> None:
@@ -306,7 +306,7 @@ def write_with_header(pipeline: Pipeline, name: bytes, value: bytes) -> None:
     assert producer.flush(20) == 0
 
 
-def test_order_that_the_database_rejects_costs_no_rewind_and_holds_up_nobody(shop: Shop) -> None:
+def test_order_that_the_database_rejects_costs_no_rewind_and_holds_up_no_other(shop: Shop) -> None:
     """Rejected orders among good ones: one dead letter each, and the batch is not taken from the topic again."""
     with shop.pipeline.administer() as connection:
         connection.exec_driver_sql(
@@ -330,7 +330,7 @@ def test_order_that_the_database_rejects_costs_no_rewind_and_holds_up_nobody(sho
     wait_for(lambda: set(good) <= set(shop.outcomes()), what="the outcomes of the good orders")
     wait_for(lambda: all(shop.letters(offset) for offset in offsets), what="a dead letter of each rejected one")
     letters = [shop.letters(offset) for offset in offsets]
-    assert [[letter.told("dlq_error_class") for letter in each] for each in letters] == [["database"]] * 3
+    assert [[letter.header("dlq_error_class") for letter in each] for each in letters] == [["database"]] * 3
     assert '"cause": "poison"' not in shop.worker.output()
     assert shop.worker.exit_code is None
 

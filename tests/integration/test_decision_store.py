@@ -69,7 +69,7 @@ def test_stock_is_taken_with_the_decisions_that_take_it(books: Books, connection
     assert books.available(tea, mug) == {tea: 6, mug: 0}
 
 
-def test_row_tells_verdict_reason_lines_and_owner(books: Books, connection: HotConnection) -> None:
+def test_row_holds_verdict_reason_lines_and_owner(books: Books, connection: HotConnection) -> None:
     tea, mug = some_sku(), some_sku()
     kept, failed = new_decision(lines={tea: 4, mug: 1}), new_decision(lines={mug: 9}, reason="insufficient_stock")
     record(connection.get(), [failed, kept])

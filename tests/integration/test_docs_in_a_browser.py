@@ -34,7 +34,7 @@ return document.body.innerText + (viewer ? viewer.shadowRoot.querySelector('*').
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
     """Serve the application without servers behind it: its pages need none."""
-    engine = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:9/none")
+    engine = sa.create_engine("postgresql+psycopg://unused@127.0.0.1:9/none")
     app = create_app(
         engine, cast(Publisher, None), cast(Readiness, None), stopping=lambda: False, metrics_page=bytes, threads=16
     )

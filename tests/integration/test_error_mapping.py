@@ -54,7 +54,7 @@ def group_metadata(shared_cluster: MockCluster) -> Iterator[Any]:
 
 
 def new_producer(cluster: MockCluster, **overrides: Any) -> TransactionalProducer:
-    """Return an initialised producer with the options of the product, in a slot that nobody used before."""
+    """Return an initialised producer with the options of the product, in a slot that was never used before."""
     settings = KafkaSettings(
         kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1", kafka_producer_options=overrides
     )
@@ -126,13 +126,13 @@ def clients() -> int:
     return sum(name.startswith("rdk:main") for name in names)
 
 
-def told(value: object) -> str:
+def shown(value: object) -> str:
     return (
         value.name if isinstance(value, Request) else KafkaError(value).name() if isinstance(value, int) else str(value)
     )
 
 
-@pytest.mark.parametrize(("request_", "error", "kind", "name"), REBUILT, ids=told)
+@pytest.mark.parametrize(("request_", "error", "kind", "name"), REBUILT, ids=shown)
 def test_error_that_ends_a_transaction_leaves_it_unknown_and_the_producer_tainted(
     cluster: MockCluster, group_metadata: Any, request_: Request, error: int, kind: ErrorKind, name: str
 ) -> None:
@@ -141,7 +141,7 @@ def test_error_that_ends_a_transaction_leaves_it_unknown_and_the_producer_tainte
     end, met = publish(producer, group_metadata)
     assert end is End.UNKNOWN
     assert [line["kind"] for line in met] == [kind]
-    # What happens behind a call may be told by the next one: then an abortable error is a wrong state.
+    # What happens behind a call may be reported by the next one: then an abortable error is a wrong state.
     noticed = {"_STATE"} if kind is ErrorKind.ABORTABLE and request_ in BEHIND else set()
     assert met[0]["error"] in {name} | noticed
     assert producer.tainted()
@@ -149,7 +149,7 @@ def test_error_that_ends_a_transaction_leaves_it_unknown_and_the_producer_tainte
 
 
 @pytest.mark.skipif(not TASKS.exists(), reason="counts clients by their threads, which Linux alone names")
-@pytest.mark.parametrize(("request_", "error"), [row[:2] for row in REBUILT], ids=told)
+@pytest.mark.parametrize(("request_", "error"), [row[:2] for row in REBUILT], ids=shown)
 def test_producer_that_is_given_up_after_an_error_leaves_no_client_behind(
     cluster: MockCluster, group_metadata: Any, request_: Request, error: int
 ) -> None:
@@ -168,7 +168,7 @@ def test_producer_that_is_given_up_after_an_error_leaves_no_client_behind(
         gc.enable()
 
 
-@pytest.mark.parametrize(("request_", "error"), RETRIED_INSIDE, ids=told)
+@pytest.mark.parametrize(("request_", "error"), RETRIED_INSIDE, ids=shown)
 def test_error_that_librdkafka_retries_itself_is_never_seen(
     cluster: MockCluster, group_metadata: Any, request_: Request, error: int
 ) -> None:
@@ -273,7 +273,7 @@ def test_error_that_is_not_librdkafkas_is_unknown_too(
         (KafkaError.PRODUCER_FENCED, ErrorKind.FATAL),
         (KafkaError.INVALID_PRODUCER_EPOCH, ErrorKind.FATAL),
     ],
-    ids=told,
+    ids=shown,
 )
 def test_initialisation_that_is_refused_needs_a_new_producer(cluster: MockCluster, error: int, kind: ErrorKind) -> None:
     cluster.answer(Request.INIT_PRODUCER_ID, [error])
@@ -286,7 +286,7 @@ def test_initialisation_that_is_refused_needs_a_new_producer(cluster: MockCluste
 
 
 @pytest.mark.parametrize(
-    "error", [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.INVALID_PRODUCER_EPOCH], ids=told
+    "error", [KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER, KafkaError.INVALID_PRODUCER_EPOCH], ids=shown
 )
 def test_acknowledging_producer_outlives_a_fatal_error(cluster: MockCluster, error: int) -> None:
     settings = KafkaSettings(kafka_bootstrap=cluster.bootstrap, registry_url="http://127.0.0.1:1")

@@ -1,4 +1,4 @@
-"""A database that fails over: what was told survives, and what was not told may be decided anew."""
+"""A database that fails over: what was published survives, and what was not may be decided again."""
 
 import threading
 from collections.abc import Iterator
@@ -24,12 +24,12 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
         yield pair
 
 
-def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
+def test_what_the_standby_lacks_is_never_published(pair: Pair) -> None:
     """H24, H25, H26: a row that a fail-over takes away must not have left as an event.
 
-    Fault: the standby is cut off and somebody cancels the waits for it; the orders are delivered again, one of
+    Fault: the standby is cut off and an operator cancels the waits for it; the orders are delivered again, one of
     them decided before; then the standby is promoted while the old primary stays up, and at last the old one dies.
-    Must hold: nothing is told that the new primary does not know, the old primary alone lets nothing out, and
+    Must hold: nothing is published that the new primary does not know, the old primary alone lets nothing out, and
     afterwards each order is decided once.
     """
     before, during = some_id(), some_id()
@@ -40,7 +40,7 @@ def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
         pair.postgres(ROLE, pair.standby, pair.primary),
         application="worker",
     ) as worker:
-        told = rerun(reserve(before, "tea", 4), worker, guards=GUARDS)
+        answer = rerun(reserve(before, "tea", 4), worker, guards=GUARDS)
         assert port_of(worker.get()) == pair.primary.port
 
         pair.replication.cut()
@@ -54,7 +54,7 @@ def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
         for order_id in (during, during, before):  # new, then found in the old primary alone, then found and replicated
             with pytest.raises(Busy):
                 rerun(reserve(order_id, "tea", 4), worker, guards=GUARDS)
-        assert decisions(pair.primary.connect(DATABASE)) == {before, during}, "the row is there, and was not told"
+        assert decisions(pair.primary.connect(DATABASE)) == {before, during}, "the row is there, and was not published"
 
         pair.promote()
         with pytest.raises(Busy):
@@ -68,7 +68,7 @@ def test_what_the_standby_lacks_is_never_told(pair: Pair) -> None:
         application="worker",
     ) as worker:
         assert decisions(pair.standby.connect(DATABASE)) == {before}
-        assert rerun(reserve(before, "tea", 4), worker, guards=GUARDS) == told, "the stored answer"
+        assert rerun(reserve(before, "tea", 4), worker, guards=GUARDS) == answer, "the stored answer"
         rerun(reserve(during, "tea", 4), worker, guards=GUARDS)
     with pair.standby.connect(DATABASE) as admin:
         assert admin.execute("SELECT available FROM inventory.stock").fetchone() == (2,)

@@ -150,25 +150,25 @@ def load(pipeline: Pipeline, *, partition: int = -1) -> list[str]:
     return values
 
 
-def told(pipeline: Pipeline) -> list[str]:
+def published(pipeline: Pipeline) -> list[str]:
     return [(seen.value or b"").decode() for seen in read(pipeline, INVENTORY_RESERVED)]
 
 
-def assert_told_once(pipeline: Pipeline, loop: Loop, values: Sequence[str]) -> None:
-    wait_for(lambda: len(told(pipeline)) >= len(values) or loop.failed is not None, what="an output for each")
+def assert_published_once(pipeline: Pipeline, loop: Loop, values: Sequence[str]) -> None:
+    wait_for(lambda: len(published(pipeline)) >= len(values) or loop.failed is not None, what="an output for each")
     assert loop.failed is None
-    assert sorted(told(pipeline)) == sorted(values)
+    assert sorted(published(pipeline)) == sorted(values)
 
 
 @pytest.mark.parametrize(("nth", "comes_again"), [(1, True), (BATCH, False)], ids=["commit stopped", "commit masked"])
-def test_callback_that_raises_inside_a_commit_tells_nothing_twice(
+def test_callback_that_raises_inside_a_commit_publishes_nothing_twice(
     pipeline: Pipeline, nth: int, *, comes_again: bool
 ) -> None:
     """H15, H16: an error of a callback takes the place of the commit's answer, whether it worked or not.
 
     Fault: a delivery callback raises inside the commit: at the first report, which stops the commit, or at the last,
     which leaves it to work unseen. Must hold: the end counts as unknown, the committed offsets decide whether the batch
-    comes again, each record is told once.
+    comes again, each record is published once.
     """
     reports: list[str] = []
 
@@ -183,7 +183,7 @@ def test_callback_that_raises_inside_a_commit_tells_nothing_twice(
 
     values = load(pipeline, partition=0)  # all there before the first fetch, and in one: each batch is a full one
     with structlog.testing.capture_logs() as logs, Loop(pipeline, wrap=Raising, **LINGERING) as loop:
-        assert_told_once(pipeline, loop, values)
+        assert_published_once(pipeline, loop, values)
         assert loop.producers == 2
     assert [line["error"] for line in logs if line["event"] == "transaction.unsure"] == ["ValueError"]
     assert len(loop.step.given) == len(values) + (BATCH if comes_again else 0)
@@ -192,7 +192,7 @@ def test_callback_that_raises_inside_a_commit_tells_nothing_twice(
 def test_queue_that_is_full_skips_no_record(pipeline: Pipeline) -> None:
     """H43: a record that was refused by a full queue and skipped would be lost, its offset committed.
 
-    Fault: a queue of 10 for batches of 20. Must hold: every record is told once.
+    Fault: a queue of 10 for batches of 20. Must hold: every record is published once.
     """
     full: list[str] = []
 
@@ -206,7 +206,7 @@ def test_queue_that_is_full_skips_no_record(pipeline: Pipeline) -> None:
 
     options: dict[str, Any] = {"queue.buffering.max.messages": 10, "linger.ms": 20}
     with Loop(pipeline, wrap=Counting, **options) as loop:
-        assert_told_once(pipeline, loop, load(pipeline))
+        assert_published_once(pipeline, loop, load(pipeline))
         assert loop.producers == 1
     assert full, "the queue was full"
 
@@ -215,7 +215,7 @@ def test_fatal_error_while_stopping_ends_in_order(pipeline: Pipeline) -> None:
     """H33, H47: the producer dies in the middle of a batch, and the stop comes at that very moment.
 
     Fault: another producer takes the slot's epoch inside the transaction, then the stop is asked for. Must hold: the
-    loop ends at once and without an error; the next one tells every record once.
+    loop ends at once and without an error; the next one publishes every record once.
     """
     fenced: list[str] = []
 
@@ -232,9 +232,9 @@ def test_fatal_error_while_stopping_ends_in_order(pipeline: Pipeline) -> None:
         wait_for(lambda: bool(fenced), what="the loss of the epoch")
     assert loop.failed is None
     assert [line["error"] for line in logs if line["event"] == "transaction.unsure"] == ["_FENCED"]
-    assert told(pipeline) == []
+    assert published(pipeline) == []
     with Loop(pipeline) as again:
-        assert_told_once(pipeline, again, values)
+        assert_published_once(pipeline, again, values)
 
 
 class Fences:
@@ -260,14 +260,14 @@ class Fences:
 def test_epoch_that_is_taken_again_and_again_ends_no_process_while_the_group_knows_of_no_twin(
     pipeline: Pipeline,
 ) -> None:
-    """H8: a late packet, a time-out of the broker and another program fence as a twin does; the group can tell which.
+    """H8: a late packet, a time-out of the broker and another program fence as a twin does; the group knows which.
 
     Fault: another producer takes the epoch inside five transactions in a row. Must hold: the loop says that the slot is
     contested, asks the group, and goes on; each record is published once.
     """
     values = load(pipeline)
     with structlog.testing.capture_logs() as logs, Loop(pipeline, wrap=Fences(pipeline, 5)) as loop:
-        assert_told_once(pipeline, loop, values)
+        assert_published_once(pipeline, loop, values)
     assert [line["fences"] for line in logs if line["event"] == "slot.contested"] == [4, 4]
 
 
@@ -282,7 +282,7 @@ def test_epoch_that_is_taken_for_ever_ends_the_process_which_says_what_is_known(
         wait_for(lambda: loop.failed is not None, what="the end of the loop")
     assert isinstance(loop.failed, FatalError)
     assert "6 transactions in a row did not end cleanly, 6 of them because a newer producer" in loop.failed.message
-    assert told(pipeline) == []
+    assert published(pipeline) == []
 
 
 def elsewhere(offsets: Points) -> Points:
@@ -325,21 +325,21 @@ def test_plan_whose_offsets_would_lose_or_repeat_records_ends_the_loop_before_an
     partition = Partition(ORDERS_CREATED.within(pipeline.namespace), 0)
     offset = pipeline.admin.committed(INVENTORY)[partition].offset
     assert (offset > 0) == sound
-    assert sorted(told(pipeline), key=int) == values[:offset]
+    assert sorted(published(pipeline), key=int) == values[:offset]
 
 
-def test_idle_restart_tells_nothing(pipeline: Pipeline) -> None:
+def test_idle_restart_publishes_nothing(pipeline: Pipeline) -> None:
     """H34, H35: an offset that is one too low would bring the last record again at each restart, one too high lose one.
 
     Fault: a restart with nothing new, then with one new record per partition. Must hold: nothing, then just those.
     """
     with Loop(pipeline) as loop:
         values = load(pipeline)
-        assert_told_once(pipeline, loop, values)
+        assert_published_once(pipeline, loop, values)
     for number in range(2):
         write(pipeline, ORDERS_CREATED, [(b"k", b"new")], partition=number)
     with Loop(pipeline) as again:
-        assert_told_once(pipeline, again, [*values, "new", "new"])
+        assert_published_once(pipeline, again, [*values, "new", "new"])
     assert again.step.given == ["new", "new"]
 
 
@@ -352,7 +352,7 @@ def test_metadata_from_before_the_join_is_refused_for_static_members_alone(pipel
     """
     partition = Partition(ORDERS_CREATED.within(pipeline.namespace), 0)
     with Loop(pipeline) as loop:
-        assert_told_once(pipeline, loop, load(pipeline))
+        assert_published_once(pipeline, loop, load(pipeline))
         before = pipeline.admin.committed(INVENTORY)[partition]
         assert before.offset > 0
         for slot, error in ((0, "FENCED_INSTANCE_ID"), (1, "UNKNOWN_MEMBER_ID"), (None, None)):

@@ -50,7 +50,7 @@ ALL_PASS = {"order:key.stored", "order:responding"}
 
 
 class Lost(BaseException):
-    """The request ends here; as with a kill, nobody in between takes notice."""
+    """The request ends here; as with a kill, nothing in between takes notice."""
 
 
 @dataclass(slots=True)
@@ -79,8 +79,8 @@ class Shop:
     app: Flask
     accident: Accident
     pool: ThreadPoolExecutor
-    told: dict[str, str] = field(default_factory=dict)
-    """The user of each order that somebody was told of."""
+    answered: dict[str, str] = field(default_factory=dict)
+    """The user of each order that a client was answered with."""
     begun: set[tuple[str, str]] = field(default_factory=set)
     """(user, key) of requests that were lost, and perhaps never repeated: their orders may be on the topic."""
 
@@ -91,7 +91,7 @@ class Shop:
         answer = self.app.test_client().post("/orders", data=body, content_type="application/json", headers=headers)
         document = json.loads(answer.data)
         if answer.status_code == 202:
-            self.told[document["order_id"]] = user
+            self.answered[document["order_id"]] = user
         return answer.status_code, str(document.get("order_id", document.get("type")))
 
 
@@ -124,7 +124,7 @@ class Histories(RuleBasedStateMachine):
     @rule(user=USERS, lines=ORDERS)
     def request_without_key(self, user: str, lines: Lines) -> None:
         """Each is an order of its own."""
-        known = set(self.shop.told)
+        known = set(self.shop.answered)
         status, order_id = self.shop.place(self._name(user, "")[0], None, lines)
         assert (status, order_id in known) == (202, False)
 
@@ -165,12 +165,12 @@ class Histories(RuleBasedStateMachine):
         return f"{user}-{self.token}", key.strip('"')
 
     def _judge(self, user: str, key: str, lines: Lines, answer: tuple[int, str]) -> None:
-        status, told = answer
+        status, named = answer
         if self.meaning.setdefault((user, key), lines) != lines:
-            assert (status, told) == (422, "urn:order-pipeline:problem:idempotency-key-conflict")
+            assert (status, named) == (422, "urn:order-pipeline:problem:idempotency-key-conflict")
             return
         assert status == 202, answer
-        assert self.order_ids.setdefault((user, key), told) == told, "one key, two orders"
+        assert self.order_ids.setdefault((user, key), named) == named, "one key, two orders"
 
 
 @pytest.fixture
@@ -212,16 +212,16 @@ def test_key_stands_for_its_first_order_whatever_the_history(shop: Shop, pipelin
 
 
 def assert_topic(shop: Shop, pipeline: Pipeline) -> None:
-    """Assert that each order told of is on the topic, in one form, and no order that nobody asked for."""
+    """Assert that each answered order is on the topic, in one form, and no order that was not asked for."""
     forms: dict[str, set[tuple[bytes | None, bytes | None]]] = {}
     for seen in read(pipeline, ORDERS_CREATED):
         forms.setdefault(seen.headers["ce_id"].decode(), set()).add((seen.key, seen.value))
-    assert shop.told.items() <= {order_id: key_of(form) for order_id, form in forms.items()}.items()
+    assert shop.answered.items() <= {order_id: key_of(form) for order_id, form in forms.items()}.items()
     assert all(len(form) == 1 for form in forms.values())
-    untold = [key_of(forms[order_id]) for order_id in forms.keys() - shop.told.keys()]
+    unanswered = [key_of(forms[order_id]) for order_id in forms.keys() - shop.answered.keys()]
     lost = [user for user, _ in shop.begun]
-    assert all(untold.count(user) <= lost.count(user) for user in untold)
-    assert len(shop.told) > HISTORIES
+    assert all(unanswered.count(user) <= lost.count(user) for user in unanswered)
+    assert len(shop.answered) > HISTORIES
     assert shop.begun
 
 

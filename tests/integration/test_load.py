@@ -52,7 +52,7 @@ def followers(pipeline: Pipeline) -> Iterator[None]:
 
 
 def test_both_ways_in_are_proved_by_all_rules(pipeline: Pipeline, tmp_path: Path) -> None:
-    """Aim: every rule gets something to judge, and what the load tells of itself agrees with the books."""
+    """Aim: every rule gets something to judge, and what the load reports of itself agrees with the books."""
     mix = Mix(seed=7, http_orders=150, direct_orders=400, units=300, poison=0.05)
     pipeline.set_stock(dict(mix.shelves()))
     history, written, snapshots = tmp_path / "history", tmp_path / "written", tmp_path / "snapshots"
@@ -74,7 +74,7 @@ def test_both_ways_in_are_proved_by_all_rules(pipeline: Pipeline, tmp_path: Path
         judgement = audit(settings_of(pipeline), wait_seconds=WAIT_SECONDS, restocked=False, evidence=evidence)
 
     assert broken(judgement) == {}
-    assert set(judgement.idle) <= {"S3"}  # nobody was left unsure, unless this machine is very slow
+    assert set(judgement.idle) <= {"S3"}  # no request was left unsure, unless this machine is very slow
     assert direct.orders == 400
     assert direct.info == 0
     assert direct.poison == judgement.counts["dead_letters"] > 0

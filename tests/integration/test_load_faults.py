@@ -1,4 +1,4 @@
-"""The load as a client: what it repeats, what it lets be, and what it tells of servers that fail it."""
+"""The load as a client: what it repeats, what it lets be, and what it reports of servers that fail it."""
 
 import json
 import threading
@@ -165,7 +165,7 @@ def test_a_broker_that_fails_in_the_middle_gets_every_record_once(pipeline: Pipe
     assert judgement.counts["records"] == len(read_written([written]))
 
 
-def test_records_that_nobody_acknowledged_are_told_as_such(pipeline: Pipeline, tmp_path: Path) -> None:
+def test_records_that_were_not_acknowledged_are_reported_as_such(pipeline: Pipeline, tmp_path: Path) -> None:
     """Aim: the rules hold although some of it may be there. Fault: all acknowledgements are lost, then all else."""
     mix = Mix(seed=3, direct_orders=300, poison=0.2)
     pipeline.set_stock(dict(mix.shelves()))

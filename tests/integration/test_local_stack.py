@@ -123,7 +123,7 @@ def test_data_of_another_version_end_the_start_with_line_and_cure(tmp_path: Path
 
 
 def test_pid_file_of_a_crash_does_not_stop_the_start_when_another_program_has_the_pid(tmp_path: Path) -> None:
-    """After a power cut the pid in the file soon belongs to somebody else; PostgreSQL alone would refuse to start."""
+    """After a power cut the pid in the file soon belongs to another process; PostgreSQL alone would refuse to start."""
     home = tmp_path / "stack"
     with servers.start(home, only={servers.POSTGRES}) as stack:
         pid_file = home / "postgres" / "postmaster.pid"

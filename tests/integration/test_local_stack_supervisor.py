@@ -51,7 +51,7 @@ servers[-1].serve_forever()
 DRIVER = """
 import json, pathlib, sys
 from onceloop.errors import ReportedError
-from deploy.cli.main import tell
+from deploy.cli.main import report
 from deploy.local import home
 from deploy.local.stack import supervisor
 from services.row import Service
@@ -71,7 +71,7 @@ try:
         provision = (sys.executable, "-c", plan["provision"])
         supervisor.run(supervisor.Plan(place, services, provision, servers=()), view)
 except ReportedError as error:
-    sys.exit(tell(error))
+    sys.exit(report(error))
 """
 
 

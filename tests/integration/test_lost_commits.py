@@ -79,7 +79,7 @@ def test_session_that_is_killed_while_it_waits_for_a_lock_is_done_once(books: Bo
     assert books.available(tea) == {tea: 6}
 
 
-def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_anew(
+def test_commit_that_warns_is_a_lost_connection__the_answer_is_read_again(
     books: Books, connection: HotConnection
 ) -> None:
     """H24: a warning says that the wait for a synchronous standby was cancelled; a fail-over may take the row away.
@@ -117,12 +117,12 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
 
     Fault: one worker's COMMIT is held on the way while another decides the same order. Must hold: the other waits; if
     the COMMIT arrives it repeats that answer, if not the server ends the holder and it decides; stock is taken once,
-    and both tell the same event.
+    and both return the same event.
     """
     monkeypatch.setitem(options.SESSION, "transaction_timeout", "8s" if released else "3s")
     tea, order_id = some_sku(), some_id()
     books.set_stock({tea: 10})
-    told: dict[str, str] = {}
+    returned: dict[str, str] = {}
     with (
         PostgresProxy(books.address) as proxy,
         hot_connection(books.postgres("inventory_rw", port=proxy.port), application="stopped") as stopped,
@@ -132,7 +132,7 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
         holder, pid = stopped.get().info.backend_pid, other.get().info.backend_pid
 
         def work(name: str, connection: HotConnection) -> None:
-            told[name] = rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)
+            returned[name] = rerun(reserve(order_id, tea, 4), connection, guards=GUARDS)
 
         workers = [
             threading.Thread(target=work, args=each, daemon=True) for each in (("stopped", stopped), ("other", other))
@@ -144,11 +144,11 @@ def test_key_held_open_by_a_live_backend_is_waited_for_and_decided_once(
         wait_for(lambda: books.waits_for_lock(pid), what="the other worker waits for the key")
         if not released:
             workers[1].join(7)
-            assert "other" in told, "it goes on although the holder sends nothing"
+            assert "other" in returned, "it goes on although the holder sends nothing"
         held.release()
         for worker in workers:
             worker.join(20)
-    assert told["stopped"] == told["other"] == str(books.decision(order_id).event_id)
+    assert returned["stopped"] == returned["other"] == str(books.decision(order_id).event_id)
     assert books.decision(order_id).replays == 1
     assert books.available(tea) == {tea: 6}
 

@@ -66,7 +66,7 @@ def set_group(pipeline: Pipeline, points: Mapping[Partition, CommitPoint]) -> No
 def test_worker_does_not_believe_offsets_that_lie_before_what_is_published(pipeline: Pipeline) -> None:
     """Aim: S12. Fault: the group stands at the beginning again, as a broker answers that is still loading it.
 
-    Must hold: no minute is told twice; the worker pauses and says why; once the offsets are right, it goes on.
+    Must hold: no minute is published twice; the worker pauses and says why; once the offsets are right, it goes on.
     """
     outcomes = Outcomes(pipeline)
     before = pipeline.admin.committed(METRICS)
@@ -102,8 +102,8 @@ def test_command_shows_the_minutes_and_says_when_there_are_none(pipeline: Pipeli
     start(pipeline, "windows")
     start(pipeline, "totals")
     wait_for(lambda: orders(pipeline) == {0: 2}, what="the minute")
-    told = json.loads(shown("--json"))
-    assert [(each["minute"], each["orders"], each["units"]) for each in told] == [(minute_name(LONG_AGO), 2, 4)]
+    printed = json.loads(shown("--json"))
+    assert [(each["minute"], each["orders"], each["units"]) for each in printed] == [(minute_name(LONG_AGO), 2, 4)]
 
 
 def test_unreadable_outcome_is_a_dead_letter_of_the_metrics__and_its_partition_goes_on(pipeline: Pipeline) -> None:

@@ -1,4 +1,4 @@
-"""One real notification worker on a real broker and database: who is told what, how often, and what is published."""
+"""One real notification worker on a real broker and database: who is notified of what, how often; what is published."""
 
 import dataclasses
 import os
@@ -46,7 +46,7 @@ def mail_port(pipeline: Pipeline) -> int:
     return pipeline.processes.free_port()
 
 
-def test_each_outcome_is_told_once_and_published(pipeline: Pipeline) -> None:
+def test_each_outcome_is_notified_once_and_published(pipeline: Pipeline) -> None:
     reserved, failed = make_reserved(), make_failed("bob")
     worker = start_worker(pipeline).wait_ready()
     write_outcomes(pipeline, reserved, failed)
@@ -73,7 +73,7 @@ def test_each_outcome_is_told_once_and_published(pipeline: Pipeline) -> None:
     assert seen.headers["origin_topic"] == INVENTORY_RESERVED.within(pipeline.namespace).encode()
 
 
-def test_outcome_that_comes_again_is_not_told_again_but_published_alike(pipeline: Pipeline) -> None:
+def test_outcome_that_comes_again_is_not_notified_again_but_published_alike(pipeline: Pipeline) -> None:
     reserved = make_reserved()
     worker = start_worker(pipeline).wait_ready()
     for copies in (1, 2, 3):
@@ -93,11 +93,11 @@ def test_notifications_of_a_user_keep_the_order_of_the_outcomes(pipeline: Pipeli
     by_user: dict[str, list[str]] = {}
     for event in sent(pipeline):
         by_user.setdefault(event.user_id, []).append(event.order_id)
-    for user_id, told in by_user.items():
-        assert told == [outcome.order_id for outcome in outcomes if outcome.user_id == user_id]
+    for user_id, notified in by_user.items():
+        assert notified == [outcome.order_id for outcome in outcomes if outcome.user_id == user_id]
 
 
-def test_records_of_an_aborted_transaction_are_never_told(pipeline: Pipeline) -> None:
+def test_records_of_an_aborted_transaction_are_never_notified(pipeline: Pipeline) -> None:
     phantom, real = make_reserved("phantom"), make_reserved("real")
     worker = start_worker(pipeline).wait_ready()
     codec, topic = codec_of(pipeline), INVENTORY_RESERVED.within(pipeline.namespace)
@@ -167,7 +167,7 @@ def test_mail_server_that_is_away_is_waited_for(pipeline: Pipeline, mail_port: i
     worker.wait_ready()
 
 
-def test_refused_recipient_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pipeline, mail_port: int) -> None:
+def test_refused_recipient_becomes_a_dead_letter_and_blocks_no_other(pipeline: Pipeline, mail_port: int) -> None:
     server, outcomes = MailServer(), [make_reserved(user) for user in ("ada", "eve", "bob")]
     server.replies["eve@customers.example"] = "550 5.1.1 no such mailbox"
     with serving(server, mail_port):
@@ -182,10 +182,10 @@ def test_refused_recipient_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pip
     assert {event.user_id for event in sent(pipeline)} == {"ada", "bob"}
 
 
-def test_user_id_that_no_mail_can_name_becomes_a_dead_letter_and_blocks_nobody(
+def test_user_id_that_no_mail_can_name_becomes_a_dead_letter_and_blocks_no_other(
     pipeline: Pipeline, mail_port: int
 ) -> None:
-    """Python's mail library raises IndexError for it: the process ended at each start, and nobody heard anything."""
+    """Python's mail library raises IndexError for it: the process ended at each start, and no customer was notified."""
     server, outcomes = MailServer(), [make_reserved(user) for user in ("ada", "=?us-ascii?q??=", "bob")]
     with serving(server, mail_port):
         write_outcomes(pipeline, *outcomes, partition=5)
@@ -199,7 +199,7 @@ def test_user_id_that_no_mail_can_name_becomes_a_dead_letter_and_blocks_nobody(
     assert {event.user_id for event in sent(pipeline)} == {"ada", "bob"}
 
 
-def test_outcome_that_the_ledger_cannot_take_becomes_a_dead_letter_and_blocks_nobody(pipeline: Pipeline) -> None:
+def test_outcome_that_the_ledger_cannot_take_becomes_a_dead_letter_and_blocks_no_other(pipeline: Pipeline) -> None:
     """PostgreSQL rejects a value of one record for good: it used to end the process, again and again."""
     refuse_user(pipeline, "notification.ledger")
     outcomes = [make_reserved(user) for user in ("ada", REFUSED, "bob", "cyd")]
@@ -215,7 +215,7 @@ def test_outcome_that_the_ledger_cannot_take_becomes_a_dead_letter_and_blocks_no
     assert [written(worker, outcome) for outcome in outcomes] == [1, 0, 1, 1]
 
 
-def test_recipient_put_off_for_ever_becomes_a_dead_letter_after_all_others_are_told(
+def test_recipient_put_off_for_ever_becomes_a_dead_letter_after_all_others_are_notified(
     pipeline: Pipeline, mail_port: int
 ) -> None:
     server, full, others = MailServer(), make_reserved("full"), [make_reserved("ada"), make_reserved("bob")]
@@ -231,7 +231,7 @@ def test_recipient_put_off_for_ever_becomes_a_dead_letter_after_all_others_are_t
     assert len(server.mails) == len(others)
 
 
-def test_recipient_put_off_for_a_while_is_told_in_the_end(pipeline: Pipeline, mail_port: int) -> None:
+def test_recipient_put_off_for_a_while_is_notified_in_the_end(pipeline: Pipeline, mail_port: int) -> None:
     server, greylisted = MailServer(), make_reserved("ada")
     server.replies["ada@customers.example"] = "450 4.7.1 greylisted"
     with serving(server, mail_port):
@@ -278,7 +278,7 @@ def test_worker_that_wakes_up_after_a_takeover_repeats_one_mail_at_most(
     pipeline: Pipeline, mail_port: int, tmp_path: Path
 ) -> None:
     """Aim: a zombie does not send its whole batch again. Fault: SIGSTOP before the second of five mails, until another
-    worker has told them all; then SIGCONT."""
+    worker has notified them all; then SIGCONT."""
     server, outcomes = MailServer(), [make_reserved(f"user{number}") for number in range(5)]
     arms = armed(tmp_path, Arm(point="notification:before_send", action=Action.STOP, hit=2))
     impatient = {"PIPELINE_KAFKA_CONSUMER_OPTIONS": '{"session.timeout.ms": 2500, "heartbeat.interval.ms": 500}'}
@@ -294,8 +294,8 @@ def test_worker_that_wakes_up_after_a_takeover_repeats_one_mail_at_most(
         write_outcomes(pipeline, more)
         wait_published(pipeline, more)
         zombie.wait_ready()
-    told = [len(server.to(f"{outcome.user_id}@customers.example")) for outcome in outcomes]
-    assert told == [1, 2, 1, 1, 1]
+    notified = [len(server.to(f"{outcome.user_id}@customers.example")) for outcome in outcomes]
+    assert notified == [1, 2, 1, 1, 1]
     assert len({mail.message_id for mail in server.mails}) == 6
     assert len(set(sent(pipeline))) == 6
 

@@ -76,7 +76,7 @@ OpenHandler = Callable[[RecordingSender], NotificationHandler]
 
 
 def make_batch(pipeline: Pipeline, count: int) -> tuple[list[str], Sequence[InputRecord]]:
-    """Return order ids, and the records that tell their outcome."""
+    """Return order ids, and the records that state their outcome."""
     codec, outcomes = codec_of(pipeline), [make_reserved() for _ in range(count)]
     partition = Partition(INVENTORY_RESERVED.within(pipeline.namespace), 0)
     records = [InputRecord(partition, at, b"ada", codec.encode(outcome)) for at, outcome in enumerate(outcomes)]
@@ -128,7 +128,7 @@ def test_dead_letter_counts_once_it_is_published(pipeline: Pipeline, open_handle
     assert counted() == before + 1
 
 
-def test_same_outcome_twice_in_a_batch_is_told_once(pipeline: Pipeline, open_handler: OpenHandler) -> None:
+def test_same_outcome_twice_in_a_batch_is_notified_once(pipeline: Pipeline, open_handler: OpenHandler) -> None:
     sender = RecordingSender(together=1)
     order_ids, batch = make_batch(pipeline, 2)
     open_handler(sender).handle([*batch, *batch])

@@ -35,7 +35,7 @@ def open_sender(port: int) -> Iterator[Callable[..., SmtpSender]]:
             settings = NotificationSettings(
                 kafka_bootstrap="127.0.0.1:1",
                 registry_url="http://127.0.0.1:1",
-                postgres_url="postgresql://nobody@127.0.0.1:1/none",
+                postgres_url="postgresql://unused@127.0.0.1:1/none",
                 smtp_port=port,
                 **more,
             )
@@ -59,7 +59,7 @@ def test_mail_arrives_as_it_was_written(open_sender: OpenSender, port: int) -> N
     assert mail.content.get_content().replace("\r\n", "\n") == "Hello\n.\nyou\n"
 
 
-def test_one_connection_serves_many_mails_and_is_made_anew_when_it_broke(open_sender: OpenSender, port: int) -> None:
+def test_one_connection_serves_many_mails_and_is_made_again_when_it_broke(open_sender: OpenSender, port: int) -> None:
     server, sender = MailServer(), open_sender()
     with serving(server, port):
         assert [sender.send(make_letter(user)) for user in ("ada", "bob")] == [SENT, SENT]
@@ -105,7 +105,7 @@ def test_server_without_starttls_gets_neither_password_nor_mail(open_sender: Ope
         ("450 4.7.1 greylisted", Delivery(End.PUT_OFF, "reply 450")),
     ],
 )
-def test_answer_to_the_recipient_judges_the_letter_and_nobody_else(
+def test_answer_to_the_recipient_judges_the_letter_alone(
     open_sender: OpenSender, port: int, reply: str, end: Delivery
 ) -> None:
     server, sender = MailServer(), open_sender()
@@ -147,7 +147,7 @@ def test_server_that_says_421_makes_the_channel_busy__no_letter_is_refused_for_i
 
 
 def test_lost_answer_repeats_the_mail_under_the_same_message_id(open_sender: OpenSender, port: int) -> None:
-    """The server accepts and answers later than we wait: nobody can tell, so the mail goes out again."""
+    """The server accepts and answers later than we wait: whether it was sent is unknown, so the mail goes out again."""
     server, sender = MailServer(), open_sender(smtp_answer_seconds=1.0)
     server.hold()
     with serving(server, port):

@@ -79,7 +79,7 @@ def test_group_is_seen_without_members_and_without_offsets(pipeline: Pipeline, o
     look = observer.look({ORDER_STATUS: None})
     assert sum(look.groups[INVENTORY.name].lag.values()) == 500
     assert (look.groups[INVENTORY.name].members, look.groups[INVENTORY.name].unset) == (0, 0)
-    assert ORDER_STATUS.name not in look.groups, "nobody knows where it stands"
+    assert ORDER_STATUS.name not in look.groups, "where it stands is unknown"
     assert (look.cluster.brokers, look.cluster.leaderless, look.cluster.under_replicated) == (1, 0, 0)
 
     first = Partition(ORDERS_CREATED.name, 0)
@@ -92,7 +92,7 @@ def test_group_is_seen_without_members_and_without_offsets(pipeline: Pipeline, o
     assert sum(observer.look({}).groups[INVENTORY.name].lag.values()) == 500
 
 
-def test_long_tail_is_told_by_its_offsets_unread(
+def test_long_tail_is_reported_by_its_offsets_unread(
     pipeline: Pipeline, observer: Observer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(TailReader, "read", lambda *_: pytest.fail("it is read"))

@@ -1,4 +1,4 @@
-"""A group whose committed offsets lie before what is answered: no order is told twice, whoever set them back."""
+"""A group whose committed offsets lie before what is answered: no order is published twice, whatever set them back."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,7 +41,7 @@ def outcomes(pipeline: Pipeline) -> int:
 def test_worker_does_not_believe_offsets_that_went_back(pipeline: Pipeline) -> None:
     """Aim: S5. Fault: the group stands at the beginning again, as a broker answers that is still loading it.
 
-    Must hold: no order is told twice; the worker pauses and says why; once the offsets are right, it goes on.
+    Must hold: no order is published twice; the worker pauses and says why; once the offsets are right, it goes on.
     """
     worker = start_worker(pipeline)
     load(pipeline)
@@ -64,7 +64,7 @@ def test_worker_does_not_believe_offsets_that_went_back(pipeline: Pipeline) -> N
     assert outcomes(pipeline) == 2 * ORDERS
 
 
-def test_operator_who_means_it_has_orders_told_again(pipeline: Pipeline) -> None:
+def test_operator_who_means_it_has_orders_notified_again(pipeline: Pipeline) -> None:
     """A replay on purpose: group and progress set back. Equal events come again, no stock is taken."""
     worker = start_worker(pipeline)
     load(pipeline)

@@ -191,7 +191,7 @@ def test_request_id_is_echoed_or_made(shop: Shop) -> None:
 
 
 def test_fresh_order_is_found_at_once(shop: Shop) -> None:
-    """The projection is a moment behind; whoever follows Location right away must not meet 404."""
+    """The projection is a moment behind; a client that follows Location right away must not meet 404."""
     for _ in range(20):
         answer = shop.api.get(shop.api.place().headers["location"])
         assert (answer.status, answer.json["status"]) == (200, "pending")

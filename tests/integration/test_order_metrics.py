@@ -91,7 +91,7 @@ def test_page_counts_for_all_processes__what_the_killed_counted_stays_and_what_t
 def test_page_needs_neither_broker_nor_database__and_loses_nothing_when_processes_are_replaced(
     pipeline: Pipeline, tmp_path: Path
 ) -> None:
-    """Nobody listens where broker and database should be; one process, replaced after 20 requests, serves alone."""
+    """Nothing listens where broker and database should be; one process, replaced after 20 requests, serves alone."""
     nowhere = pipeline.processes.free_port()
     env = {
         "PIPELINE_KAFKA_BOOTSTRAP": f"127.0.0.1:{nowhere}",

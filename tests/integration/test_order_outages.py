@@ -147,7 +147,7 @@ def test_database_down_leaves_orders_without_a_key_and_comes_back(pipeline: Pipe
         without = api.place(user)
         assert without.status == 202, process.output()
         waiting = api.place(Prefer="wait=2")
-        assert waiting.status == 202, "the order is accepted although nobody can tell its outcome"
+        assert waiting.status == 202, "the order is accepted although its outcome is unknown"
         for answer in (api.place(user, key="k"), api.get(before), api.get(f"/orders?user_id={user}")):
             assert (answer.status, answer.problem) == (503, "unavailable")
             assert int(answer.headers["retry-after"]) > 0

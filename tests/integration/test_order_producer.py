@@ -82,7 +82,7 @@ def test_many_threads_share_a_producer(pipeline: Pipeline, producer: AckedProduc
 
 
 def test_what_was_not_acknowledged_is_not_sent_later(pipeline: Pipeline) -> None:
-    """Aim: a client that was told "maybe" must not find its order accepted minutes later. Fault: no broker for 5 s."""
+    """Aim: a client that got "maybe" must not find its order accepted minutes later. Fault: no broker for 5 s."""
     key = new_user()
     with (
         forward(pipeline.kafka.kafka_bootstrap, cut=True) as broker,
@@ -109,7 +109,7 @@ def test_full_queue_refuses_at_once(pipeline: Pipeline) -> None:
 
 def test_unknown_topic_is_not_reached(pipeline: Pipeline, producer: AckedProducer) -> None:
     assert producer.reaches(ORDERS_CREATED.within(pipeline.namespace), timeout_seconds=5)
-    assert not producer.reaches("nobody-made-this", timeout_seconds=5)
+    assert not producer.reaches("never-made", timeout_seconds=5)
 
 
 def test_producer_that_crossed_a_fork_is_refused(pipeline: Pipeline, producer: AckedProducer) -> None:
@@ -130,7 +130,7 @@ def test_producer_survives_a_fatal_error_of_its_client(pipeline: Pipeline, produ
     key = new_user()
     producer.produce([record(pipeline, key, b"before")], timeout_seconds=10)
     make_fatal(producer)
-    with suppress(Unacknowledged):  # whoever hears of the error first, this call or the polling thread, replaces it
+    with suppress(Unacknowledged):  # the first to learn of the error, this call or the polling thread, replaces it
         producer.produce([record(pipeline, key, b"perhaps")], timeout_seconds=10)
     producer.produce([record(pipeline, key, b"after")], timeout_seconds=10)
     values = [one.value for one in seen(pipeline, key) if one.value != b"perhaps"]

@@ -186,7 +186,7 @@ def test_worker_that_finds_a_part_away_at_start_ends_with_75_naming_it__and_work
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("PIPELINE_KAFKA_BOOTSTRAP", "", "PIPELINE_KAFKA_BOOTSTRAP=127.0.0.1:9092"),
         (
@@ -198,7 +198,7 @@ def test_worker_that_finds_a_part_away_at_start_ends_with_75_naming_it__and_work
         ("PIPELINE_KAFKA_PRODUCER_OPTIONS", '{"no.such.option": 1}', "no.such.option"),
     ],
 )
-def test_wrong_setting_ends_with_78_before_any_connection(name: str, value: str, told: str) -> None:
+def test_wrong_setting_ends_with_78_before_any_connection(name: str, value: str, message: str) -> None:
     with ExitStack() as opened:
         listeners = [opened.enter_context(create_server(("127.0.0.1", 0))) for _ in range(3)]
         kafka, registry, postgres = (listener.getsockname()[1] for listener in listeners)
@@ -218,7 +218,7 @@ def test_wrong_setting_ends_with_78_before_any_connection(name: str, value: str,
             check=False,
         )
         assert ended.returncode == ExitCode.CONFIG
-        assert told in ended.stderr
+        assert message in ended.stderr
         assert "PIPELINE_" in ended.stderr
         assert SECRET not in ended.stderr + ended.stdout
         assert "Traceback" not in ended.stderr + ended.stdout

@@ -70,7 +70,7 @@ def write_notifications(pipeline: Pipeline, codec: Codec, orders: list[OrderCrea
 
 
 def complete(order: OrderCreated) -> OrderStatus:
-    """Return the status of an order that was reserved and told of."""
+    """Return the status of an order that was reserved and notified."""
     return OrderStatus(
         order.order_id,
         order.user_id,
@@ -109,7 +109,7 @@ def test_status_follows_all_four_topics_and_a_restart_goes_on(pipeline: Pipeline
     assert store.find(before.order_id) == complete(before)
 
 
-def test_record_that_the_table_cannot_take_is_passed_over_and_blocks_nobody(
+def test_record_that_the_table_cannot_take_is_passed_over_and_blocks_no_other(
     pipeline: Pipeline, store: StatusStore
 ) -> None:
     """PostgreSQL rejects a value of one record for good: the crash loop stopped the status of all orders."""

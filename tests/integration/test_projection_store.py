@@ -81,7 +81,7 @@ def test_stored_order_reads_back_as_it_is_known(store: StatusStore) -> None:
     assert store.find(order.order_id) == known
 
 
-def test_order_that_only_a_notification_told_of_is_not_shown(store: StatusStore) -> None:
+def test_order_that_only_a_notification_names_is_not_shown(store: StatusStore) -> None:
     order = make_order(user_id=uuid.uuid4().hex)
     apply_each(store, [[status_from(events_of(order)[2])]])
     assert store.find(order.order_id) is None

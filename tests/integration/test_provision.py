@@ -117,7 +117,7 @@ def test_provisioning_twice_is_a_no_op(untouched: ProvisionSettings) -> None:
 
 
 def test_two_provisioners_take_turns(untouched: ProvisionSettings) -> None:
-    """Aim: nobody fails because somebody else provisions. Fault: both start at once. Must hold: one does each thing."""
+    """Aim: neither fails because the other provisions. Fault: both start at once. Must hold: one does each thing."""
     reports: list[dict[str, Done]] = []
     threads = [threading.Thread(target=lambda: reports.append(run(untouched))) for _ in range(2)]
     for thread in threads:
@@ -156,8 +156,8 @@ def test_a_committed_offset_is_never_moved(pipeline: Pipeline) -> None:
 
 
 def test_an_offset_in_an_open_transaction_is_waited_for(untouched: ProvisionSettings) -> None:
-    """Aim: no order twice. Fault: a worker died between its transaction's offsets and their commit, then somebody
-    provisions. Must hold: the offset that becomes visible later is the group's, not the earliest.
+    """Aim: no order twice. Fault: a worker died between its transaction's offsets and their commit, then
+    provisioning runs. Must hold: the offset that becomes visible later is the group's, not the earliest.
     """
     admin = Admin(untouched)
     admin.create_topics()
@@ -239,8 +239,8 @@ def test_a_server_that_does_not_answer_is_named(
     assert f"PIPELINE_{setting.upper()}" in error.value.cure
 
 
-def test_group_that_the_broker_forgot_is_not_begun_anew_once_orders_are_decided(pipeline: Pipeline) -> None:
-    """From the earliest record on every decided order would be told a second time."""
+def test_group_that_the_broker_forgot_is_not_begun_again_once_orders_are_decided(pipeline: Pipeline) -> None:
+    """From the earliest record on every decided order would be published a second time."""
     with pipeline.administer() as connection:
         connection.execute(
             sa.text(
@@ -256,7 +256,7 @@ def test_group_that_the_broker_forgot_is_not_begun_anew_once_orders_are_decided(
     assert "pipeline offsets repair inventory" in refused.value.cure
 
 
-def test_group_that_the_broker_forgot_is_not_begun_anew_once_minutes_are_counted(pipeline: Pipeline) -> None:
+def test_group_that_the_broker_forgot_is_not_begun_again_once_minutes_are_counted(pipeline: Pipeline) -> None:
     """From the earliest record on every order would be counted a second time."""
     write(pipeline, METRICS_PARTIALS, [(b"key", b"a count")])
     pipeline.admin.delete_groups([METRICS])

@@ -81,17 +81,17 @@ def test_a_reservation_reads_like_a_receipt(pipeline: Pipeline) -> None:
     assert asked.stdout == "tea x2, mug x1|0\n"
 
 
-def test_provision_tells_each_step_for_people_and_for_scripts(pipeline: Pipeline) -> None:
+def test_provision_reports_each_step_for_people_and_for_scripts(pipeline: Pipeline) -> None:
     env = pipeline.env("reader") | {
         "PIPELINE_POSTGRES_ADMIN_URL": pipeline.settings.postgres_admin_url,
         "PIPELINE_POSTGRES_ADMIN_PASSWORD": pipeline.settings.postgres_admin_password.get_secret_value(),
         "PIPELINE_ROLE_SECRETS_DIR": str(pipeline.settings.role_secrets_dir),
         "PIPELINE_DATABASE": pipeline.settings.database,
     }
-    told = run(pipeline, env, "provision")
-    assert told.returncode == ExitCode.OK, told.stderr
-    assert f"migrations  at {newest()}; nothing to do" in told.stdout
-    assert "apron, basket, blanket, board-game and 46 more" in told.stdout
+    reported = run(pipeline, env, "provision")
+    assert reported.returncode == ExitCode.OK, reported.stderr
+    assert f"migrations  at {newest()}; nothing to do" in reported.stdout
+    assert "apron, basket, blanket, board-game and 46 more" in reported.stdout
     steps = json.loads(run(pipeline, env, "provision", "--json").stdout)
     assert [step["changed"] for step in steps] == [[]] * 7
 
@@ -107,7 +107,7 @@ def test_without_a_stack_the_missing_variable_is_named(pipeline: Pipeline) -> No
 def test_a_stack_at_hand_is_found_by_its_folder(servers: Stack) -> None:
     if servers.home is None:
         pytest.skip("needs --stack=local")
-    # A variable left over in the shell leads nobody away from the stack that is named.
+    # A variable left over in the shell leads no command away from the stack that is named.
     env = {
         "PIPELINE_HOME": str(servers.home),
         "PIPELINE_POSTGRES_URL": "postgresql://reader@127.0.0.1:9/elsewhere",

@@ -35,7 +35,7 @@ def client(pipeline: Pipeline) -> Iterator[SchemaRegistryClient]:
 
 @pytest.fixture
 def subject(client: SchemaRegistryClient) -> Iterator[str]:
-    """A subject that nobody else has, holding the schema of OrderCreated."""
+    """A subject of its own, holding the schema of OrderCreated."""
     name = f"test-{secrets.token_hex(5)}-value"
     subjects.register(client, name, schema_text("OrderCreated"))
     yield name
@@ -68,7 +68,7 @@ def test_registering_again_changes_nothing(pipeline: Pipeline) -> None:
     assert list(first.ids) == [topic.subject for topic in EVENT_TOPICS]
 
 
-def test_two_that_provision_at_once_disturb_nobody(client: SchemaRegistryClient) -> None:
+def test_two_that_provision_at_once_do_not_disturb_each_other(client: SchemaRegistryClient) -> None:
     """Four at once, ten times: who finds the rule made in this moment sets the same one."""
     names = [f"test-{secrets.token_hex(5)}-value" for _ in range(10)]
     register = partial(subjects.register, text=schema_text("OrderCreated"))
@@ -97,7 +97,7 @@ def test_a_codec_fetches_the_schema_of_a_newer_writer(
     assert codec.decode(OrderCreated, written) == ORDER
 
 
-def test_an_id_that_nobody_registered_is_undecodable(pipeline: Pipeline) -> None:
+def test_an_id_that_is_not_registered_is_undecodable(pipeline: Pipeline) -> None:
     codec = schema_registry.open_codec(pipeline.kafka, [ORDERS_CREATED])
     with pytest.raises(Undecodable, match="schema id 2147483000") as error:
         codec.decode(OrderCreated, b"\x00" + (2_147_483_000).to_bytes(4, "big") + b"body")

@@ -1,4 +1,4 @@
-"""Restocking beside reservations: the books stay balanced, whoever comes first."""
+"""Restocking beside reservations: the books stay balanced, whichever comes first."""
 
 import runpy
 import threading

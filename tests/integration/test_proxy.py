@@ -93,7 +93,7 @@ def test_requests_pass_in_order_and_are_recorded(pipeline: Pipeline, kafka: Kafk
     assert [frame.detail for frame in kafka.seen if frame.kind == END_TXN] == ["commit", ""]
 
 
-def test_an_aborted_transaction_is_told_from_a_committed_one(pipeline: Pipeline, kafka: KafkaProxy) -> None:
+def test_an_aborted_transaction_is_distinguished_from_a_committed_one(pipeline: Pipeline, kafka: KafkaProxy) -> None:
     producer = producer_of(pipeline, kafka)
     begin(pipeline, producer)
     assert producer.flush(10) == 0
@@ -182,7 +182,7 @@ def test_the_nth_request_is_acted_on_and_no_other(pipeline: Pipeline, kafka: Kaf
     assert transactional(kafka, REQUEST).count(END_TXN) == 4
 
 
-def test_a_rule_is_told_before_the_frame_passes(pipeline: Pipeline, kafka: KafkaProxy) -> None:
+def test_a_rule_is_called_before_the_frame_passes(pipeline: Pipeline, kafka: KafkaProxy) -> None:
     """What kills a process at a request seen on the wire relies on this."""
     producer = producer_of(pipeline, kafka)
     seen_before: list[list[bytes | None]] = []

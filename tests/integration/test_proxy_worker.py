@@ -50,10 +50,10 @@ def outcomes(pipeline: Pipeline) -> int:
     ("direction", "action"),
     [pytest.param(REQUEST, Action.PASS, id="commit.sent"), pytest.param(RESPONSE, Action.DROP, id="commit.applied")],
 )
-def test_a_commit_that_nobody_lived_to_see_counts_once(
+def test_a_commit_that_no_process_lived_to_see_counts_once(
     pipeline: Pipeline, kafka: KafkaProxy, direction: Direction, action: Action
 ) -> None:
-    """Aim: the committed offsets tell, not the memory of the dead. Fault: SIGKILL with the commit on the wire.
+    """Aim: the committed offsets decide, not the memory of the dead. Fault: SIGKILL with the commit on the wire.
 
     Must hold: the broker has committed although no worker knows; the next one in the slot repeats nothing.
     """
@@ -136,7 +136,7 @@ def test_a_worker_cut_off_around_the_commit_asks_what_became_of_it(
 ) -> None:
     """Aim: the decision row answers. Fault: connection cut before or after COMMIT reached PostgreSQL, three times.
 
-    Must hold: each order is decided once; what was committed unseen is answered from its rows; nobody dies of it.
+    Must hold: each order is decided once; what was committed unseen is answered from its rows; no worker dies of it.
     """
     pipeline = make_pipeline(partitions=1)
     at = urlsplit(pipeline.postgres("inventory_rw").postgres_url)

@@ -9,7 +9,7 @@ from tests.records import codec_of, read, wait_for
 DEAD_LETTERS = dead_letter_topic(INVENTORY_RESERVED, NOTIFICATION)
 
 
-def test_mailbox_gets_so_many_mails_in_an_hour_however_it_is_named_and_blocks_nobody(pipeline: Pipeline) -> None:
+def test_mailbox_gets_so_many_mails_in_an_hour_however_it_is_named_and_blocks_no_other(pipeline: Pipeline) -> None:
     """Anybody may place orders for any user: a thousand of them were a thousand mails."""
     mail_port = pipeline.processes.free_port()
     spellings = ("ada", "ada@customers.example", "Ada", "ADA@Customers.example")

@@ -57,7 +57,7 @@ class Attempts:
 def raising(sqlstate: str, *, constraint: str = "") -> str:
     """Return a statement by which the server itself fails with this state."""
     name = f", CONSTRAINT = '{constraint}'" if constraint else ""
-    return f"DO $$ BEGIN RAISE EXCEPTION 'told to fail' USING ERRCODE = '{sqlstate}'{name}; END $$"
+    return f"DO $$ BEGIN RAISE EXCEPTION 'made to fail' USING ERRCODE = '{sqlstate}'{name}; END $$"
 
 
 @pytest.mark.parametrize(
@@ -171,15 +171,15 @@ def test_server_that_is_out_of_something_is_left_alone_at_once(connection: HotCo
 
 
 @pytest.mark.parametrize(
-    ("failure", "told"),
+    ("failure", "message"),
     [
         ("SELECT 'no number'::int", "22P02"),
         ("SELECT 2147483648::bigint::int", "22003"),
     ],
 )
-def test_value_that_the_server_rejects_is_poison_at_once(connection: HotConnection, failure: str, told: str) -> None:
+def test_value_that_the_server_rejects_is_poison_at_once(connection: HotConnection, failure: str, message: str) -> None:
     work = Attempts(failure)
-    with pytest.raises(Poison, match=told):
+    with pytest.raises(Poison, match=message):
         rerun(work, connection)
     assert len(work.backends) == 1
     assert rerun(Attempts(), connection) == 1

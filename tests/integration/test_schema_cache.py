@@ -34,7 +34,7 @@ def registry(servers: Stack, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forwar
         forwarder.heal()
         for watch in watches():
             watch.join(10)
-            assert not watch.is_alive(), "whoever waits for the registry finds it, and is done"
+            assert not watch.is_alive(), "the thread that waits for the registry finds it, and is done"
 
 
 def watches() -> list[threading.Thread]:

@@ -1,4 +1,4 @@
-"""`pipeline schemas` with a registry at hand: what is registered counts, whoever registered it."""
+"""`pipeline schemas` with a registry at hand: what is registered counts, whatever registered it."""
 
 import json
 import secrets
@@ -28,7 +28,7 @@ def client(servers: Stack) -> Iterator[SchemaRegistryClient]:
 
 @pytest.fixture
 def topic() -> Topic:
-    """A topic whose subject nobody else has."""
+    """A topic with a subject of its own."""
     return replace(NOTIFICATION_SENT, name=f"test-{secrets.token_hex(5)}")
 
 

@@ -45,7 +45,7 @@ def environment(folder: Path, processes: Processes, role: str) -> dict[str, str]
         "PIPELINE_KAFKA_OPTIONS": json.dumps(login),
         "PIPELINE_REGISTRY_URL": f"http://svc:{CANARY}@{away}/apis/ccompat/v7",
         "PIPELINE_CONNECT_URL": f"http://svc:{CANARY}@{away}",
-        "PIPELINE_POSTGRES_URL": f"postgresql://{role or 'nobody'}@{away}/pipeline",
+        "PIPELINE_POSTGRES_URL": f"postgresql://{role or 'guest'}@{away}/pipeline",
         "PIPELINE_POSTGRES_PASSWORD": CANARY,
         "PIPELINE_POSTGRES_ADMIN_URL": f"postgresql://postgres@{away}/postgres",
         "PIPELINE_POSTGRES_ADMIN_PASSWORD_FILE": str(secret_file),

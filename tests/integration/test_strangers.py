@@ -61,7 +61,7 @@ def cpu_seconds(process: Process) -> float:
 def test_others_are_served_while_strangers_hold_all_that_they_can(
     pipeline: Pipeline, api: tuple[Api, Process], kind: Stranger
 ) -> None:
-    """Red before: probes were answered after 2 to 49 s, or not at all. Nobody decides here, so no wait ends early."""
+    """Red before: probes were answered after 2 to 49 s, or not at all. No worker runs here, so no wait ends early."""
     with besieged(api[0].url, kind, count=COUNTS[kind]):
         served = serve_others(api[0].url, api[1].health_url)
     assert served.wrong == ()

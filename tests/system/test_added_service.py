@@ -121,7 +121,7 @@ def test_provisioning_by_hand_covers_what_runs(home: Path) -> None:
 
 
 def test_start_without_it_leaves_its_data_and_runs_the_rest(home: Path) -> None:
-    """Last: the stack is started anew."""
+    """Last: the stack is started again."""
     before = starts(home)
     succeed(home, "down")
     succeed(home, "up", "--detach", "--inventory", "1")

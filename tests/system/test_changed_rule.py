@@ -91,8 +91,8 @@ def test_changed_rule_is_one_file_and_its_test(tree: Path) -> None:
 
 
 def test_unit_tests_pass_under_the_changed_rule(tree: Path) -> None:
-    told = run(sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *REACHED, cwd=tree)
-    assert " passed" in told
+    printed = run(sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadgroup", *REACHED, cwd=tree)
+    assert " passed" in printed
 
 
 @pytest.fixture

@@ -82,16 +82,16 @@ class Sinks:
 
     def flushed(self, sink: Sink) -> int:
         """Return how many records the sink's group has committed."""
-        status, told = self.call("GET", sink, "offsets")
-        assert status == 200, told
-        return sum(each["offset"]["kafka_offset"] for each in json.loads(told)["offsets"])
+        status, answer = self.call("GET", sink, "offsets")
+        assert status == 200, answer
+        return sum(each["offset"]["kafka_offset"] for each in json.loads(answer)["offsets"])
 
-    def copy_anew(self, sink: Sink) -> None:
+    def copy_again(self, sink: Sink) -> None:
         """Follow the recipe of docs/connect.md."""
         assert self.call("PUT", sink, "stop")[0] == 204
         wait_for(lambda: self.worker.connectors()[self.connector(sink)].state == "STOPPED", what="the stop")
-        status, told = self.call("DELETE", sink, "offsets")
-        assert status == 200, told
+        status, answer = self.call("DELETE", sink, "offsets")
+        assert status == 200, answer
         assert self.call("PUT", sink, "resume")[0] == 202
 
     def reserved(self) -> InventoryReserved:
@@ -185,19 +185,19 @@ def test_what_is_put_but_not_flushed_when_connect_is_killed_is_put_again_and_cha
     sinks.assert_equal()
 
 
-def test_a_damaged_table_is_told_and_copying_anew_mends_it(sinks: Sinks, tmp_path: Path) -> None:
+def test_a_damaged_table_is_reported_and_copying_again_mends_it(sinks: Sinks, tmp_path: Path) -> None:
     """Aim: `pipeline verify --sinks` and the recipe. Fault: a row is altered, another is gone."""
     altered, gone = sinks.rows("SELECT order_id::text FROM analytics.reserved ORDER BY 1 LIMIT 2")
     sinks.change(f"UPDATE analytics.reserved SET user_id = 'eve' WHERE order_id = '{altered[0]}'")  # noqa: S608
     sinks.change(f"DELETE FROM analytics.reserved WHERE order_id = '{gone[0]}'")  # noqa: S608
-    told = verify(sinks.pipeline, tmp_path, wait=0)
-    assert told.returncode == 1
-    assert f"analytics.reserved {altered[0]} has user_id 'eve' instead of 'ada'" in told.stdout
-    assert f"analytics.reserved {gone[0]} is not in the table; inventory.reserved" in told.stdout
+    answer = verify(sinks.pipeline, tmp_path, wait=0)
+    assert answer.returncode == 1
+    assert f"analytics.reserved {altered[0]} has user_id 'eve' instead of 'ada'" in answer.stdout
+    assert f"analytics.reserved {gone[0]} is not in the table; inventory.reserved" in answer.stdout
 
-    sinks.copy_anew(RESERVED)
-    told = verify(sinks.pipeline, tmp_path, wait=60)
-    assert (told.returncode, told.stderr) == (0, ""), sinks.lines()
+    sinks.copy_again(RESERVED)
+    answer = verify(sinks.pipeline, tmp_path, wait=60)
+    assert (answer.returncode, answer.stderr) == (0, ""), sinks.lines()
 
 
 def test_a_copy_of_the_minutes_from_zero_never_shows_an_older_total(sinks: Sinks) -> None:
@@ -209,15 +209,15 @@ def test_a_copy_of_the_minutes_from_zero_never_shows_an_older_total(sinks: Sinks
     sinks.assert_equal()
     sinks.change("UPDATE analytics.order_volume SET revision = 100, orders = 77 WHERE revision = 2")
     sinks.change("DELETE FROM analytics.order_volume WHERE revision = 1")
-    sinks.copy_anew(VOLUME)
+    sinks.copy_again(VOLUME)
     wait_for(lambda: len(sinks.rows("SELECT * FROM analytics.order_volume")) == 2, what="the later minute")
     assert sinks.rows("SELECT orders FROM analytics.order_volume WHERE revision = 100") == [(77,)]
     sinks.change("DELETE FROM analytics.order_volume")
-    sinks.copy_anew(VOLUME)
+    sinks.copy_again(VOLUME)
     sinks.assert_equal()
 
 
-def test_a_record_that_nobody_can_read_becomes_a_dead_letter_that_says_why__the_largest_too(sinks: Sinks) -> None:
+def test_a_record_that_cannot_be_read_becomes_a_dead_letter_that_says_why__the_largest_too(sinks: Sinks) -> None:
     small, largest = b"\x07 no event", random.Random(28).randbytes(MESSAGE_BYTES_MAX - 200)
     topic = INVENTORY_RESERVED.within(sinks.pipeline.namespace)
     producer = confluent_kafka.Producer(
@@ -238,14 +238,14 @@ def test_a_record_that_nobody_can_read_becomes_a_dead_letter_that_says_why__the_
         assert letter.headers["__connect.errors.exception.message"]
 
 
-def test_connections_that_break_are_made_anew(sinks: Sinks) -> None:
+def test_connections_that_break_are_made_again(sinks: Sinks) -> None:
     """Fault: the server ends every session of the sinks, as a fail-over does."""
     sinks.change("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'connect_rw'")
     sinks.write_reserved(3)
     sinks.assert_equal()
 
 
-def test_a_connector_that_failed_is_told_with_the_cure_and_provisioning_sets_it_going(sinks: Sinks) -> None:
+def test_a_connector_that_failed_is_reported_with_the_cure_and_provisioning_sets_it_going(sinks: Sinks) -> None:
     """Fault: the table is not there. Must hold: nothing is skipped; once it is back, both records are in it.
 
     The connector keeps an error to itself until the next record comes.
@@ -261,20 +261,20 @@ def test_a_connector_that_failed_is_told_with_the_cure_and_provisioning_sets_it_
             wait_for(happened, what="the failure")
     finally:
         sinks.change("ALTER TABLE analytics.elsewhere RENAME TO failed")
-    told = "\n".join(sinks.lines())
-    assert f"connector {name}" in told
-    assert "error: org.apache.kafka.connect.errors.ConnectException" in told
-    assert f"/connectors/{name}/restart" in told
+    answer = "\n".join(sinks.lines())
+    assert f"connector {name}" in answer
+    assert "error: org.apache.kafka.connect.errors.ConnectException" in answer
+    assert f"/connectors/{name}/restart" in answer
     assert put_sinks(sinks.worker, sinks.pipeline) == (name,)
     sinks.assert_equal()
     assert put_sinks(sinks.worker, sinks.pipeline) == ()
 
 
-def test_no_password_is_told_over_rest_or_in_the_log(sinks: Sinks) -> None:
+def test_no_password_is_shown_over_rest_or_in_the_log(sinks: Sinks) -> None:
     password = sinks.pipeline.postgres("connect_rw").postgres_password.get_secret_value()
-    _, told = sinks.worker.call("GET", "/connectors?expand=info&expand=status")
-    assert ":connect_rw}" in told, "the configuration points to the file"
-    assert password not in told
+    _, answer = sinks.worker.call("GET", "/connectors?expand=info&expand=status")
+    assert ":connect_rw}" in answer, "the configuration points to the file"
+    assert password not in answer
     assert password not in sinks.worker.log
 
 
@@ -286,20 +286,20 @@ def test_connect_takes_the_mongo_configurations_all_but_for_the_server_that_is_n
     configuration = connectors.wanted(settings)[sinks.connector(sink)]
     assert complaints(sinks, configuration) == (set() if mongo else {"connection.uri"})
     wrong = {**configuration, "writemodel.strategy": "no class name"}
-    assert "writemodel.strategy" in complaints(sinks, wrong), "whatever else is wrong is told"
+    assert "writemodel.strategy" in complaints(sinks, wrong), "whatever else is wrong is reported"
 
 
 def complaints(sinks: Sinks, configuration: dict[str, str]) -> set[str]:
     """Return the options that the worker and the plugin take exception to."""
     kind = configuration["connector.class"].rpartition(".")[2]
-    status, told = sinks.worker.call(
+    status, answer = sinks.worker.call(
         "PUT", f"/connector-plugins/{kind}/config/validate", {**configuration, "name": "validated"}
     )
-    assert status == 200, told
-    return {each["value"]["name"] for each in json.loads(told)["configs"] if each["value"]["errors"]}
+    assert status == 200, answer
+    return {each["value"]["name"] for each in json.loads(answer)["configs"] if each["value"]["errors"]}
 
 
-def test_documents_are_replaced_and_never_doubled_when_they_are_copied_anew(sinks: Sinks, mongo: str) -> None:
+def test_documents_are_replaced_and_never_doubled_when_they_are_copied_again(sinks: Sinks, mongo: str) -> None:
     if not mongo:
         pytest.skip("no --mongo URI given")
     reserved = next(sink for sink in SINKS if sink.group.name == "mongo-reserved")
@@ -316,7 +316,7 @@ def test_documents_are_replaced_and_never_doubled_when_they_are_copied_anew(sink
     put_sinks(sinks.worker, sinks.pipeline, stores="mongo")
     wait_for_copies()
     before = documents()
-    sinks.copy_anew(reserved)
+    sinks.copy_again(reserved)
     # Once the last record of every partition is there, all before it were put a second time.
     for partition in range(INVENTORY_RESERVED.partitions):
         sinks.write_reserved(1, partition=partition)

@@ -94,7 +94,7 @@ def test_killed_after_the_kafka_commit(scene: Scene, point: str) -> None:
 
 @pytest.mark.parametrize("point", RECOVER)
 def test_killed_while_it_finds_its_way_back(scene: Scene, point: str) -> None:
-    """Recovery reads broker-side facts alone, so it can be begun anew at any time."""
+    """Recovery reads broker-side facts alone, so it can be begun again at any time."""
     kill_at(scene, point, hit=1, txn_open=False)
 
 

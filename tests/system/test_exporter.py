@@ -1,4 +1,4 @@
-"""The exporter beside a real pipeline: what it tells of groups that are dead, behind and done, and of the books."""
+"""The exporter beside a real pipeline: what it reports of groups that are dead, behind and done, and of the books."""
 
 import http.client
 from collections import defaultdict
@@ -25,7 +25,7 @@ def page(process: Process) -> str:
 
 
 def totals(process: Process, name: str, label: str = "") -> dict[str, float]:
-    """Return the sums of a metric by the value of one label; what the page does not tell is absent."""
+    """Return the sums of a metric by the value of one label; what the page does not show is absent."""
     found: defaultdict[str, float] = defaultdict(float)
     for family in text_string_to_metric_families(page(process)):
         for sample in family.samples:
@@ -34,7 +34,7 @@ def totals(process: Process, name: str, label: str = "") -> dict[str, float]:
     return dict(found)
 
 
-def test_lag_is_told_while_nobody_works__and_none_once_all_is_done__inside_too(pipeline: Pipeline) -> None:
+def test_lag_is_reported_while_no_worker_runs__and_none_once_all_is_done__inside_too(pipeline: Pipeline) -> None:
     pipeline.set_stock({"tea": 10_000})
     exporter = pipeline.start(
         "deploy.exporter",
@@ -60,7 +60,7 @@ def test_lag_is_told_while_nobody_works__and_none_once_all_is_done__inside_too(p
     wait_for(
         lambda: totals(exporter, "notification_ledger_entries", "state") == {"claimed": 0, "sent": ORDERS},
         seconds=SOON_SECONDS,
-        what="all told",
+        what="all notified",
     )
     wait_for(lambda: outside() == dict.fromkeys(GROUPS, 0), seconds=SOON_SECONDS, what="no lag outside")
 

@@ -1,4 +1,4 @@
-"""Workers whose slot, share or membership changes while they hold a batch: whoever goes on, nothing is told twice.
+"""Workers whose slot, share or membership changes while they hold a batch: nothing is published twice, either way.
 
 The broker's group is the one authority over who may commit what; these tests take it away in every way there is.
 """
@@ -63,7 +63,7 @@ def test_share_that_moves_while_a_batch_is_decided_waits_for_the_batch(pipeline:
     """H11, H12: the metadata of a batch is that of its generation; newer metadata would authorise what moved away.
 
     Fault: a second slot joins while the first sleeps with a decided batch. Must hold: the group waits for the sleeper,
-    whose batch is committed under its old generation; then both share, nothing is decided or told again.
+    whose batch is committed under its old generation; then both share, nothing is decided or published again.
     """
     nap = Arm(point="inventory:db.committed", action=Action.SLEEP, hit=2, seconds=4.0)
     workers.arm(nap)
@@ -78,7 +78,7 @@ def test_share_that_moves_while_a_batch_is_decided_waits_for_the_batch(pipeline:
         assert worker.stop() == 0, worker.output()
 
 
-def test_batch_that_outlasts_the_membership_is_told_once(pipeline: Pipeline, workers: Workers) -> None:
+def test_batch_that_outlasts_the_membership_is_published_once(pipeline: Pipeline, workers: Workers) -> None:
     """H13: the assignment is lost while the batch is worked on.
 
     Fault: the worker sleeps past max.poll.interval, then goes on as if nothing was. Must hold: its transaction is

@@ -64,7 +64,7 @@ class Scene:
             )
             if not partial.late
         ]
-        assert len(in_time) == len(set(in_time)), "a partition told the same minute twice"
+        assert len(in_time) == len(set(in_time)), "a partition published the same minute twice"
 
     def killed(self, process: Process, arm: Arm, *, txn_open: bool) -> None:
         assert process.wait(timeout_seconds=30) == -9, process.output()

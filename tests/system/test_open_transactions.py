@@ -66,7 +66,7 @@ def test_worker_that_sleeps_past_its_transaction_is_fenced_and_goes_on(pipeline:
     """H7: the broker's own time-out looks like a twin.
 
     Fault: SIGSTOP inside an open transaction until the broker has aborted it, then SIGCONT. Must hold: the commit is
-    refused, the producer is built anew, the process lives, every order has one event.
+    refused, the producer is rebuilt, the process lives, every order has one event.
     """
     arm = Arm(point="inventory:offsets_sent", action=Action.STOP, hit=2, flush=True)
     workers.arm(arm)
@@ -89,7 +89,7 @@ def test_open_transaction_of_the_dead_ends_with_their_successor_or_with_its_time
 ) -> None:
     """H19: an open transaction stalls every read_committed reader.
 
-    Fault: SIGKILL with records written and no commit, twice: once a successor takes the slot, once nobody does. Must
+    Fault: SIGKILL with records written and no commit, twice: once a successor takes the slot, once none does. Must
     hold: readers go on when the successor initialises, however long the transaction might last; without one, when its
     time is over.
     """

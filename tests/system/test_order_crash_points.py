@@ -1,4 +1,4 @@
-"""Kill the API's worker at every named point under load; whoever repeats a request with its key gets one order.
+"""Kill the API's worker at every named point under load; a client that repeats a request with its key gets one order.
 
 One pipeline for all points, with an inventory worker, so that the checker can judge all orders since the first. Workers
 recycle all the time: requests meet processes that come and go.
@@ -34,13 +34,13 @@ REQUESTS_MAX = 30
 
 @dataclass(slots=True)
 class Scene:
-    """An API under the chaos launcher, and what it told its clients: the order of each key."""
+    """An API under the chaos launcher, and what it answered its clients: the order of each key."""
 
     pipeline: Pipeline
     process: Process
     plan: Path
     evidence: Path
-    told: dict[tuple[str, str], str] = field(default_factory=dict)
+    answered: dict[tuple[str, str], str] = field(default_factory=dict)
 
     def workers(self) -> set[int]:
         return {child.pid for child in psutil.Process(self.process.pid).children()}
@@ -50,8 +50,8 @@ class Scene:
         return next((line.pid for line in read_evidence(self.evidence) if line.arm == arm.id), None)
 
     def confirmed(self) -> dict[str, str]:
-        """Return the user of each order that a client was told of."""
-        return {order_id: user for (user, _), order_id in self.told.items()}
+        """Return the user of each order that a client was answered with."""
+        return {order_id: user for (user, _), order_id in self.answered.items()}
 
     def on_topic(self) -> dict[str, str]:
         """Return the user of each order on the topic."""
@@ -65,7 +65,7 @@ class Scene:
 
     def stop_a_worker(self, arm: Arm) -> None:
         """Send SIGTERM until one worker comes to its end by it: the first may be on its way out by its count."""
-        wait_for(lambda: bool(self.told), what="the first order")
+        wait_for(lambda: bool(self.answered), what="the first order")
 
         def stopped() -> bool:
             if self.fired(arm) is None:
@@ -82,7 +82,7 @@ class Scene:
             key = f"k{number}"
             first, again = insist(api, user, key), insist(api, user, key)
             assert first == again, "one key, two orders"
-            self.told[user, key] = first
+            self.answered[user, key] = first
 
 
 def insist(api: Api, user: str, key: str) -> str:
@@ -138,5 +138,5 @@ def test_one_order_per_key_when_a_worker_is_killed(scene: Scene, point: str) -> 
     assert scene.process.exit_code is None, "the master goes on"
     wait_for(lambda: len(scene.workers()) == WORKERS and killed not in scene.workers(), what="a new worker")
     assert scene.on_topic() == scene.confirmed()
-    assert len(scene.confirmed()) == len(scene.told), "one order, two keys"
-    assert_sound(scene.pipeline, orders=len(scene.told))
+    assert len(scene.confirmed()) == len(scene.answered), "one order, two keys"
+    assert_sound(scene.pipeline, orders=len(scene.answered))

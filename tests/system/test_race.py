@@ -22,7 +22,7 @@ def test_two_workers_never_sell_the_last_one_twice(pipeline: Pipeline, tmp_path:
     """Aim: the CHECK and the late lock. Fault: two slots, small batches, one SKU in every order, far too little of it;
     one worker is stopped between reading the stock and taking it, until the other has sold it out.
 
-    Must hold: the sleeper's batch is undone and decided anew, exactly what was there is reserved, nobody deadlocks.
+    Must hold: the sleeper's batch is undone and decided again, exactly what was there is reserved, nothing deadlocks.
     """
     pipeline.set_stock({"hot": HOT, "tea": 100_000})
     workers = Workers(pipeline, tmp_path, batch_records_max=10)

@@ -73,7 +73,7 @@ def test_stop_that_is_asked_for_inside_a_batch_finishes_it(pipeline: Pipeline, w
 
 
 def test_second_signal_inside_a_commit_is_as_safe_as_a_kill(pipeline: Pipeline, workers: Workers) -> None:
-    """H17, H33: whoever is impatient loses nothing.
+    """H17, H33: an impatient operator loses nothing.
 
     Fault: the answer to a commit is lost, and signals rain into the call that waits for it. Must hold: the process is
     gone once that call returns, after 2 s at most; the next one answers every order once.

@@ -132,7 +132,7 @@ def test_failed_transaction_leaves_nothing_to_the_next_one(
     rule: Rule = scene.proxy.rule(kind, direction=direction, action=action, times=times, seconds=3.0)
     scene.load(3)
     rule.wait()
-    wait_for(lambda: scene.initialisations() > before, what="a producer built anew")
+    wait_for(lambda: scene.initialisations() > before, what="a rebuilt producer")
     rule.release()
     scene.settle()
     scene.load(2)

@@ -1,6 +1,6 @@
 """`pipeline up` as a user runs it: started, stopped within seconds, started again with all its parts, and watched.
 
-One story for the whole module, since each start costs as much as all the looking: the fixture tells it and keeps what
+One story for the whole module, since each start costs as much as all the looking: the fixture plays it and keeps what
 it saw, the tests judge.
 """
 
@@ -94,7 +94,7 @@ class Running:
         result = self.ask(query)
         return float(result[0]["value"][1]) if result else None
 
-    def told(self, alert: str, **labels: str) -> str | None:
+    def shown(self, alert: str, **labels: str) -> str | None:
         """Return the summary of an alert if it fires with these labels."""
         wanted = {"alertname": alert, **labels}.items()
         alerts = self._get("prometheus", "/api/v1/alerts")["data"]["alerts"]
@@ -214,16 +214,16 @@ def hurry(stack: Running) -> None:
     os.kill(stack.pids("prometheus")[0], signal.SIGHUP)
 
 
-def wait_for(condition: Callable[[], bool], told: Callable[[], object]) -> None:
+def wait_for(condition: Callable[[], bool], otherwise: Callable[[], object]) -> None:
     deadline = time.monotonic() + SECONDS_MAX
     while not condition():
-        assert time.monotonic() < deadline, told()
+        assert time.monotonic() < deadline, otherwise()
         time.sleep(0.2)
 
 
 @contextmanager
 def database_closed(home: Home, role: str) -> Iterator[None]:
-    """Let nobody in as the role: its workers live, and get nowhere."""
+    """Let no process in as the role: its workers live, and get nowhere."""
     with psycopg.connect(servers.addresses_of(home).postgres_dsn(), autocommit=True) as connection:
         limit = sql.SQL("ALTER ROLE {} CONNECTION LIMIT {}").format
         connection.execute(limit(sql.Identifier(role), 0))
@@ -277,8 +277,8 @@ def test_second_start_goes_on_with_data_and_ports(story: Story) -> None:
 def test_outcomes_are_copied_and_every_connector_runs(story: Story) -> None:
     stack = story.again
     stack.post(5)
-    told = pipeline(stack.home, "verify", "--sinks", "--wait", "60")
-    assert "rows are what the topics say" in told
+    printed = pipeline(stack.home, "verify", "--sinks", "--wait", "60")
+    assert "rows are what the topics say" in printed
     states = re.findall(r"^connector (\S+) +(\S+)", pipeline(stack.home, "status"), flags=re.MULTILINE)
     assert states == [(f"postgres-{name}", "RUNNING") for name in ("failed", "reserved", "volume")]
 
@@ -324,8 +324,8 @@ def test_every_query_of_a_board_returns_data_after_a_hundred_orders(watched: Run
     wait_for(lambda: not empty(), lambda: "\n".join(empty()))
 
 
-def test_lag_of_stopped_workers_is_seen_from_inside_and_outside_and_pages_somebody(watched: Running) -> None:
-    """Aim: nobody finds out from a customer. Faults: workers that get nowhere, then workers that do not answer either.
+def test_lag_of_stopped_workers_is_seen_from_inside_and_outside_and_pages(watched: Running) -> None:
+    """Aim: no operator learns it from a customer. Faults: workers that get nowhere, then workers that do not answer.
 
     Lag is 500 on both sides, alerts fire with words that a person can read, and all of it ends with its cause.
     """
@@ -334,10 +334,10 @@ def test_lag_of_stopped_workers_is_seen_from_inside_and_outside_and_pages_somebo
         return watched.value(INSIDE), watched.value(OUTSIDE)
 
     def stands() -> str | None:
-        return watched.told("GroupStandsStill", group="inventory")
+        return watched.shown("GroupStandsStill", group="inventory")
 
     def gone() -> str | None:
-        return watched.told("ServiceDown", job="inventory")
+        return watched.shown("ServiceDown", job="inventory")
 
     wait_for(lambda: lag() == (0, 0), lag)
     with database_closed(watched.home, "inventory_rw"):

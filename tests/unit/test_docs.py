@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TESTIMONY_INVARIANTS
 from chaos.points import POINTS
 from common.topics import ALL_TOPICS, EVENT_TOPICS
 from deploy.cli.main import COMMANDS
@@ -125,7 +125,7 @@ def test_workflow_runs_targets_of_the_makefile_alone__on_every_python_and_machin
 
 
 def test_page_on_own_servers_lists_every_topic_group_and_role() -> None:
-    """Its permissions are a copy of the table of topics: whoever adds a reader changes both."""
+    """Its permissions are a copy of the table of topics: adding a reader changes both."""
     page = text("docs/howto/run-on-your-own-kafka.md")
     permitted = {row[0]: row[1] for row in re.findall(r"^\| (\w+) \| ((?:Read|Write).*)$", page, flags=re.MULTILINE)}
     owners = {"order-status": "order", "metrics-totals": "metrics"}
@@ -146,7 +146,8 @@ def test_every_rule_of_the_checker_is_explained() -> None:
     explained = set(re.findall(r"^\| ([SL]\d+)(?: †)? \|", text("docs/guarantees.md"), flags=re.MULTILINE))
     of_runs = {"L3", "L4"}  # judged from processes, not from books
     assert (
-        explained == {rule.id for rule in (*INVARIANTS, *TOLD_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)} | of_runs
+        explained
+        == {rule.id for rule in (*INVARIANTS, *TESTIMONY_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)} | of_runs
     )
 
 

@@ -1,4 +1,4 @@
-"""The table of services against the table of topics: who reads is somebody's process, and nobody's twice."""
+"""The table of services against the table of topics: every reader is one service's process, and of no other."""
 
 from collections import Counter
 

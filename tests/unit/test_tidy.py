@@ -194,7 +194,7 @@ def test_files_have_names_that_say_what_of() -> None:
     assert [named(path) for path in modules() if path.stem in BANNED_NAMES] == []
 
 
-def test_nobody_swallows_an_error() -> None:
+def test_no_error_is_swallowed() -> None:
     found = [
         f"{named(path)}:{node.lineno}"
         for path in modules()

@@ -146,7 +146,7 @@ def _run(*argv: str) -> None:
 
 
 def main(arguments: Sequence[str]) -> None:
-    """List, tell or build."""
+    """List, describe or build."""
     if list(arguments) == ["--list"]:
         sys.stdout.write("\n".join((PYTHON, *SERVERS)) + "\n")
         return

@@ -44,7 +44,7 @@ class Artifact:
 
     @property
     def is_jar(self) -> bool:
-        """Tell whether the file belongs on a class path; the others are archives to unpack."""
+        """Return whether the file belongs on a class path; the others are archives to unpack."""
         return self.packaging == "jar"
 
 

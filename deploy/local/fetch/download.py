@@ -24,7 +24,7 @@ SILENCE_SECONDS_MAX = 10
 """For connecting and for a pause within a download, not for the whole of it."""
 
 Advance = Callable[[int], None]
-"""Is told how many bytes came in; a negative count takes back those of a failed attempt."""
+"""Called with how many bytes came in; a negative count takes back those of a failed attempt."""
 
 
 class DownloadError(ReportedError):

@@ -31,19 +31,19 @@ _STEPS = 10
 
 
 class Progress:
-    """Follows what pip says. It tells a line per package in a terminal, else one per tenth."""
+    """Follows what pip says. It prints a line per package in a terminal, else one per tenth."""
 
     def __init__(self, packages: int, *, terminal: bool, write: Callable[[str], object]) -> None:
         self._packages, self._terminal, self._write = packages, terminal, write
-        self._taken_up = self._told = 0
+        self._taken_up = self._shown = 0
 
     def note(self, line: str) -> None:
         """Take in a line of pip's."""
         if (found := _TAKEN_UP.match(line)) is not None:
             self._taken_up += 1
-            self._tell(found["name"])
+            self._show(found["name"])
         elif (found := _FETCHED.match(line)) is not None and self._terminal:
-            self._tell(f"{found['name']}, {found['size']}")
+            self._show(f"{found['name']}, {found['size']}")
         elif line.startswith("Installing collected packages"):
             self._say(f"  unpacking {line.count(',') + 1} packages")
 
@@ -52,10 +52,10 @@ class Progress:
         if self._terminal:
             self._write("\r\x1b[K")
 
-    def _tell(self, what: str) -> None:
+    def _show(self, what: str) -> None:
         step = self._taken_up * _STEPS // self._packages
-        if self._terminal or step > self._told:
-            self._told = step
+        if self._terminal or step > self._shown:
+            self._shown = step
             self._say(f"  {min(self._taken_up, self._packages):>3} of {self._packages} packages: {what}")
 
     def _say(self, text: str) -> None:

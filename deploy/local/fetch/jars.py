@@ -1,7 +1,7 @@
 """Keep what the local stack runs on Java in a cache that all checkouts of a user share.
 
 Only the SHA-256 of `jars.lock` decides whether a file is the right one. A file gets its name by an atomic rename after
-its hash was checked, so nobody ever meets half of one; a lock makes a second process wait instead of fetching too.
+its hash was checked, so no process ever meets half of one; a lock makes a second process wait instead of fetching too.
 """
 
 import fcntl
@@ -124,7 +124,7 @@ def ensure(
     if not jars.missing():
         return jars
     with _alone_in(jars.folder):
-        missing = jars.missing()  # again: whoever held the lock may have fetched them
+        missing = jars.missing()  # again: the process that held the lock may have fetched them
         with open_progress(sum(each.size_bytes for each in missing)) as advance:
             _fetch(jars, missing, advance)
     return jars

@@ -1,7 +1,7 @@
 """Decide as whom PostgreSQL runs: it refuses root, so root must hand it to an account without privileges.
 
 That account must reach the programs in the virtual environment and the data folder. Below a folder that root keeps to
-itself (a clone in /root, a temporary directory) it cannot. Nobody's permissions are changed for that: where Linux's
+itself (a clone in /root, a temporary directory) it cannot. No file's permissions are changed for that: where Linux's
 `setpriv` is at hand, the process alone gets the one capability to pass such folders; else the error names the cure.
 """
 
@@ -23,7 +23,7 @@ _ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """How to start a process as somebody. Empty: as ourselves."""
+    """How to start a process under another account. Empty: as ourselves."""
 
     user: str | None = None
     """The account to switch to when starting."""

@@ -42,7 +42,7 @@ offset.storage.replication.factor=1
 status.storage.replication.factor=1
 offset.storage.partitions=1
 status.storage.partitions=1
-# A killed worker is started again within a second: nobody need wait five minutes for it to come back.
+# A killed worker is started again within a second: its tasks need not wait five minutes for it.
 scheduled.rebalance.max.delay.ms=0
 session.timeout.ms=6000
 heartbeat.interval.ms=2000

@@ -52,7 +52,7 @@ def _connector(name: str, status: dict[str, Any]) -> Connector:
 
 def _why(trace: str) -> str:
     """Return a trace's first line, and the innermost cause's where there is one: the first often says but little."""
-    told = [line.strip() for line in trace.splitlines() if line.strip()]
-    causes = [line for line in told if line.startswith("Caused by: ")]
-    line = " / ".join([*told[:1], *causes[-1:]])
+    lines = [line.strip() for line in trace.splitlines() if line.strip()]
+    causes = [line for line in lines if line.startswith("Caused by: ")]
+    line = " / ".join([*lines[:1], *causes[-1:]])
     return line if len(line) <= _LINE_CHARACTERS_MAX else f"{line[:_LINE_CHARACTERS_MAX]}..."

@@ -21,7 +21,7 @@ def carrier(port_name: str) -> str | None:
 
 
 def agent(program: str, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
-    """Return the option that puts the agent into a program's JVM, to answer at its port; nothing if nobody looks."""
+    """Return the option that puts the agent into a program's JVM, to answer at its port; nothing without monitoring."""
     name = f"{program}{_ENDING}"
     if name not in ports:
         return ()

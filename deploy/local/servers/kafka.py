@@ -31,12 +31,12 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
-# Longer than any topic keeps its records: a group whose offsets were forgotten would begin anew.
+# Longer than any topic keeps its records: a group whose offsets were forgotten would start from the beginning.
 offsets.retention.minutes=129600
 # Each partition costs files and start-up time; one shop's groups and slots need few.
 offsets.topic.num.partitions=3
 # A load of the groups' offsets reads all that was not compacted yet: with the default, 100 MB, for seconds. It must be
-# over before a second one begins, as when a broker is held for dead that lives, or old offsets are answered
+# over before a second one begins, as when a live broker is declared dead, or old offsets are answered
 # (docs/adr/0031).
 offsets.topic.segment.bytes=1048576
 transaction.state.log.num.partitions=3
@@ -83,7 +83,7 @@ class Kafka:
 
         Raises StartError when the data belong to another cluster.
 
-        A broker that was killed is not started again before its former self is held for dead: Kafka may lose the
+        A broker that was killed is not started again before its former self is declared dead: Kafka may lose the
         markers of transactions that end while the new one counts as the old one (docs/adr/0036).
         """
         cluster, former = self.controller.node.cluster_id(), self.node.cluster_id()
@@ -109,7 +109,7 @@ class Kafka:
 
 
 def serves(port: int) -> bool:
-    """Tell whether the broker at this port of the machine knows its cluster and coordinates groups."""
+    """Return whether the broker at this port of the machine knows its cluster and coordinates groups."""
     # The port first: librdkafka would log each refused connection, and wait longer after each.
     return answers(port) and all(_coordinates(f"{LOOPBACK}:{port}", group) for group in _GROUPS)
 
@@ -117,7 +117,7 @@ def serves(port: int) -> bool:
 def _coordinates(bootstrap: str, group: str) -> bool:
     """Ask for a group's offsets, and so let the broker make or load what it keeps them in.
 
-    Whoever comes next meets a coordinator that is there and does not wait for it.
+    The next client meets a coordinator that is there and does not wait for it.
     """
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 

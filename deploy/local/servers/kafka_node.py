@@ -14,7 +14,7 @@ from deploy.local.supervise.loopback import LOOPBACK
 
 BROKER_ID, CONTROLLER_ID = 1, 2
 SESSION_SECONDS = 2
-"""So long after its last sign of life a broker is held for dead."""
+"""How long after its last sign of life a broker is declared dead."""
 
 _SETTINGS = """\
 node.id={number}
@@ -22,7 +22,7 @@ controller.quorum.voters={controller}@{host}:{controller_port}
 controller.listener.names=CONTROLLER
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={data}
-# By default a broker that was killed counts as the leader for 9 s: so long nobody would be served.
+# By default a broker that was killed counts as the leader for 9 s: no client would be served until then.
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms={session_ms}
 """

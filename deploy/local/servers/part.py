@@ -45,7 +45,7 @@ class Part(Protocol):
         """Raise `ReportedError` when this machine lacks something that cannot be fetched; before anything starts."""
 
     def programs(self, addresses: Addresses, cache: Jars, ports: Mapping[str, int]) -> Sequence[Program]:
-        """Return its processes, each with what must precede it and how to tell that it serves."""
+        """Return its processes, each with what must precede it and how to see that it serves."""
 
     def java_options(self, program: str, cache: Jars, ports: Mapping[str, int]) -> tuple[str, ...]:
         """Return what it adds to the JVM of Kafka's controller or broker: an agent. Nothing, as a rule."""

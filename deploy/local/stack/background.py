@@ -16,8 +16,8 @@ _POLL_SECONDS = 0.1
 _STOP_SECONDS_MAX = 15.0
 
 
-def start(home: Home, arguments: Sequence[str], *, tell: Callable[[str], None]) -> int:
-    """Start `pipeline up` with the arguments, tell its lines as they come; return 0 once ready, else its exit code.
+def start(home: Home, arguments: Sequence[str], *, show: Callable[[str], None]) -> int:
+    """Start `pipeline up` with the arguments and pass its lines to `show`; return 0 once ready, else its exit code.
 
     An exception while waiting, a Ctrl-C for example, stops it again.
     """
@@ -34,19 +34,19 @@ def start(home: Home, arguments: Sequence[str], *, tell: Callable[[str], None]) 
             start_new_session=True,
         )
     try:
-        return _wait(home, supervisor, logs.Tail(log, offset=0), tell)
+        return _wait(home, supervisor, logs.Tail(log, offset=0), show)
     except BaseException:
         supervisor.terminate()
         supervisor.wait(_STOP_SECONDS_MAX)
         raise
 
 
-def _wait(home: Home, supervisor: subprocess.Popen[bytes], tail: logs.Tail, tell: Callable[[str], None]) -> int:
+def _wait(home: Home, supervisor: subprocess.Popen[bytes], tail: logs.Tail, show: Callable[[str], None]) -> int:
     while True:
         code = supervisor.poll()
         stack = state.read(home)
         for line in tail.new_lines():
-            tell(line)
+            show(line)
         if code is not None:
             return code
         if stack is not None and stack.pid == supervisor.pid and stack.phase is Phase.READY:

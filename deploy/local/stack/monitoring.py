@@ -49,7 +49,7 @@ class MonitoringPart:
 
 
 def targets(ports: Mapping[str, int]) -> Iterator[Target]:
-    """Return whoever has a page of metrics, by the names of their ports."""
+    """Return what has a page of metrics, by the names of the ports."""
     for name, port in ports.items():
         kind, _, process = name.partition(".")
         match kind:

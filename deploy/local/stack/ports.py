@@ -22,7 +22,7 @@ from onceloop.errors import ExitCode, ReportedError
 
 HEALTH = "health"
 FOR_USERS = ("api", "kafka", "postgres", "registry")
-"""The ports worth telling about; nobody but the stack itself connects to the others."""
+"""The ports worth showing; only the stack itself connects to the others."""
 _TRIES_MAX = 500
 _PORT_MAX = 65_535
 
@@ -76,7 +76,7 @@ def defaults() -> dict[str, int]:
 
 
 def assign(home: Home, names: Iterable[str], claims: Claims) -> tuple[dict[str, int], tuple[Moved, ...]]:
-    """Claim a port per name, remember them in the home, and tell which of those for users moved.
+    """Claim a port per name, remember them in the home, and return which of those for users moved.
 
     A name is one of `ports.toml`, or `health.` followed by a process.
     """
@@ -101,7 +101,7 @@ def recall(home: Home) -> Mapping[str, int]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing answers on the port, by either loopback address, and a server could listen on it."""
+    """Return whether nothing answers on the port, by either loopback address, and a server could listen on it."""
     if any(answers(port, address=address) for address in (LOOPBACK, "::1")):
         return False  # a bind alone is not enough: macOS lets one in beside a listener on all interfaces
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
@@ -111,7 +111,7 @@ def is_free(port: int) -> bool:
 
 
 def _bind(opened: socket.socket, port: int) -> bool:
-    """Bind it to the port; tell whether that was free."""
+    """Bind it to the port; return whether that was free."""
     try:
         opened.bind((LOOPBACK, port))
     except OSError as error:

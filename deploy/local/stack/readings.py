@@ -1,6 +1,6 @@
 """Read what the running processes say about themselves (memory, readiness, lag), and the totals of the tables.
 
-A thread does it once a second, since a frozen process answers late; whoever shows the numbers never waits for them.
+A thread does it once a second, since a frozen process answers late; the view that shows the numbers never waits.
 """
 
 import math
@@ -109,7 +109,7 @@ def _memory_below(pid: int, below: Mapping[int, list[psutil.Process]]) -> int:
 def _memory(pid: int, *, shared_too: bool) -> int:
     with suppress(psutil.NoSuchProcess):
         info = psutil.Process(pid).memory_info()
-        return int(info.rss if shared_too else info.rss - getattr(info, "shared", 0))  # macOS does not tell
+        return int(info.rss if shared_too else info.rss - getattr(info, "shared", 0))  # macOS does not report it
     return 0
 
 

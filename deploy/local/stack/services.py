@@ -17,7 +17,7 @@ PROVISION = (sys.executable, "-m", "deploy.cli.main", "provision")
 
 
 _PYTHON = {
-    "PYTHONUNBUFFERED": "1",  # a log that ends in the middle of a line tells nothing
+    "PYTHONUNBUFFERED": "1",  # a log that ends in the middle of a line says nothing
     "PYTHONIOENCODING": "utf-8",  # `pipeline logs` reads it so, whatever the shell's encoding is
     "PYTHONFAULTHANDLER": "1",  # a crash in a C library leaves its stack in the log
 }

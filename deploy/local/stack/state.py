@@ -27,7 +27,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """One process. `pid` is 0 while there is none; `started_at` tells it from a later process with the same pid."""
+    """One process. `pid` is 0 while there is none; a later process with the same pid differs in `started_at`."""
 
     label: str
     name: str
@@ -72,8 +72,8 @@ def read(home: Home) -> StackState | None:
         fields = json.loads(home.state.read_text(encoding="utf-8"))
         processes = tuple(ProcessState(**{**each, "state": State(each["state"])}) for each in fields.pop("processes"))
         parts, services = tuple(fields["parts"]), tuple(fields.get("services", ()))
-        told = {"phase": Phase(fields["phase"]), "parts": parts, "services": services, "processes": processes}
-        return StackState(**{**fields, **told})
+        parsed = {"phase": Phase(fields["phase"]), "parts": parts, "services": services, "processes": processes}
+        return StackState(**{**fields, **parsed})
     return None
 
 

@@ -81,11 +81,11 @@ class Wish:
         self.times = 0
 
     def __call__(self) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         return self.times > 0
 
     def at_once(self) -> bool:
-        """Tell whether patience has run out."""
+        """Return whether patience has run out."""
         return self.times > 1
 
 
@@ -165,7 +165,7 @@ def _signals() -> Iterator[Wish]:
 
 
 class _Supervisor:
-    """The runners of one stack, and what is told about them."""
+    """The runners of one stack, and what is shown of them."""
 
     def __init__(
         self,

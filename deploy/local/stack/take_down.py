@@ -72,7 +72,7 @@ def _end_leftovers(stack: StackState) -> bool:
 
 
 def _gone(processes: Sequence[tuple[int, float]]) -> bool:
-    """Wait until the processes have ended, whether or not their parents take note; tell whether they did in time."""
+    """Wait until the processes have ended, whether or not their parents take note; return whether they did in time."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while any(state.find(*each) for each in processes):
         if time.monotonic() > deadline:

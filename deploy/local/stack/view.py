@@ -134,7 +134,7 @@ class LiveView:
         parts: list[RenderableType] = [process_table(stack, readings)]
         parts += [Text(f"{each.label}: {each.waits}", style="yellow") for each in stack.processes if each.waits]
         parts.append(Text(figures_line(readings, self._rate.of(readings.totals)), style="bold"))
-        if stack.error and stack.phase is Phase.READY:  # a start that failed is told by whoever ends with its error
+        if stack.error and stack.phase is Phase.READY:  # a failed start is reported at the command's end
             parts.append(Text(error_lines(stack), style="red"))
         parts.append(Text(_PHASE_LINES[stack.phase], style="dim"))
         self._live.update(Group(*parts))
@@ -205,7 +205,7 @@ def lost_line(error: PortTakenError) -> str:
 
 
 def changed_line(before: ProcessState | None, now: ProcessState) -> str | None:
-    """Return a line when the process reached a state worth telling, or takes long to."""
+    """Return a line when the process reached a state worth reporting, or takes long to."""
     if now.waits and (before is None or before.waits != now.waits):
         return f"{now.label:<18}{now.waits}"
     if before is not None and (before.state, before.pid) == (now.state, now.pid):

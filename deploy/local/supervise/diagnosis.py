@@ -82,11 +82,11 @@ CAUSES = (
     ),
 )
 
-_TELLING = re.compile(r"\b(FATAL|PANIC|ERROR|CRITICAL|error|Exception|Error)\b")
+_ERROR = re.compile(r"\b(FATAL|PANIC|ERROR|CRITICAL|error|Exception|Error)\b")
 
 
 def explain(name: str, log: Path, *, since: int, code: int | None, late: str = "") -> StartError:
-    """Return the error to tell. `since` is where this start's lines begin in the log; `code` None means too slow.
+    """Return the error to report. `since` is where this start's lines begin in the log; `code` None means too slow.
 
     `late` says in which way, in words that follow the name.
     """
@@ -99,15 +99,15 @@ def explain(name: str, log: Path, *, since: int, code: int | None, late: str = "
         for line in lines:
             if cause.pattern.search(line):
                 return cause.error(f"{name} {how}: {_shorten(line)}", cure=f"{cause.cure} (log: {log})")
-    line = telling_line(lines)
+    line = error_line(lines)
     said = f": {_shorten(line)}" if line else "" if late else ", and said nothing"
     return StartError(f"{name} {how}{said}", cure=f"read on in {log}")
 
 
-def telling_line(lines: Sequence[str]) -> str:
+def error_line(lines: Sequence[str]) -> str:
     """Return the first line that speaks of an error, else the last one that is not empty, else nothing."""
     spoken = [line for line in lines if line.strip()]
-    return next((line for line in spoken if _TELLING.search(line)), spoken[-1] if spoken else "")
+    return next((line for line in spoken if _ERROR.search(line)), spoken[-1] if spoken else "")
 
 
 def _describe_end(code: int | None) -> str:

@@ -123,7 +123,7 @@ def _end(wards: Iterable[_Ward]) -> None:
 
 
 def lives(process: psutil.Process) -> bool:
-    """Tell whether the process runs; one that ended and waits for its parent to take note does not."""
+    """Return whether the process runs; one that ended and waits for its parent to take note does not."""
     with suppress(psutil.NoSuchProcess):
         return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     return False

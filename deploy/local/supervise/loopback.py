@@ -10,7 +10,7 @@ _OK = 200
 
 
 def answers(port: int, *, address: str = LOOPBACK) -> bool:
-    """Tell whether something accepts connections there."""
+    """Return whether something accepts connections there."""
     with suppress(OSError), socket.create_connection((address, port), timeout=_CONNECT_SECONDS_MAX):
         return True
     return False

@@ -1,4 +1,4 @@
-"""Tell a start that is slow from one that is stuck, by what the process leaves behind: its log, its CPU time. Pure.
+"""Distinguish a slow start from a stuck one by what the process leaves behind: its log, its CPU time. Pure.
 
 An old or a busy machine needs minutes for what takes seconds elsewhere; a process that writes nothing and computes
 nothing needs no more of them.

@@ -62,7 +62,7 @@ class Runner:
 
     @property
     def settled(self) -> bool:
-        """Tell whether a start has come to its end, good or bad."""
+        """Return whether a start has come to its end, good or bad."""
         return self.state in {State.READY, State.FAILED}
 
     @property
@@ -76,7 +76,7 @@ class Runner:
             self._step()
         except ReportedError as error:
             self._note_end(error)
-        except OSError as error:  # a full disk, a file that is not ours: told like any other failed start
+        except OSError as error:  # a full disk, a file that is not ours: reported like any other failed start
             self._note_end(StartError(f"{self.label} cannot be started: {error}", cure="see `pipeline doctor`"))
 
     def halt(self) -> Child | None:

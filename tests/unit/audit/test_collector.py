@@ -1,4 +1,4 @@
-"""Records become what the books keep, and what cannot be an event is told apart."""
+"""Records become what the books keep, and what cannot be an event is kept apart."""
 
 import json
 import struct
@@ -152,7 +152,7 @@ def test_a_name_with_a_joiner_is_possible() -> None:
     assert impossible(order | {"user_id": "te\u200ba"}) == "user_id is no name"
 
 
-def test_a_schema_that_nobody_registered_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schema_that_is_not_registered_is_unreadable(monkeypatch: pytest.MonkeyPatch) -> None:
     registry = Registry("http://nowhere.invalid")
     monkeypatch.setattr(registry, "_read", lambda _: None)
 

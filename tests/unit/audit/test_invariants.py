@@ -231,11 +231,11 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
         "S11",
         always(dead_letters=(LETTER, LETTER._replace(at=Coordinate(SENT, 0, 1), source=Coordinate(RESERVED, 0, 8)))),
     ),
-    "an event is never told": ("S13", without("ledger", "tea")),
+    "an event is never notified": ("S13", without("ledger", "tea")),
     "a notification is claimed and never sent": ("S13", with_ledger("tea", state="claimed")),
     "a notification is not on its topic": ("S13", without("sent", "mug")),
-    "the customer is told the wrong thing too": ("S13", twice("ledger", "tea", kind="out_of_stock")),
-    "the customer is told twice": ("S13", twice("ledger", "tea")),
+    "the customer is notified of the wrong thing too": ("S13", twice("ledger", "tea", kind="out_of_stock")),
+    "the customer is notified twice": ("S13", twice("ledger", "tea")),
     "copies of one notification differ in id": ("S13", twice("sent", "mug", event_id="x")),
     "an event does not decode": ("S15", always(undecodable=(Undecodable(Coordinate(SENT, 0, 7), "magic"),))),
     "a status contradicts the verdict": (
@@ -340,7 +340,7 @@ def test_a_dead_lettered_order_needs_no_event() -> None:
     assert broken(dead) == set()
 
 
-def test_an_event_whose_customer_cannot_be_reached_is_a_dead_letter_and_not_told() -> None:
+def test_an_event_whose_customer_cannot_be_reached_is_a_dead_letter_and_not_notified() -> None:
     books = make_books()
     at = Coordinate(FAILED, 0, 6)
     refused = replace(
@@ -383,8 +383,8 @@ def test_the_path_of_a_culprit_leads_from_its_record_to_the_notification() -> No
         "event      inventory.reserved 0@8, event e-tea, from orders.created 0@0",
         "status     reserved, notified",
         "ledger     order_confirmed by log: sent, event e-tea",
-        "told       notification.sent 0@1, order_confirmed by log",
-        "told       notification.sent 0@3, order_confirmed by log",
+        "notified   notification.sent 0@1, order_confirmed by log",
+        "notified   notification.sent 0@3, order_confirmed by log",
     )
 
 

@@ -124,11 +124,11 @@ def test_outcome_that_the_metrics_put_aside_is_not_expected() -> None:
     assert [v.harm for v in MINUTES_COUNTED.violations(replace(books, added_to=0))] == []
 
 
-def test_rule_is_asked_only_where_somebody_counts() -> None:
+def test_rule_is_asked_only_where_minutes_are_counted() -> None:
     asked = {ruling.invariant for ruling in judge(make_books()).rulings}
     assert "S12" in asked
-    nobody = replace(make_books(), partials=(), totals=(), counting={})
-    assert "S12" not in {ruling.invariant for ruling in judge(nobody).rulings}
+    uncounted = replace(make_books(), partials=(), totals=(), counting={})
+    assert "S12" not in {ruling.invariant for ruling in judge(uncounted).rulings}
 
 
 def decided(books: Books) -> Books:
@@ -166,7 +166,7 @@ def test_totals_of_minutes_that_are_over_are_the_decisions() -> None:
         (lambda books: replace(books, totals=books.totals[:-1], partials=books.partials[:-1]), Harm.LOST),
         (lambda books: replace(books, decisions=dict(list(books.decisions.items())[1:])), Harm.DOUBLED),
     ],
-    ids=["a minute has no total", "a total holds an order that nobody decided"],
+    ids=["a minute has no total", "a total holds an order that was not decided"],
 )
 def test_metrics_that_say_nothing_of_themselves_are_judged_once_minutes_are_over(
     defect: Callable[[Books], Books], harm: Harm

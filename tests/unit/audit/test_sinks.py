@@ -1,4 +1,4 @@
-"""A table that is not what its topic says is told apart, with the row and the record."""
+"""A table that is not what its topic says is reported, with the row and the record."""
 
 import re
 from typing import Any
@@ -60,22 +60,22 @@ def test_table_with_the_last_state_of_each_key_is_right() -> None:
 
 def test_row_that_is_missing_is_named_with_its_record() -> None:
     fold = folded(volume(5, revision=1))
-    (told,) = differences(fold, end=1)
-    assert "is not in the table" in told
-    assert str(Coordinate("metrics", 0, 0)) in told
+    (found,) = differences(fold, end=1)
+    assert "is not in the table" in found
+    assert str(Coordinate("metrics", 0, 0)) in found
 
 
 def test_row_with_an_older_state_is_wrong() -> None:
     fold = folded(volume(5, revision=1), volume(7, revision=2))
-    (told,) = differences(fold, volume(5, revision=1), end=2)
-    assert "orders 5 instead of 7" in told
-    assert "revision 1 instead of 2" in told
+    (found,) = differences(fold, volume(5, revision=1), end=2)
+    assert "orders 5 instead of 7" in found
+    assert "revision 1 instead of 2" in found
 
 
 def test_row_that_no_record_says_is_wrong() -> None:
     fold = folded(volume(5, revision=1))
-    (told,) = differences(fold, volume(5, revision=1), volume(1, revision=1, minute=MINUTE + 60_000), end=1)
-    assert "has no record of it" in told
+    (found,) = differences(fold, volume(5, revision=1), volume(1, revision=1, minute=MINUTE + 60_000), end=1)
+    assert "has no record of it" in found
 
 
 @pytest.mark.parametrize("revision", [1, 2])
@@ -108,8 +108,8 @@ def test_dead_letter_of_connect_names_its_record_and_the_reason() -> None:
     }
     named = [(f"__connect.errors.{name}", text.encode()) for name, text in headers.items()]
     letter = Record(Coordinate("x.dlq", 0, 0), None, b"", lambda: named, lambda: (1, 0))
-    told = put_aside(letter, short_name=lambda topic: topic.removeprefix("ns."))
-    assert told == {Coordinate("metrics", 0, 8): "VALUE_CONVERTER, RestClientException: no answer"}
+    found = put_aside(letter, short_name=lambda topic: topic.removeprefix("ns."))
+    assert found == {Coordinate("metrics", 0, 8): "VALUE_CONVERTER, RestClientException: no answer"}
 
 
 def test_dead_letter_that_names_no_record_is_passed_over() -> None:

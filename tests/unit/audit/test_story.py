@@ -42,17 +42,17 @@ def make_story() -> Story:
     )
 
 
-def test_a_story_is_told_in_order_of_time() -> None:
+def test_a_story_is_shown_in_order_of_time() -> None:
     assert [(moment.time_ms, moment.what, moment.detail) for moment in timeline(make_story())] == [
         (ms(0), "placed", "2 x tea for ada"),
         (ms(1), "key", "'7f1c' stored with the event"),
         (ms(1), "record", "orders.created 3@17"),
-        (ms(2), "confirmed", "by the broker; the client may be told 202"),
+        (ms(2), "confirmed", "by the broker; the client may be answered 202"),
         (ms(3), "decided", "reserved, owner orders.created 3@17, event e1, replays 1"),
         (ms(4), "event", "inventory.reserved 5@9, answers orders.created 3@17"),
         (ms(5), "claimed", "order_confirmed by log, attempts 1"),
         (ms(6), "sent", "order_confirmed by log"),
-        (ms(7), "told", "notification.sent 5@2"),
+        (ms(7), "notified", "notification.sent 5@2"),
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_reservation_of_a_part_says_of_what() -> None:
     assert decided.detail.startswith("reserved (1 x tea), owner")
 
 
-def test_a_record_that_nobody_can_read_is_told_as_such() -> None:
+def test_a_record_that_cannot_be_read_is_reported_as_such() -> None:
     story = replace(make_story(), created=(Sighting(AT, ms(1), None, {}, {"unreadable": "not Avro"}),))
 
     (record,) = [moment for moment in timeline(story) if moment.what == "record"]

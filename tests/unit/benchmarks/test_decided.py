@@ -6,8 +6,8 @@ from benchmarks.worker import Window, Worker, WorkerError
 from tests.factories import make_codec, make_order
 
 
-class Told:
-    """A worker that measures what it was told."""
+class Scripted:
+    """A worker that measures what it was given."""
 
     def __init__(self, orders: int, *, lag_records: int) -> None:
         self._window = Window(1.0, orders, 0.5, 500.0, 0, lag_records)
@@ -24,7 +24,7 @@ def turns(own: list[int], generic: list[int], *, lag_records: int = 1) -> list[S
     left = {OWN: iter(own), GENERIC: iter(generic)}
 
     def start(variant: str) -> Worker:
-        return Told(next(left[variant]), lag_records=lag_records)  # type: ignore[return-value]
+        return Scripted(next(left[variant]), lag_records=lag_records)  # type: ignore[return-value]
 
     return compare_stores(
         {OWN: lambda: start(OWN), GENERIC: lambda: start(GENERIC)},

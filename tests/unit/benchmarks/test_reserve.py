@@ -30,13 +30,13 @@ class ScriptedWorker(Worker):
 
 @dataclass
 class Scene:
-    """The ports of `compare`: an input that nobody reads, and workers that follow a script."""
+    """The ports of `compare`: an input that is not read, and workers that follow a script."""
 
     windows: list[Window]
     loads: list[int] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
     workers: list[ScriptedWorker] = field(default_factory=list)
-    told: list[Turn] = field(default_factory=list)
+    reported: list[Turn] = field(default_factory=list)
 
     def unread(self) -> int:
         return 100
@@ -50,7 +50,7 @@ class Scene:
         return self.workers[-1]
 
     def play(self) -> tuple[Turn, ...]:
-        return compare(QUESTION, backlog=self, start=self.start, report=self.told.append)
+        return compare(QUESTION, backlog=self, start=self.start, report=self.reported.append)
 
 
 def test_variants_take_turns() -> None:
@@ -78,7 +78,7 @@ def test_a_turn_that_ran_dry_is_void_and_repeated_with_more_input() -> None:
     scene = Scene([window(100, lag=99), *(window(speed) for speed in (100, 1, 100, 1))])
     turns = scene.play()
     assert scene.batches == [100, 100, 1, 100, 1]
-    assert [turn.dry for turn in scene.told] == [True, False, False, False, False]
+    assert [turn.dry for turn in scene.reported] == [True, False, False, False, False]
     assert not any(turn.dry for turn in turns)
     assert scene.loads[:2] == [900, 1900]
 
@@ -87,7 +87,7 @@ def test_input_that_runs_dry_again_and_again_is_an_error() -> None:
     scene = Scene([window(100, lag=0)] * 10)
     with pytest.raises(WorkerError, match="ran dry"):
         scene.play()
-    assert len(scene.told) == 4
+    assert len(scene.reported) == 4
 
 
 def test_the_ratio_is_that_of_the_medians() -> None:

@@ -13,6 +13,6 @@ def test_findings_are_kept_with_the_moment_they_were_taken(tmp_path: Path) -> No
     assert kept["taken_at"].endswith("+00:00")
 
 
-def test_the_conditions_can_be_told() -> None:
+def test_the_conditions_are_reported() -> None:
     assert results.machine()["cores"] >= 1
     assert {"python", "confluent-kafka", "psycopg"} <= results.client_versions().keys()

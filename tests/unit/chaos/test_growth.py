@@ -1,4 +1,4 @@
-"""What grows is told from what only wavers."""
+"""What grows is distinguished from what only wavers."""
 
 import pytest
 
@@ -36,6 +36,6 @@ def test_one_peak_does_not_count() -> None:
     assert thirds([1, 1, 1, 5, 5, 5, 2, 900, 2]) == (1, 2)
 
 
-def test_curves_are_told_by_name() -> None:
+def test_curves_are_reported_by_name() -> None:
     series = [100.04] * SAMPLES_MIN
     assert curves({(WORKER, "megabytes"): series}) == {"inventory 1 (pid 42), megabytes": [100.0] * SAMPLES_MIN}

@@ -43,7 +43,7 @@ def test_history_that_is_not_there_is_empty(tmp_path: Path) -> None:
     assert read(tmp_path / "nowhere") == []
 
 
-def test_report_tells_the_newest_run_of_each_subject() -> None:
+def test_report_shows_the_newest_run_of_each_subject() -> None:
     old = make_run(id="old", result=Result.FAILED, why="S5 (1x)")
     text = report.render([old, make_run()])
     assert "`matrix-1-inventory.begun-kill`" in text

@@ -52,9 +52,9 @@ def test_product_is_itself_again_after_a_play() -> None:
 
 
 def test_progress_is_reported_after_each_interleaving() -> None:
-    told: list[int] = []
-    explore(1, 3, told.append)
-    assert told == [1, 2, 3]
+    reported: list[int] = []
+    explore(1, 3, reported.append)
+    assert reported == [1, 2, 3]
 
 
 def test_repeated_batch_is_acknowledged_and_written_once() -> None:

@@ -123,7 +123,7 @@ def offset_of_the_last_record_committed() -> AbstractContextManager[Any]:
 
 @contextmanager
 def pending_offsets_overlooked() -> Iterator[None]:
-    """Old offsets come from the broker then; whoever compares them with what is answered would not believe them."""
+    """Old offsets come from the broker then; compared with what is answered, they would not be believed."""
     with (
         patch.object(Group, "is_stable", lambda *_: True),
         patch.object(ProgressGuard, "give", lambda _: None),
@@ -155,7 +155,7 @@ def where_requests_come_late(scenario: Scenario) -> Scenario:
 
 
 def where_processes_freeze(scenario: Scenario) -> Scenario:
-    """A zombie does harm only if nobody took its slot, so that no epoch fences it."""
+    """A zombie does harm only if no process took its slot, so that no epoch fences it."""
     faults = (Fault.FREEZE, Fault.EXPEL)
     return replace(scenario, fault_kinds=faults, faults=4, frozen_are_replaced=False, rough_network=0.0)
 

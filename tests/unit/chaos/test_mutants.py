@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TOLD_INVARIANTS
+from audit.rules.invariants import INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL, TESTIMONY_INVARIANTS
 from chaos.bugs.planted import BUGS, named
 from chaos.bugs.planting import Bug, Edit, StaleBugError, edited, plant
 from chaos.mutants import verdict
@@ -16,7 +16,7 @@ from chaos.trials import TRIALS
 from onceloop.errors import ExitCode, UsageError
 
 REPOSITORY = Path(__file__).parents[3]
-RULES = {rule.id for rule in (*INVARIANTS, *TOLD_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)}
+RULES = {rule.id for rule in (*INVARIANTS, *TESTIMONY_INVARIANTS, MINUTES_COUNTED, NO_FALSE_REFUSAL)}
 
 SERVICE = """
 from onceloop.kafka.transactional_producer import TransactionalProducer
@@ -45,7 +45,7 @@ def launch(folder: Path, mutant: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture
 def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Return the name of a module that nobody has loaded; what is planted is gone after the test."""
+    """Return the name of a module that has not been loaded; what is planted is gone after the test."""
     name = f"planted_{tmp_path.name.replace('-', '_')}"
     (tmp_path / f"{name}.py").write_text("def sum_of(a, b):\n    return a + b\n")
     monkeypatch.syspath_prepend(tmp_path)

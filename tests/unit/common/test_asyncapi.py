@@ -44,12 +44,14 @@ def test_other_readers_of_yaml_and_json_get_the_same() -> None:
 @pytest.mark.parametrize("topic", ALL_TOPICS, ids=lambda topic: topic.name)
 def test_topic_is_described_with_who_writes_and_who_reads_it(topic: Topic) -> None:
     assert DOCUMENT["channels"][topic.name]["bindings"]["kafka"]["partitions"] == topic.partitions
-    told = {
+    described = {
         (operation["action"], operation["summary"].split()[0])
         for operation in DOCUMENT["operations"].values()
         if operation["channel"]["$ref"] == f"#/channels/{topic.name}"
     }
-    assert told == {("send", writer) for writer in topic.writers} | {("receive", group.name) for group in topic.readers}
+    assert described == {("send", writer) for writer in topic.writers} | {
+        ("receive", group.name) for group in topic.readers
+    }
 
 
 def test_every_event_carries_its_newest_schema() -> None:

@@ -41,17 +41,17 @@ EVENTS: st.SearchStrategy[Event] = st.one_of(
     st.builds(MinuteVolume, MINUTE, COUNT, COUNT, COUNT, COUNT, COUNT, COUNT),
 )
 
-# One event per schema, told with everything that an encoding could get wrong.
-LINES_TOLD = (OrderLine("tea", 2), OrderLine('mug "ö", {1}\\', 10_000), OrderLine("壺", 1))
+# One event per schema, filled with everything that an encoding could get wrong.
+SOME_LINES = (OrderLine("tea", 2), OrderLine('mug "ö", {1}\\', 10_000), OrderLine("壺", 1))
 ORDER_ID, EVENT_ID = "0192f0c1-2d3e-7abc-8def-0123456789ab", "0192f0c1-2d3f-7abc-8def-0123456789ab"
-TOLD: dict[str, Event] = {
-    "OrderCreated": OrderCreated(ORDER_ID, "ada", LINES_TOLD, 1_800_000_000_123),
-    "InventoryReserved": InventoryReserved(EVENT_ID, ORDER_ID, "ada", LINES_TOLD, 1_800_000_000_123, 1_800_000_000_456),
+SAMPLES: dict[str, Event] = {
+    "OrderCreated": OrderCreated(ORDER_ID, "ada", SOME_LINES, 1_800_000_000_123),
+    "InventoryReserved": InventoryReserved(EVENT_ID, ORDER_ID, "ada", SOME_LINES, 1_800_000_000_123, 1_800_000_000_456),
     "InventoryFailed": InventoryFailed(
         EVENT_ID,
         ORDER_ID,
         "ada",
-        LINES_TOLD,
+        SOME_LINES,
         Reason.INSUFFICIENT_STOCK,
         "壺",
         1,
@@ -83,22 +83,22 @@ def test_what_is_encoded_is_decoded_equal(event: Event) -> None:
     assert CODEC.decode(type(event), CODEC.encode(event)) == event
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_event_is_written_as_the_golden_bytes_of_its_newest_schema(name: str) -> None:
     golden = newest(name).golden
     assert golden is not None
-    value = CODEC.encode(TOLD[name])
+    value = CODEC.encode(SAMPLES[name])
     assert value[5:] == golden.avro
-    assert CODEC.decode(type(TOLD[name]), value[:5] + golden.avro) == TOLD[name]
+    assert CODEC.decode(type(SAMPLES[name]), value[:5] + golden.avro) == SAMPLES[name]
 
 
 def test_every_event_has_golden_bytes() -> None:
-    assert {kind.__name__ for kind in EVENT_TYPES} == TOLD.keys()
+    assert {kind.__name__ for kind in EVENT_TYPES} == SAMPLES.keys()
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_other_avro_readers_understand_the_bytes(name: str) -> None:
-    value = CODEC.encode(TOLD[name])
+    value = CODEC.encode(SAMPLES[name])
     record = fastavro.schemaless_reader(io.BytesIO(value[5:]), json.loads(schema_text(name)))
     assert isinstance(record, dict)
     assert "order_id" not in record or str(record["order_id"]) == ORDER_ID  # a logical type, but of the same text
@@ -138,15 +138,15 @@ def test_foreign_magic_is_refused_and_named(magic: int) -> None:
     assert (found.error_class, f"{magic:#04x}" in found.reason) == ("magic", True)
 
 
-def test_id_that_nobody_registered_is_refused() -> None:
+def test_id_that_is_not_registered_is_refused() -> None:
     def unknown(schema_id: int) -> str:
-        raise Undecodable("schema", f"nobody registered schema id {schema_id}")
+        raise Undecodable("schema", f"schema id {schema_id} is not registered")
 
     found = refusal(struct.pack(">bI", 0, 4711) + GOOD[5:], Codec({"OrderCreated": 1}, unknown))
     assert (found.error_class, "4711" in found.reason) == ("schema", True)
 
 
-def test_id_that_cannot_be_looked_up_now_is_nobodys_fault() -> None:
+def test_id_that_cannot_be_looked_up_now_is_no_fault_of_the_record() -> None:
     def away(_schema_id: int) -> str:
         raise Busy("schema registry")
 
@@ -164,8 +164,8 @@ def test_bytes_behind_the_record_are_refused() -> None:
 
 
 def test_another_event_on_this_topic_is_refused() -> None:
-    assert refusal(CODEC.encode(TOLD["InventoryReserved"])).error_class in {"avro", "content"}
-    assert refusal(CODEC.encode(TOLD["NotificationSent"])).error_class in {"avro", "content"}
+    assert refusal(CODEC.encode(SAMPLES["InventoryReserved"])).error_class in {"avro", "content"}
+    assert refusal(CODEC.encode(SAMPLES["NotificationSent"])).error_class in {"avro", "content"}
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_settings_cannot_be_changed_once_loaded(monkeypatch: pytest.MonkeyPatch)
         load(AllSettings).slot = 1  # type: ignore[misc]
 
 
-def test_every_setting_tells_its_purpose_and_an_example() -> None:
+def test_every_setting_states_its_purpose_and_an_example() -> None:
     for name, field in AllSettings.model_fields.items():
         assert field.description, name
         assert field.examples, name
@@ -207,7 +207,7 @@ def test_brokers_may_have_addresses_of_ipv6(monkeypatch: pytest.MonkeyPatch, bro
 
 
 @pytest.mark.parametrize("brokers", ["::1:9092", "[::1]", "[::1:9092", "[nothex]:9092", "host:port"])
-def test_broker_whose_port_cannot_be_told_is_refused(monkeypatch: pytest.MonkeyPatch, brokers: str) -> None:
+def test_broker_whose_port_is_unclear_is_refused(monkeypatch: pytest.MonkeyPatch, brokers: str) -> None:
     setenv(monkeypatch, GOOD | {"PIPELINE_KAFKA_BOOTSTRAP": brokers})
     assert "PIPELINE_KAFKA_BOOTSTRAP" in refusal()
 

@@ -1,4 +1,4 @@
-"""What nobody foresaw, in the plain loop: a record is given up on evidence alone, and never for an outage."""
+"""An unforeseen error in the plain loop: a record is given up on evidence alone, and never for an outage."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -141,7 +141,7 @@ def test_neighbours_that_both_raise_are_both_given_up(values: str) -> None:
         sa.exc.ProgrammingError("SELECT", {}, Exception("no such table")),
         sa.exc.InterfaceError("SELECT", {}, Exception("connection already closed")),
         FatalError("fenced"),
-        ContractError("a constraint that nobody named"),
+        ContractError("a constraint without a name"),
     ],
     ids=lambda error: type(error).__name__,
 )
@@ -156,7 +156,7 @@ def test_what_speaks_of_the_world_is_never_held_against_a_record(outage: Excepti
 
 @pytest.mark.parametrize("before", ["", "abcdefgh"], ids=["from the start", "after it worked"])
 def test_exception_that_meets_every_record_gives_none_up(before: str) -> None:
-    """A fault of ours, or an outage that shows as nobody foresaw: the process ends, as before, and says why."""
+    """A fault of ours, or an outage that shows in an unforeseen way: the process ends, as before, and says why."""
     broken = False
 
     def handle(value: str) -> None:
@@ -205,12 +205,12 @@ def test_other_partitions_do_not_wait_for_one_whose_record_raises() -> None:
 def test_reason_names_type_and_place__never_the_text_that_may_hold_an_address() -> None:
     reasons: list[str] = []
 
-    class Telling(Group):
+    class Reporting(Group):
         def reject(self, record: InputRecord, poison: Poison) -> None:
             super().reject(record, poison)
             reasons.append(str(poison))
 
-    Telling(failing("X", ValueError("ada@home.example is odd")), "aXb").run()
+    Reporting(failing("X", ValueError("ada@home.example is odd")), "aXb").run()
     (reason,) = reasons
     assert reason.startswith("ValueError in ")
     assert "ada" not in reason

@@ -1,4 +1,4 @@
-"""A dead letter: the record as it was, and why and whence in headers behind its own."""
+"""A dead letter: the record as it was, and why and where from in headers behind its own."""
 
 import pytest
 from hypothesis import given
@@ -24,7 +24,7 @@ def test_key_value_and_headers_are_kept_to_the_byte(
     assert letter.headers[: len(own)] == own
 
 
-def test_added_headers_say_why_and_whence() -> None:
+def test_added_headers_say_why_and_where_from() -> None:
     record = InputRecord(Partition("blue.orders.created", 3), 41, b"ada", b"?")
     letter = dead_letter(record, Undecodable("magic", "magic byte 0x3f"), topic=TOPIC)
     assert letter.headers == (
@@ -40,13 +40,13 @@ def test_added_headers_say_why_and_whence() -> None:
 @pytest.mark.parametrize("reason", ["x" * 10_000, "ü" * 10_000, "壺" * 5_000, "x" + "壺" * 5_000, "xx" + "壺" * 5_000])
 def test_reason_is_cut_to_what_a_header_may_take__and_stays_text(reason: str) -> None:
     letter = dead_letter(InputRecord(Partition("t", 0), 0, None, None), Undecodable("avro", reason), topic=TOPIC)
-    told = dict(letter.headers)["dlq_reason"]
-    assert told is not None
-    assert 4000 < len(told) <= 4096
-    assert reason.startswith(told.decode())
+    reported = dict(letter.headers)["dlq_reason"]
+    assert reported is not None
+    assert 4000 < len(reported) <= 4096
+    assert reason.startswith(reported.decode())
 
 
-def test_letter_that_is_read_again_and_refused_again_tells_the_last_reason_last() -> None:
+def test_letter_that_is_read_again_and_refused_again_states_the_last_reason_last() -> None:
     once = dead_letter(InputRecord(Partition("t", 0), 5, None, b"?"), Undecodable("frame", "first"), topic=TOPIC)
     again = InputRecord(Partition(TOPIC, 0), 0, once.key, once.value, lambda: once.headers)
     twice = dead_letter(again, Undecodable("frame", "second"), topic=TOPIC)
@@ -69,9 +69,9 @@ HEADER = ("trace", b"x" * 1000)
 def test_record_that_only_compression_made_fit_leaves_its_coordinate_and_size(record: InputRecord) -> None:
     letter = dead_letter(record, Undecodable("magic", "magic byte 0x78"), topic=TOPIC)
     assert (letter.key, letter.value) == (None, None)
-    told = dict(letter.headers)
-    assert int(told["dlq_omitted_bytes"] or b"") > MESSAGE_BYTES_MAX
-    assert (told["dlq_offset"], told["dlq_error_class"]) == (b"5", b"magic")
+    headers = dict(letter.headers)
+    assert int(headers["dlq_omitted_bytes"] or b"") > MESSAGE_BYTES_MAX
+    assert (headers["dlq_offset"], headers["dlq_error_class"]) == (b"5", b"magic")
     assert sum(len(name) + len(value or b"") for name, value in letter.headers) < 10_000
 
 

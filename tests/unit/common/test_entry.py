@@ -1,4 +1,4 @@
-"""How a process ends: one reason told, one exit code."""
+"""How a process ends: one reason reported, one exit code."""
 
 import json
 import logging
@@ -48,7 +48,7 @@ def raising(error: Exception) -> Callable[[], NoReturn]:
         (KeyError("unforeseen"), ExitCode.SOFTWARE),
     ],
 )
-def test_end_is_told_in_one_log_line_and_its_code(
+def test_end_is_reported_in_one_log_line_and_its_code(
     error: Exception, code: ExitCode, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -58,7 +58,7 @@ def test_end_is_told_in_one_log_line_and_its_code(
     assert json.loads(line)["event"] in {"process.ended", "process.crashed"}
 
 
-def test_wrong_settings_are_told_on_standard_error__without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_settings_are_reported_on_standard_error__without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run_process(raising(ConfigError("PIPELINE_SLOT: is not set", cure="set it")))
     assert ended.value.code == ExitCode.CONFIG

@@ -27,8 +27,8 @@ YEAR_2100_MS = 4_102_444_800_000
 
 @given(st.integers(0, YEAR_2100_MS))
 def test_time_keeps_its_millisecond(time_ms: int) -> None:
-    told = dict(headers(event_id="e", event_type="t", source="/s", time_ms=time_ms))["ce_time"].decode()
-    read = datetime.fromisoformat(told)
+    stamped = dict(headers(event_id="e", event_type="t", source="/s", time_ms=time_ms))["ce_time"].decode()
+    read = datetime.fromisoformat(stamped)
     assert read.tzinfo == UTC
     assert round(read.timestamp() * 1000) == time_ms
 

@@ -59,7 +59,7 @@ def get(port: int, path: str, *, method: str = "GET") -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
-def test_health_is_told_at_an_address_of_ipv6_too(state: Health) -> None:
+def test_health_is_served_at_an_address_of_ipv6_too(state: Health) -> None:
     """It was "address family not supported", whatever the address."""
     if not socket.has_dualstack_ipv6():
         pytest.skip("this machine has no IPv6")

@@ -30,7 +30,7 @@ def gauges() -> Iterator[LagGauges]:
     gauges.rewound(())
 
 
-def told() -> dict[tuple[str, str, str], float]:
+def shown() -> dict[tuple[str, str, str], float]:
     return {
         (each.labels["group"], each.labels["topic"], each.labels["partition"]): each.value
         for family in REGISTRY.collect()
@@ -41,7 +41,7 @@ def told() -> dict[tuple[str, str, str], float]:
 
 
 def lag() -> float | None:
-    return told().get(("inventory", "orders.created", "3"))
+    return shown().get(("inventory", "orders.created", "3"))
 
 
 def test_partition_that_was_not_fetched_yet_is_left_out() -> None:
@@ -64,9 +64,9 @@ def test_client_has_read_out_once_it_holds_nothing_back() -> None:
 def test_lag_goes_by_names_of_the_table_and_follows_the_loop(gauges: LagGauges) -> None:
     due = {AT: 10}
     gauges.report(due)
-    assert told() == {}, "nobody knows yet where the partition ends"
+    assert shown() == {}, "where the partition ends is not known yet"
     gauges.learn(statistics(stable=110, read_to=60, queued=50))
-    assert told() == {("inventory", "orders.created", "3"): 100}
+    assert shown() == {("inventory", "orders.created", "3"): 100}
     due[AT] = 60
     gauges.report(due)
     assert lag() == 50
@@ -94,22 +94,22 @@ def test_worker_that_pauses_asks_the_broker_and_believes_no_statistics(gauges: L
     assert lag() == 500
 
 
-def test_partition_that_is_held_keeps_the_end_that_the_broker_told(gauges: LagGauges) -> None:
+def test_partition_that_is_held_keeps_the_end_that_the_broker_reported(gauges: LagGauges) -> None:
     gauges.learn_ends({AT: 510})
     gauges.learn(statistics(stable=12, read_to=12))
     assert lag() == 500
 
 
-def test_partition_that_moved_away_is_told_no_more(gauges: LagGauges) -> None:
+def test_partition_that_moved_away_is_shown_no_more(gauges: LagGauges) -> None:
     gauges.learn(statistics(stable=12, read_to=11))
     gauges.learn(statistics(OTHER, stable=7, read_to=1))
-    assert len(told()) == 2
+    assert len(shown()) == 2
     gauges.rewound([OTHER])
-    assert told() == {("inventory", "orders.created", "4"): 7}
+    assert shown() == {("inventory", "orders.created", "4"): 7}
 
 
 def test_statistics_that_cannot_be_read_end_no_worker(gauges: LagGauges) -> None:
     gauges.learn("no JSON")
     gauges.learn('{"topics": {"a": {"partitions": {"0": {}}}}}')
     gauges.learn('{"topics": []}')
-    assert told() == {}
+    assert shown() == {}

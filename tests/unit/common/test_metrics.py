@@ -1,4 +1,4 @@
-"""Metrics keep Prometheus' conventions, and docs/metrics.md tells of each what the code says."""
+"""Metrics keep Prometheus' conventions, and docs/metrics.md says of each what the code says."""
 
 import ast
 import re
@@ -27,7 +27,7 @@ LABELS = {
     "method", "route", "status", "idempotency_key", "error_class", "verdict", "reason", "channel", "end", "kind",
     "group", "topic", "partition", "stage", "name", "cause", "state", "part",
 }  # fmt: skip
-"""Each has few values, known beforehand; whoever adds one answers for that."""
+"""Each has few values, known beforehand; the author of a new one answers for that."""
 TYPES = {Counter: "counter", Gauge: "gauge", Histogram: "histogram"}
 
 
@@ -79,14 +79,14 @@ def test_labels_have_few_values(each: Defined) -> None:
 
 
 @pytest.mark.parametrize("each", ALL, ids=lambda each: each.name)
-def test_page_of_metrics_tells_type_labels_and_meaning(each: Defined) -> None:
+def test_page_of_metrics_states_type_labels_and_meaning(each: Defined) -> None:
     row = DOCUMENTED[each.name]
     assert row["type"] == each.type
     assert tuple(re.findall(r"`(\w+)`", row["labels"])) == each.labels
     assert row["means"].strip()
 
 
-def test_page_of_metrics_tells_of_no_others() -> None:
+def test_page_of_metrics_names_no_others() -> None:
     assert DOCUMENTED.keys() == {each.name for each in ALL}
 
 
@@ -131,7 +131,7 @@ def test_metrics_are_made_where_they_are_listed() -> None:
     assert made == []
 
 
-def test_page_tells_what_a_process_owns_and_no_moments_of_creation() -> None:
+def test_page_shows_what_a_process_owns_and_no_moments_of_creation() -> None:
     metrics.METERS.count(metrics.INVENTORY_DECISIONS, "reserved", metrics.NO_REASON)
     text = metrics.page(*metrics.of_worker("inventory_")).decode()
     families = {family.name for family in text_string_to_metric_families(text)}

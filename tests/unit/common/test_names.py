@@ -1,4 +1,4 @@
-"""Names as they come in: one spelling, and nothing that nobody can see."""
+"""Names as they come in: one spelling, and nothing invisible."""
 
 import sys
 import unicodedata
@@ -91,7 +91,7 @@ def test_what_shapes_its_neighbours_is_taken(name: str) -> None:
         ("\u2800", "U+2800"),
     ],
 )
-def test_what_nobody_can_see_is_refused_by_its_number(name: str, said: str) -> None:
+def test_invisible_character_is_refused_by_its_number(name: str, said: str) -> None:
     assert said in name_complaint(name, length_max=64)
 
 

@@ -138,7 +138,7 @@ def test_times_that_do_not_fit_together_are_refused_naming_both(
     assert all(each in message for each in named)
 
 
-def test_everything_that_is_wrong_is_told_at_once() -> None:
+def test_everything_that_is_wrong_is_reported_at_once() -> None:
     message = refusal(consuming, **{"isolation.level": "read_uncommitted", "auto.offset.reset": "latest"})
     assert [line.partition("=")[0] for line in message.splitlines()] == ["isolation.level", "auto.offset.reset"]
 
@@ -196,7 +196,7 @@ def test_value_that_librdkafka_does_not_take_is_refused_by_name(make: Make) -> N
     assert "reconnect.backoff.max.ms" in refusal(make, **{"reconnect.backoff.max.ms": "never"})
 
 
-def test_security_that_is_told_by_half_is_refused() -> None:
+def test_security_that_is_set_by_half_is_refused() -> None:
     halved = settings(kafka_options={"security.protocol": "SASL_PLAINTEXT", "sasl.mechanism": "PLAIN"})
     with pytest.raises(ConfigError, match=r"sasl\.username"):
         consumer_options(halved.kafka, group_id="inventory", slot=0)

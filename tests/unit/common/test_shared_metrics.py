@@ -45,7 +45,7 @@ def test_counts_of_the_dead_are_added_up_in_one_file_and_their_gauges_go(folder:
     assert b'order_http_tries_total{end="done"} 7.0' in page(folder, "order_http_")
 
 
-def test_frozen_reader_holds_up_nobody__the_files_stay_and_count(folder: Path) -> None:
+def test_frozen_reader_holds_up_no_other__the_files_stay_and_count(folder: Path) -> None:
     frozen = os.open(folder / "lock", os.O_CREAT | os.O_RDWR)
     fcntl.flock(frozen, fcntl.LOCK_SH)
     bury(folder, 12)

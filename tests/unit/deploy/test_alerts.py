@@ -34,9 +34,9 @@ def test_each_alert_fires_on_its_fault_and_is_silent_otherwise() -> None:
 @pytest.mark.parametrize("alert", alert_names())
 def test_each_alert_is_tested_both_ways(alert: str) -> None:
     stories = re.split(r"^  - name: ", ALERT_TESTS.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    told = "".join(story for story in stories if re.match(rf"{alert}\b", story))
-    assert re.search(rf'alertname="{alert}"[^\n]*exp_samples: \[\]', told), "it is never silent"
-    assert re.search(rf'alertname="{alert}",alertstate="firing"[^\[]*exp_samples:(?! \[\])', told), "it never fires"
+    expected = "".join(story for story in stories if re.match(rf"{alert}\b", story))
+    assert re.search(rf'alertname="{alert}"[^\n]*exp_samples: \[\]', expected), "it is never silent"
+    assert re.search(rf'alertname="{alert}",alertstate="firing"[^\[]*exp_samples:(?! \[\])', expected), "it never fires"
 
 
 def test_runbook_has_an_entry_for_each_alert_and_for_no_other() -> None:

@@ -44,7 +44,7 @@ def test_without_a_stack_the_environment_says_where(tmp_path: Path) -> None:
     assert (settings.namespace, settings.kafka_bootstrap) == ("elsewhere", "kafka.example:9092")
 
 
-def test_without_either_both_ways_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_either_both_ways_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PIPELINE_REGISTRY_URL")
 
     with pytest.raises(ConfigError) as refused:

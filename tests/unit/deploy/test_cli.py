@@ -159,7 +159,7 @@ def test_missing_package_is_named_with_the_way_to_get_it(monkeypatch: pytest.Mon
         (KeyError("odd"), 70, "internal error, KeyError"),
     ],
 )
-def test_error_is_told_without_a_traceback(
+def test_error_is_reported_without_a_traceback(
     monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, said: str
 ) -> None:
     def fail(_name: str) -> None:
@@ -304,7 +304,7 @@ def test_kill_never_signals_a_recycled_pid(home: homes.Home) -> None:
     assert "does not run now" in output
 
 
-def test_kill_tells_a_script_what_it_did(home: homes.Home) -> None:
+def test_kill_reports_to_a_script_what_it_did(home: homes.Home) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as victim:
         began = psutil.Process(victim.pid).create_time()
         process = replace(make_process("inventory", 0), pid=victim.pid, started_at=began)
@@ -315,7 +315,7 @@ def test_kill_tells_a_script_what_it_did(home: homes.Home) -> None:
     assert json.loads(output) == {"process": "inventory-0", "pid": victim.pid, "signal": "SIGKILL"}
 
 
-def test_logs_are_told_to_a_script_as_one_object_per_line(home: homes.Home) -> None:
+def test_logs_are_passed_to_a_script_as_one_object_per_line(home: homes.Home) -> None:
     home.log("inventory-0").write_text('{"event": "batch.committed", "records": 3}\n{"odd": 1}\n', encoding="utf-8")
     home.log("inventory-1").write_text("Traceback\n", encoding="utf-8")
     code, output = run("logs", "inventory", "--json", "--home", str(home.root))
@@ -353,19 +353,19 @@ def test_interpreter_needs_no_heavy_package_for_the_help() -> None:
     assert ran.stdout.strip() == "[]"
 
 
-def test_typer_is_told_to_stay_plain() -> None:
+def test_typer_is_set_to_stay_plain() -> None:
     assert isinstance(app, typer.Typer)
     assert app.rich_markup_mode is None
 
 
-def test_lines_that_nobody_reads_any_more_end_nothing() -> None:
+def test_lines_that_have_lost_their_reader_end_nothing() -> None:
     """`up --detach | head` stopped the stack: the line after the last one that was read raised."""
     reading, writing = os.pipe()
     os.close(reading)
-    told = "from deploy.cli.up import tell\nfor number in range(3): tell(str(number))"
+    program = "from deploy.cli.up import show_line\nfor number in range(3): show_line(str(number))"
     try:
         done = subprocess.run(
-            [sys.executable, "-c", told], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=20
+            [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, text=True, check=False, timeout=20
         )
     finally:
         os.close(writing)

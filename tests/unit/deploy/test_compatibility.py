@@ -53,7 +53,7 @@ def test_every_rule_is_broken_by_some_change() -> None:
 
 
 @pytest.mark.parametrize(
-    ("older", "newer", "told"),
+    ("older", "newer", "message"),
     [
         (
             newest("OrderCreated").text,
@@ -72,11 +72,11 @@ def test_every_rule_is_broken_by_some_change() -> None:
         ),
     ],
 )
-def test_break_names_the_field_what_happened_to_it_and_the_rule(older: str, newer: str, told: str) -> None:
-    assert [str(each) for each in breaks(older, newer)] == [told]
+def test_break_names_the_field_what_happened_to_it_and_the_rule(older: str, newer: str, message: str) -> None:
+    assert [str(each) for each in breaks(older, newer)] == [message]
 
 
-def test_all_that_is_broken_is_told_at_once() -> None:
+def test_all_that_is_broken_is_reported_at_once() -> None:
     older = json.dumps(record(field("gone"), field("kept", "int")))
     newer = json.dumps(record(field("came"), field("kept", "string")))
     assert [each.rule for each in breaks(older, newer)] == [

@@ -56,7 +56,7 @@ def test_no_container_has_a_right_that_it_does_not_need(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(OURS))
 def test_our_containers_cannot_write_into_themselves(name: str) -> None:
     assert services()[name]["read_only"] is True
-    assert services()[name].get("user") == ("0:0" if name == "secrets" else None), "the image's user is nobody's"
+    assert services()[name].get("user") == ("0:0" if name == "secrets" else None), "the image's user is no role's"
 
 
 def test_root_has_no_network() -> None:

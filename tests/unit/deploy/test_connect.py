@@ -1,4 +1,4 @@
-"""What the local stack tells of its connectors, and how it lays out their plugins."""
+"""What the local stack shows of its connectors, and how it lays out their plugins."""
 
 import hashlib
 import json
@@ -52,11 +52,11 @@ def test_running_connector_takes_one_line() -> None:
     assert line.split() == ["connector", "postgres-failed", "RUNNING", "tasks", "1/1"]
 
 
-def test_failed_task_is_told_by_its_first_line_its_cause_and_the_cure() -> None:
-    told = list(lines(parse(answer("RUNNING", {"state": "FAILED", "trace": TRACE})), "http://connect"))
-    assert told[0].split()[2:] == ["FAILED", "tasks", "0/1"]
-    assert "unrecoverable exception. / Caused by: java.sql.SQLException: Could not find table" in told[1]
-    assert "curl -X POST 'http://connect/connectors/postgres-failed/restart?" in told[2]
+def test_failed_task_is_reported_by_its_first_line_its_cause_and_the_cure() -> None:
+    shown = list(lines(parse(answer("RUNNING", {"state": "FAILED", "trace": TRACE})), "http://connect"))
+    assert shown[0].split()[2:] == ["FAILED", "tasks", "0/1"]
+    assert "unrecoverable exception. / Caused by: java.sql.SQLException: Could not find table" in shown[1]
+    assert "curl -X POST 'http://connect/connectors/postgres-failed/restart?" in shown[2]
 
 
 def test_connector_that_failed_before_it_had_tasks_is_failed() -> None:
@@ -78,7 +78,7 @@ def test_state_is_the_worst_of_connector_and_tasks(own: str, tasks: list[str], s
     assert connector.state == state
 
 
-def test_worker_that_does_not_answer_is_told() -> None:
+def test_worker_that_does_not_answer_is_reported() -> None:
     (line,) = ConnectPart().lines({"connect": 1})
     assert "pipeline logs connect" in line
 

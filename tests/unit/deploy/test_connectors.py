@@ -67,13 +67,13 @@ def test_every_sink_repeats_what_it_wrote_without_effect_and_loses_nothing_unsee
             "writemodel.strategy": "com.mongodb.kafka.connect.sink.writemodel.strategy.ReplaceOneDefaultStrategy",
         },
     }[sink.store]
-    told = {"errors.tolerance": "all", "errors.deadletterqueue.context.headers.enable": "true"}
-    assert {**configuration, **repeatable, **told} == configuration
+    reporting = {"errors.tolerance": "all", "errors.deadletterqueue.context.headers.enable": "true"}
+    assert {**configuration, **repeatable, **reporting} == configuration
 
 
 @pytest.mark.parametrize("sink", SINKS, ids=sink_id)
 def test_the_largest_record_still_fits_as_a_dead_letter(sink: Sink) -> None:
-    """The producer's own bound is lower; what it refuses would be lost, the log alone would tell."""
+    """The producer's own bound is lower; what it refuses would be lost, and only the log would say so."""
     configuration = json.loads(template(sink))
     assert configuration["producer.override.max.request.size"] == str(sink.dead_letters.message_bytes_max)
 
@@ -103,7 +103,7 @@ def test_only_the_stores_that_were_asked_for_get_connectors() -> None:
     assert set(wanted(make_settings(connect_stores="postgres"))) == {sink.group.name for sink in POSTGRES}
 
 
-def test_a_name_that_nobody_knows_is_refused() -> None:
+def test_a_name_that_is_unknown_is_refused() -> None:
     with pytest.raises(ConfigError, match=re.escape("nothing is known for {{postgress}}")):
         fill('{"connection.url": "jdbc:postgresql://{{postgress}}/x"}', {"postgres": "db:5432"})
 

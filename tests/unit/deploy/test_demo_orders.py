@@ -54,7 +54,7 @@ def test_an_order_as_it_must_be_gives_no_complaint() -> None:
         ({"status": "pending", "reason": None, "lacking": None}, "no outcome"),
         ({"status": "reserved", "reason": None, "lacking": None}, "reserved instead of insufficient_stock"),
         ({"lacking": {"sku": "tea"}}, "lacks tea instead of snow-globe"),
-        ({"notified": False}, "not told"),
+        ({"notified": False}, "not notified"),
     ],
 )
 def test_an_order_that_is_not_as_it_must_be_is_named(changed: dict[str, Any], words: str) -> None:
@@ -63,5 +63,5 @@ def test_an_order_that_is_not_as_it_must_be_is_named(changed: dict[str, Any], wo
     assert words in line
 
 
-def test_an_order_that_nobody_knows_has_no_outcome() -> None:
+def test_an_order_that_is_unknown_has_no_outcome() -> None:
     assert complaint(FAILING, {}) == "has no outcome"

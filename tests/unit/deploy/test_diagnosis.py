@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.supervise.diagnosis import PortTakenError, explain, telling_line
+from deploy.local.supervise.diagnosis import PortTakenError, error_line, explain
 
 LINES = {
     "another program took the port": [
@@ -67,12 +67,12 @@ def test_unknown_trouble_shows_its_first_line_of_error(tmp_path: Path) -> None:
     assert explain("registry", log, since=0, code=3).message == "registry did not start (exit code 3): ERROR the cause"
 
 
-def test_silent_end_is_told_too(tmp_path: Path) -> None:
+def test_silent_end_is_reported_too(tmp_path: Path) -> None:
     error = explain("kafka", tmp_path / "absent.log", since=0, code=-9)
     assert error.message == "kafka was ended by SIGKILL while starting, and said nothing"
 
 
-def test_late_start_is_told_apart_from_an_end(tmp_path: Path) -> None:
+def test_late_start_is_distinguished_from_an_end(tmp_path: Path) -> None:
     assert "did not become ready in time" in explain("kafka", tmp_path / "absent.log", since=0, code=None).message
 
 
@@ -84,5 +84,5 @@ def test_refused_settings_are_shown_as_the_service_said_them(tmp_path: Path) -> 
 
 
 def test_last_line_stands_in_when_no_line_speaks_of_an_error() -> None:
-    assert telling_line(["one", "two", ""]) == "two"
-    assert telling_line([]) == ""
+    assert error_line(["one", "two", ""]) == "two"
+    assert error_line([]) == ""

@@ -38,7 +38,7 @@ def test_addresses_of_another_stack_do_not_leak_into_a_process() -> None:
     }
 
 
-def test_worker_is_told_its_slot_role_and_health_port(addresses: Addresses) -> None:
+def test_worker_is_given_its_slot_role_and_health_port(addresses: Addresses) -> None:
     services = with_slots({"inventory": 2})
     ports = {port_name(service, slot): 9000 + at for at, (service, slot) in enumerate(processes(services))}
     ports[HTTP] = 8080
@@ -89,7 +89,7 @@ def test_no_password_stands_in_an_environment_or_a_command(addresses: Addresses)
     assert not any(secret in said for secret in secrets)
 
 
-def test_provisioning_is_told_where_the_passwords_stand(addresses: Addresses) -> None:
+def test_provisioning_is_given_where_the_passwords_stand(addresses: Addresses) -> None:
     environment = provision_environment(addresses)
     assert environment["PIPELINE_POSTGRES_ADMIN_URL"] == "postgresql://postgres@127.0.0.1:5432/postgres"
     assert environment["PIPELINE_ROLE_SECRETS_DIR"] == str(addresses.home.role_secrets)

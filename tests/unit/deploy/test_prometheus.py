@@ -41,7 +41,7 @@ def test_folder_with_an_emoji_is_written_as_it_is() -> None:
     assert "\\u" not in text
 
 
-def test_prometheus_listens_on_loopback_alone_and_nobody_deletes_data_by_http(
+def test_prometheus_listens_on_loopback_alone_and_deletes_no_data_by_http(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(prometheus, "program", lambda: "prometheus")
@@ -50,7 +50,9 @@ def test_prometheus_listens_on_loopback_alone_and_nobody_deletes_data_by_http(
     assert not [each for each in arguments if "enable" in each]
 
 
-def test_machine_without_prometheus_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_machine_without_prometheus_is_answered_with_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ConfigError) as refused:
         prometheus.program()

@@ -13,7 +13,7 @@ from onceloop.errors import ReportedError
 
 
 class Command:
-    """A program that only prepares, and fails to as often as it is told."""
+    """A program that only prepares, and fails to as often as it is asked to."""
 
     name = "provision"
     slot = None
@@ -36,8 +36,8 @@ class Command:
 
 
 def make_runner(folder: Path, command: Command, *, needs: tuple[Runner, ...] = (), attempts_max: int = 1) -> Runner:
-    nobody = cast(Guardian, None)  # no process is started here
-    return Runner(command, homes.at(folder), nobody, needs=needs, attempts_max=attempts_max)
+    no_guardian = cast(Guardian, None)  # no process is started here
+    return Runner(command, homes.at(folder), no_guardian, needs=needs, attempts_max=attempts_max)
 
 
 @pytest.fixture(autouse=True)
@@ -122,7 +122,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def test_start_of_a_process_that_computes_is_waited_for_and_told(
+def test_start_of_a_process_that_computes_is_waited_for_and_reported(
     tmp_path: Path, clock: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was given up after 90 s, however busy the machine was."""

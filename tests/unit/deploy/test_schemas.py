@@ -60,8 +60,8 @@ def test_planted_change_fails_the_check_with_its_rule_named(schemas: Path) -> No
     add_version(schemas, add({"name": "channel", "type": "string"}))
     code, output = run(schemas, "check", "--offline")
     assert code == ExitCode.VIOLATION
-    told = "OrderCreated: v1 -> v2: field `channel` added without a default: READER_FIELD_MISSING_DEFAULT_VALUE"
-    assert f"error: {told}" in output.splitlines()
+    message = "OrderCreated: v1 -> v2: field `channel` added without a default: READER_FIELD_MISSING_DEFAULT_VALUE"
+    assert f"error: {message}" in output.splitlines()
 
 
 def test_version_is_compared_with_all_before_it__not_only_the_last(schemas: Path) -> None:
@@ -144,7 +144,7 @@ def test_published_version_stays_as_it_is(schemas: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "arguments", "told"),
+    ("change", "arguments", "message"),
     [
         (add({"name": "channel", "type": "string"}), ("--field", "channel=shop"), "READER_FIELD_MISSING_DEFAULT_VALUE"),
         (add(CURRENCY), ("--field", "curency=USD"), "no field curency"),
@@ -153,16 +153,16 @@ def test_published_version_stays_as_it_is(schemas: Path) -> None:
     ],
 )
 def test_version_that_cannot_stand_is_not_published(
-    schemas: Path, change: Callable[[Avro], object], arguments: tuple[str, ...], told: str
+    schemas: Path, change: Callable[[Avro], object], arguments: tuple[str, ...], message: str
 ) -> None:
     add_version(schemas, change)
     code, output = run(schemas, "freeze", "OrderCreated", *arguments)
     assert code != 0
-    assert told in output
+    assert message in output
     assert not (schemas / "OrderCreated" / "v2.golden.json").exists()
 
 
-def test_difference_is_told_field_by_field(schemas: Path) -> None:
+def test_difference_is_reported_field_by_field(schemas: Path) -> None:
     add_version(schemas, add(CURRENCY, NOTE))
     code, output = run(schemas, "diff", "OrderCreated")
     assert code == 0
@@ -174,7 +174,7 @@ def test_difference_is_told_field_by_field(schemas: Path) -> None:
     ]
 
 
-def test_difference_is_told_to_a_script(schemas: Path) -> None:
+def test_difference_is_reported_to_a_script(schemas: Path) -> None:
     add_version(schemas, add(CURRENCY, NOTE))
     code, output = run(schemas, "diff", "OrderCreated", "--json")
     assert code == 0
@@ -187,7 +187,7 @@ def test_difference_is_told_to_a_script(schemas: Path) -> None:
     }
 
 
-def test_unknown_event_or_version_gets_the_known_ones_told(schemas: Path) -> None:
+def test_unknown_event_or_version_is_answered_with_the_known_ones(schemas: Path) -> None:
     code, output = run(schemas, "diff", "OrderPlaced")
     assert (code, "OrderCreated" in output) == (ExitCode.USAGE, True)
     code, output = run(schemas, "diff", "OrderCreated", "1", "7")

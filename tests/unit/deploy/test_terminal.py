@@ -76,7 +76,7 @@ def test_bars_are_drawn_in_ascii() -> None:
     assert len(bars[0]) > len(bars[1]) > 0
 
 
-def test_name_that_the_terminal_lacks_is_told_from_others() -> None:
+def test_name_that_the_terminal_lacks_is_distinguished_from_others() -> None:
     code = PRELUDE + DRAWINGS["stock, logs and all that print names"]
     ran = subprocess.run([sys.executable, "-c", code], env=environment("latin-1"), capture_output=True, check=True)
     assert ran.stdout == b"caf\xe9 \\u8336 \\ud83d\\ude00\n"

@@ -41,7 +41,7 @@ def test_line_is_printed_now_and_then_of_a_start_that_takes_long() -> None:
     assert changed_line(early, early) is None
 
 
-def test_line_of_a_restart_tells_how_many_there_were() -> None:
+def test_line_of_a_restart_says_how_many_there_were() -> None:
     line = changed_line(make_process(), make_process(State.RESTARTING, pid=0, restarts=2))
     assert line == "inventory-0       restarting  port 8091  restarts 2"
 

@@ -24,7 +24,7 @@ def decided_by(arrivals: list[Arrival]) -> dict[str, Decision]:
     return {a.order.order_id: decision(a.order.order_id, a.coordinate) for a in arrivals}
 
 
-def test_order_twice_in_a_batch_is_decided_once_and_told_once() -> None:
+def test_order_twice_in_a_batch_is_decided_once_and_published_once() -> None:
     batch = [arrival("a", 5), arrival("b", 6), arrival("a", 7)]
     fresh = undecided(batch, {})
     assert [a.coordinate for a in fresh] == [at(5), at(6)]
@@ -67,15 +67,15 @@ def test_one_record_per_order_emits__however_often_and_in_whatever_batches_it_co
 ) -> None:
     arrived = [arrival(order, offset) for offset, order in enumerate(orders)]
     known: dict[str, Decision] = {}
-    told = []
+    published = []
     for batch in (arrived[:cut], arrived[cut:]):
         known |= decided_by(undecided(batch, known))
-        told += [a.order.order_id for a, _ in owners(batch, known)]
-    assert sorted(told) == sorted(set(orders))
+        published += [a.order.order_id for a, _ in owners(batch, known)]
+    assert sorted(published) == sorted(set(orders))
 
 
 @given(COPIES)
-def test_replaying_a_batch_from_its_start_tells_the_same_decisions_in_the_same_order(orders: list[str]) -> None:
+def test_replaying_a_batch_from_its_start_yields_the_same_decisions_in_the_same_order(orders: list[str]) -> None:
     batch = [arrival(order, offset) for offset, order in enumerate(orders)]
     first = decided_by(undecided(batch, {}))
     assert undecided(batch, first) == []

@@ -45,7 +45,7 @@ def make(kind: type[S], connection: HotConnection) -> S:
 @pytest.fixture
 def step() -> Iterator[InventoryStep]:
     """A step whose database is never asked: its connection opens when it is first used."""
-    nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
+    nowhere = PostgresSettings(postgres_url="postgresql://unused@127.0.0.1:1/nothing")
     with (
         hot_connection(nowhere, application="test") as connection,
         structlog.testing.capture_logs(),
@@ -101,7 +101,7 @@ class Rejecting(InventoryStep):
 
 @pytest.fixture
 def rejecting() -> Iterator[Rejecting]:
-    nowhere = PostgresSettings(postgres_url="postgresql://nobody@127.0.0.1:1/nothing")
+    nowhere = PostgresSettings(postgres_url="postgresql://unused@127.0.0.1:1/nothing")
     with (
         hot_connection(nowhere, application="test") as connection,
         structlog.testing.capture_logs(),

@@ -148,7 +148,7 @@ def outcome(placed_at_ms: int, *, reserved: bool, units: int, decided_at_ms: int
 
 
 @dataclass(frozen=True)
-class Told:
+class LoggedOrder:
     """One record of an input partition; `placed_at_ms` None: bytes that hold no order."""
 
     gap: int
@@ -156,9 +156,9 @@ class Told:
     units: int
 
 
-def log_of(partition: Partition, told: Sequence[Told]) -> list[InputRecord]:
+def log_of(partition: Partition, logged: Sequence[LoggedOrder]) -> list[InputRecord]:
     records, offset = [], 0
-    for each in told:
+    for each in logged:
         offset += each.gap
         value = b"nonsense"
         if each.placed_at_ms is not None:
@@ -176,10 +176,10 @@ def minutes(records: Sequence[OutputRecord]) -> list[MinuteVolume]:
     return [CODEC.decode(MinuteVolume, record.value) for record in records]
 
 
-def expected(told: Mapping[Partition, Sequence[Told]]) -> dict[int, tuple[int, int, int]]:
+def expected(logged: Mapping[Partition, Sequence[LoggedOrder]]) -> dict[int, tuple[int, int, int]]:
     """Return reserved, failed, units per minute, counted in one pass without any window."""
     found: dict[int, list[int]] = defaultdict(lambda: [0, 0, 0])
-    for partition, each in ((at, each) for at, log in told.items() for each in log):
+    for partition, each in ((at, each) for at, log in logged.items() for each in log):
         if each.placed_at_ms is not None:
             sums = found[minute_of(each.placed_at_ms)]
             sums[0 if partition == RESERVED else 1] += 1
@@ -197,11 +197,14 @@ def last_totals(records: Sequence[OutputRecord]) -> dict[int, tuple[int, int, in
 
 
 TIMES = [NOON + minute * MINUTE_MS + ms for minute in range(5) for ms in (0, 2_999, 3_000, 59_999)]
-TOLD = st.builds(
-    Told, gap=st.integers(0, 2), placed_at_ms=st.sampled_from([*TIMES, None]), units=st.sampled_from([1, 1, 100])
+LOGGED_ORDERS = st.builds(
+    LoggedOrder, gap=st.integers(0, 2), placed_at_ms=st.sampled_from([*TIMES, None]), units=st.sampled_from([1, 1, 100])
 )
 LOGS = st.fixed_dictionaries(
-    {RESERVED: st.lists(TOLD, min_size=6, max_size=25), FAILED: st.lists(TOLD, min_size=2, max_size=12)}
+    {
+        RESERVED: st.lists(LOGGED_ORDERS, min_size=6, max_size=25),
+        FAILED: st.lists(LOGGED_ORDERS, min_size=2, max_size=12),
+    }
 )
 READS = st.tuples(
     st.just("read"), st.sampled_from([0, 50, 50, 100]), st.integers(1, 8), st.sampled_from([False, False, True])
@@ -236,36 +239,36 @@ def play(loop: Loop, clock: Clock, script: Sequence[tuple[str, int, int, bool]],
 @given(LOGS, SCRIPT, SCRIPT)
 @settings(deadline=None)
 def test_any_batches_crashes_waits_and_late_orders_give_the_totals_of_one_pass(
-    told: Mapping[Partition, Sequence[Told]],
+    logged: Mapping[Partition, Sequence[LoggedOrder]],
     script: Sequence[tuple[str, int, int, bool]],
     more: Sequence[tuple[str, int, int, bool]],
 ) -> None:
     clock = Clock()
-    logs = {at: log_of(at, each) for at, each in told.items()}
+    logs = {at: log_of(at, each) for at, each in logged.items()}
     counted = play(windows_loop(logs, clock), clock, script)
 
     in_time = Counter(
         (each.topic, each.partition, each.minute_ms) for each in volumes(counted.written) if not each.late
     )
-    assert not in_time or max(in_time.values()) == 1, "a partition told the same minute twice"
+    assert not in_time or max(in_time.values()) == 1, "a partition published the same minute twice"
     poison = sorted((at.topic, r.offset) for at, log in logs.items() for r in log if r.value == b"nonsense")
     headers = [dict(letter.headers) for letter in counted.letters]
     assert sorted(((each["dlq_topic"] or b"").decode(), int(each["dlq_offset"] or -1)) for each in headers) == poison
 
     added = play(totals_loop(counted.written, clock), clock, more)
-    assert last_totals(added.written) == expected(told)
+    assert last_totals(added.written) == expected(logged)
 
 
 @given(LOGS, SCRIPT, SCRIPT)
 @settings(deadline=None)
-def test_from_old_offsets_on_nothing_is_told_twice(
-    told: Mapping[Partition, Sequence[Told]],
+def test_from_old_offsets_on_nothing_is_published_twice(
+    logged: Mapping[Partition, Sequence[LoggedOrder]],
     script: Sequence[tuple[str, int, int, bool]],
     more: Sequence[tuple[str, int, int, bool]],
 ) -> None:
     """A broker that is still loading its groups answers what was committed once; each step believes it or not."""
     clock = Clock()
-    counting = windows_loop({at: log_of(at, each) for at, each in told.items()}, clock)
+    counting = windows_loop({at: log_of(at, each) for at, each in logged.items()}, clock)
     counted = play(counting, clock, script)
     for old in list(counted.once):
         counted.committed.update(old)
@@ -275,7 +278,7 @@ def test_from_old_offsets_on_nothing_is_told_twice(
     in_time = Counter(
         (each.topic, each.partition, each.minute_ms) for each in volumes(counted.written) if not each.late
     )
-    assert not in_time or max(in_time.values()) == 1, "a partition told the same minute twice"
+    assert not in_time or max(in_time.values()) == 1, "a partition published the same minute twice"
 
     adding = totals_loop(counted.written, clock)
     added = play(adding, clock, more)
@@ -283,13 +286,13 @@ def test_from_old_offsets_on_nothing_is_told_twice(
         added.committed.update(old)
         adding.crash()
         play(adding, clock, [])
-    assert last_totals(added.written) == expected(told)
+    assert last_totals(added.written) == expected(logged)
 
 
 @given(LOGS, SCRIPT)
 @settings(deadline=None)
 def test_without_the_wall_clock_even_what_counts_as_late_is_that_of_one_pass(
-    told: Mapping[Partition, Sequence[Told]], script: Sequence[tuple[str, int, int, bool]]
+    logged: Mapping[Partition, Sequence[LoggedOrder]], script: Sequence[tuple[str, int, int, bool]]
 ) -> None:
     def late(counted: Broker) -> dict[tuple[str, int, int], int]:
         found: Counter[tuple[str, int, int]] = Counter()
@@ -297,7 +300,7 @@ def test_without_the_wall_clock_even_what_counts_as_late_is_that_of_one_pass(
             found[each.topic, each.partition, each.minute_ms] += each.late
         return dict(found)
 
-    logs = {at: log_of(at, each) for at, each in told.items()}
+    logs = {at: log_of(at, each) for at, each in logged.items()}
     clock, other = Clock(), Clock()
     assert late(play(windows_loop(logs, clock), clock, script, waits=False)) == late(
         play(windows_loop(logs, other), other, [])
@@ -307,10 +310,10 @@ def test_without_the_wall_clock_even_what_counts_as_late_is_that_of_one_pass(
 @given(LOGS, SCRIPT)
 @settings(deadline=None)
 def test_every_revision_is_the_sum_of_so_many_partials(
-    told: Mapping[Partition, Sequence[Told]], script: Sequence[tuple[str, int, int, bool]]
+    logged: Mapping[Partition, Sequence[LoggedOrder]], script: Sequence[tuple[str, int, int, bool]]
 ) -> None:
     clock = Clock()
-    counted = play(windows_loop({at: log_of(at, each) for at, each in told.items()}, clock), clock, [])
+    counted = play(windows_loop({at: log_of(at, each) for at, each in logged.items()}, clock), clock, [])
     added = play(totals_loop(counted.written, clock), clock, script)
     partials: dict[int, list[VolumePartial]] = defaultdict(list)
     for partial in volumes(counted.written):
@@ -344,8 +347,8 @@ def test_each_minute_without_orders_is_published_as_zero_once__also_if_the_proce
 
 def test_batches_without_a_closed_minute_cost_no_transaction() -> None:
     clock = Clock()
-    told = [Told(0, NOON + number, 1) for number in range(500)]
-    loop = windows_loop({RESERVED: log_of(RESERVED, told), FAILED: []}, clock)
+    logged = [LoggedOrder(0, NOON + number, 1) for number in range(500)]
+    loop = windows_loop({RESERVED: log_of(RESERVED, logged), FAILED: []}, clock)
     loop.read_all()
     assert loop.broker.transactions == 0
     clock.now_ms += 10 * MINUTE_MS

@@ -22,7 +22,7 @@ LATE = replace(IN_TIME, minute_ms=ONE - MINUTE_MS, late=2, until=108)
 RIGHT = CommitPoint(100, Progress(108, ONE, ONE + MINUTE_MS).to_metadata())
 OLD = {
     "read to before a late order": Progress(107, ONE, ONE + MINUTE_MS),
-    "closed to before a minute that is told": Progress(108, ONE, ONE),
+    "closed to before a minute that is published": Progress(108, ONE, ONE),
     "of the beginning": Progress(0),
 }
 
@@ -69,7 +69,7 @@ def test_partition_of_which_nothing_is_published_may_stand_anywhere() -> None:
 
 
 def test_offset_without_metadata_is_what_was_read_to() -> None:
-    """The first one of all, before anything is published; later it is a group that somebody set by hand."""
+    """The first one of all, before anything is published; later it is a group that was set by hand."""
     assert not behind({AT: CommitPoint(100)}, {})
     assert behind({AT: CommitPoint(200)}, published([IN_TIME])).keys() == {AT}
 

@@ -16,8 +16,8 @@ from tests.unit.metrics_service.test_counting import (
     PARTIALS,
     SCRIPT,
     Clock,
+    LoggedOrder,
     Loop,
-    Told,
     expected,
     last_totals,
     log_of,
@@ -72,13 +72,13 @@ def begin(loop: Loop, clock: Clock, script: Sequence[tuple[str, int, int, bool]]
 @given(LOGS, SCRIPT, SCRIPT, LOST)
 @settings(deadline=None)
 def test_offsets_that_are_lost_while_counting_cost_no_order_and_double_none(
-    told: Mapping[Partition, Sequence[Told]],
+    logged: Mapping[Partition, Sequence[LoggedOrder]],
     script: Sequence[tuple[str, int, int, bool]],
     more: Sequence[tuple[str, int, int, bool]],
     how: str,
 ) -> None:
     clock = Clock()
-    counting = windows_loop({at: log_of(at, each) for at, each in told.items()}, clock)
+    counting = windows_loop({at: log_of(at, each) for at, each in logged.items()}, clock)
     half = len(script) // 2
     begin(counting, clock, script[:half])
     resume_windows(counting, how)
@@ -90,7 +90,7 @@ def test_offsets_that_are_lost_while_counting_cost_no_order_and_double_none(
     begin(adding, clock, more[: len(more) // 2])
     resume_totals(adding, how)
     added = play(adding, clock, more[len(more) // 2 :])
-    assert last_totals(added.written) == expected(told)
+    assert last_totals(added.written) == expected(logged)
 
 
 def total(minute_ms: int, revision: int) -> MinuteVolume:

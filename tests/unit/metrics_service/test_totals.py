@@ -52,14 +52,14 @@ def test_late_orders_raise_the_revision_of_their_minute_alone() -> None:
 
 def test_restart_fills_memory_and_publishes_nothing_again() -> None:
     adding = totals()
-    told = {10: ONE, 12: TWO, 13: ONE}
-    for offset, minute in told.items():
+    minutes = {10: ONE, 12: TWO, 13: ONE}
+    for offset, minute in minutes.items():
         adding.merge(offset, partial(minute))
     point = commit(adding)
     assert point == CommitPoint(10, Progress(14).to_metadata())
 
     again = totals(point)
-    for offset, minute in told.items():
+    for offset, minute in minutes.items():
         assert again.refilling
         assert again.point() is None
         assert again.merge(offset, partial(minute))
@@ -85,7 +85,7 @@ def test_minute_behind_the_horizon_is_forgotten__its_partials_refused_once_and_t
     again = totals(CommitPoint(11, Progress(14, kept_from_ms=TWO).to_metadata()))
     assert again.merge(11, partial(ONE + HOUR_MS))
     assert again.merge(12, partial(TWO + HOUR_MS))
-    assert again.merge(13, partial(ONE)), "refused before: nobody is told again"
+    assert again.merge(13, partial(ONE)), "refused before: nothing is published again"
     assert not again.totals()
 
 
@@ -117,7 +117,7 @@ def test_minutes_without_orders_are_published_as_zero__from_the_first_that_is_wa
     assert not adding.changed
 
 
-def test_minutes_that_passed_while_nobody_ran_are_published_as_zero__within_the_horizon() -> None:
+def test_minutes_that_passed_while_no_process_ran_are_published_as_zero__within_the_horizon() -> None:
     again = totals(CommitPoint(10, Progress(10, 0, ONE).to_metadata()))
     again.add_empty(THREE)
     assert [each.minute_ms for each in again.totals()] == [ONE, TWO]

@@ -58,14 +58,14 @@ def test_order_within_the_allowed_lateness_is_in_time() -> None:
     assert [counted(partial) for partial in counting.partials()] == [(ONE, 2, 0)]
 
 
-def test_late_orders_are_told_apart_by_minute() -> None:
+def test_late_orders_are_distinguished_by_minute() -> None:
     counting = windows()
     for offset, placed in enumerate((ONE, TWO, THREE + 3000, ONE, TWO, ONE), 100):
         counting.count(offset, order(placed), NOON)
     assert [counted(partial) for partial in counting.partials()] == [(ONE, 1, 0), (TWO, 1, 0), (ONE, 2, 2), (TWO, 1, 1)]
 
 
-def test_order_of_an_early_minute_that_nobody_closed_is_not_late() -> None:
+def test_order_of_an_early_minute_that_was_not_closed_is_not_late() -> None:
     """The watermark is far ahead, but lateness depends on closed windows alone."""
     counting = windows()
     counting.count(100, order(THREE + 3000), NOON)
@@ -169,7 +169,7 @@ def test_record_without_an_order_is_met_once() -> None:
     assert windows(CommitPoint(100, Progress(103).to_metadata())).skip(103)
 
 
-def test_offset_that_nobody_counted_from_begins_there() -> None:
+def test_offset_that_was_never_counted_from_begins_there() -> None:
     assert restored(CommitPoint(7)) == Progress(7)
 
 

@@ -29,9 +29,9 @@ def failed(
 
 
 def test_confirmation_reads_as_a_shop_would_write_it() -> None:
-    told = message(reserved())
-    assert (told.kind, told.subject) == (Kind.ORDER_CONFIRMED, "Your order is confirmed")
-    assert told.text == (
+    written = message(reserved())
+    assert (written.kind, written.subject) == (Kind.ORDER_CONFIRMED, "Your order is confirmed")
+    assert written.text == (
         "Hello,\n\n"
         "thank you for your order! This is set aside for you:\n\n"
         "    12 x tea\n"
@@ -43,9 +43,9 @@ def test_confirmation_reads_as_a_shop_would_write_it() -> None:
 
 
 def test_out_of_stock_names_what_lacked_and_what_to_do() -> None:
-    told = message(failed())
-    assert (told.kind, told.subject) == (Kind.OUT_OF_STOCK, "Sorry, we could not fill your order")
-    assert told.text == (
+    written = message(failed())
+    assert (written.kind, written.subject) == (Kind.OUT_OF_STOCK, "Sorry, we could not fill your order")
+    assert written.text == (
         "Hello,\n\n"
         'we are sorry: we could not fill your order. You asked for 12 of "tea", and 3 are left.\n\n'
         "Nothing is set aside and nothing was charged.\n\n"

@@ -81,7 +81,7 @@ def test_user_id_that_would_be_another_address_in_a_header_is_refused__that_lett
     settings = NotificationSettings(
         kafka_bootstrap="127.0.0.1:1",
         registry_url="http://127.0.0.1:1",
-        postgres_url="postgresql://nobody@127.0.0.1:1/none",
+        postgres_url="postgresql://unused@127.0.0.1:1/none",
         notification_channel="smtp",
         smtp_port=1,
     )

@@ -1,4 +1,4 @@
-"""The pytest plugin of `onceloop.testing` where nobody asked for trials, and where the servers are not there."""
+"""The pytest plugin of `onceloop.testing` where no trials were asked for, and where the servers are not there."""
 
 import os
 import subprocess

@@ -30,10 +30,10 @@ _NAMED = re.compile(r'(?:src|href)="([^"]*)"')
 @pytest.fixture(scope="module")
 def client() -> FlaskClient:
     """Return a client of the application; its database and its broker are never asked for."""
-    engine = sa.create_engine("postgresql+psycopg://nobody@127.0.0.1:9/none")
-    nobody = cast(Publisher, None)
+    engine = sa.create_engine("postgresql+psycopg://unused@127.0.0.1:9/none")
+    no_publisher = cast(Publisher, None)
     return create_app(
-        engine, nobody, cast(Readiness, None), stopping=lambda: False, metrics_page=bytes, threads=THREADS
+        engine, no_publisher, cast(Readiness, None), stopping=lambda: False, metrics_page=bytes, threads=THREADS
     ).test_client()
 
 

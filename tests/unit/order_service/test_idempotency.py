@@ -55,7 +55,7 @@ def test_request_whose_row_holds_names_as_they_were_sent_is_a_replay() -> None:
         PlaceOrder("ada", (OrderLine("tea", 1), OrderLine("mug", 2))),
     ],
 )
-def test_fingerprint_tells_requests_apart(other: PlaceOrder) -> None:
+def test_fingerprint_distinguishes_requests(other: PlaceOrder) -> None:
     assert fingerprint(other) != fingerprint(TEA)
 
 

@@ -153,7 +153,7 @@ def test_prefer_wait_is_understood_and_anything_else_ignored(sent: str, seconds:
 
 
 def test_whole_number_is_an_integer_however_it_is_written() -> None:
-    """To JSON Schema, and to clients that know no integers, 2.0 is 2; the fingerprint must not tell them apart."""
+    """To JSON Schema, and to clients that know no integers, 2.0 is 2; the fingerprint must not distinguish them."""
     parsed = [read(body(lines=[line(quantity=two)])) for two in (2, 2.0)]
     assert parsed[0].command() == parsed[1].command()
     assert fingerprint(parsed[0].command()) == fingerprint(parsed[1].command())

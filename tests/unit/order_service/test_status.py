@@ -79,8 +79,8 @@ def test_sequence_of_events_does_not_matter(outcome: StatusEvent) -> None:
     assert len(results) == 1
 
 
-told: list[StatusEvent] = [CREATED, RESERVED_IN_PART, SENT, SENT_LATER]
-statuses = st.lists(st.sampled_from(told), min_size=1).map(folded)
+events: list[StatusEvent] = [CREATED, RESERVED_IN_PART, SENT, SENT_LATER]
+statuses = st.lists(st.sampled_from(events), min_size=1).map(folded)
 
 
 @given(statuses, statuses, statuses)

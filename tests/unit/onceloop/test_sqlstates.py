@@ -14,7 +14,7 @@ def error(sqlstate: str, *, constraint: str | None = None) -> psycopg.Error:
     info = {DiagnosticField.SQLSTATE: sqlstate.encode()}
     if constraint is not None:
         info[DiagnosticField.CONSTRAINT_NAME] = constraint.encode()
-    found = errors.lookup(sqlstate)("told by the server", info=info)  # type: ignore[arg-type]
+    found = errors.lookup(sqlstate)("said by the server", info=info)  # type: ignore[arg-type]
     assert found.sqlstate == sqlstate
     assert found.diag.constraint_name == constraint
     return found

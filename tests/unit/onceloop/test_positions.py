@@ -258,7 +258,7 @@ def test_whatever_is_fetched_the_accepted_offsets_run_on_from_the_due_ones_witho
 
 
 @given(FETCHES, DUE)
-def test_gap_is_told_only_where_a_record_is_really_missing(
+def test_gap_is_reported_only_where_a_record_is_really_missing(
     fetched: list[tuple[Partition, int]], due: dict[Partition, int]
 ) -> None:
     found = accept([record(*at) for at in fetched], due)

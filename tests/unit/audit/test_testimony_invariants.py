@@ -1,4 +1,4 @@
-"""Rules over what clients, producers, samplers, logs and a second reader tell: each catches what is planted for it."""
+"""Rules over what clients, producers, samplers, logs and a second reader say: each catches what is planted for it."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,13 +20,13 @@ from audit.books import (
     Verdict,
 )
 from audit.readers.collector import fingerprint
-from audit.rules.invariants import INVARIANTS, TOLD_INVARIANTS, Harm
+from audit.rules.invariants import INVARIANTS, TESTIMONY_INVARIANTS, Harm
 from audit.rules.judge import judge
 from audit.rules.request_rules import topic_order_is_acceptance_order
 from audit.rules.stock_rules import no_false_refusal
 from audit.terms import Coordinate, KeyHolder, Spot, Stock
 from audit.testimony import End, Kind, Leak, Request, Rereading, Snapshot, Written
-from audit.testimony import Testimony as AllTold  # a name in Test... is collected
+from audit.testimony import Testimony as AllTestimony  # a name in Test... is collected
 
 CREATED, RESERVED, SENT = "orders.created", "inventory.reserved", "notification.sent"
 DLQ = "orders.created.inventory.dlq"
@@ -50,7 +50,7 @@ WRITTEN = (
     Written(Kind.ORDER, "", "shop", "eve", 1, 0),
     Written(Kind.POISON, "magic", "", "eve", 0, 3, b"P".hex()),
 )
-SOUND = AllTold(
+SOUND = AllTestimony(
     requests=REQUESTS,
     written=WRITTEN,
     complete=True,
@@ -100,14 +100,14 @@ def make_books() -> Books:
 Defect = Callable[[Books], dict[str, Any]]
 
 
-def told(**changes: Any) -> Defect:
+def stated(**changes: Any) -> Defect:
     return lambda _: {"testimony": replace(SOUND, **changes)}
 
 
 def requests(*changed: Request) -> Defect:
     """Return testimony in which these requests stand for those of the same id, and new ones come on top."""
     merged = {request.id: request for request in (*REQUESTS, *changed)}.values()
-    return told(requests=tuple(sorted(merged, key=lambda request: request.began)))
+    return stated(requests=tuple(sorted(merged, key=lambda request: request.began)))
 
 
 def without(order_id: str) -> Defect:
@@ -162,14 +162,14 @@ def swapped(first: str, second: str) -> Defect:
 def events_swapped(first: str, second: str) -> Defect:
     def defect(books: Books) -> dict[str, Any]:
         one, other = books.outcomes[first][0], books.outcomes[second][0]
-        told_of = {first: Coordinate(RESERVED, 0, other.offset), second: Coordinate(RESERVED, 0, one.offset)}
+        named = {first: Coordinate(RESERVED, 0, other.offset), second: Coordinate(RESERVED, 0, one.offset)}
         return {
             "outcomes": {
                 **books.outcomes,
                 first: (one._replace(offset=other.offset),),
                 second: (other._replace(offset=one.offset),),
             },
-            "sent": {**books.sent, **{o: (books.sent[o][0]._replace(source=at),) for o, at in told_of.items()}},
+            "sent": {**books.sent, **{o: (books.sent[o][0]._replace(source=at),) for o, at in named.items()}},
         }
 
     return defect
@@ -177,7 +177,7 @@ def events_swapped(first: str, second: str) -> Defect:
 
 def rereading(**changes: Any) -> Defect:
     assert SOUND.rereading is not None
-    return told(rereading=SOUND.rereading._replace(**changes))
+    return stated(rereading=SOUND.rereading._replace(**changes))
 
 
 DEFECTS: dict[str, tuple[str, Defect]] = {
@@ -186,7 +186,7 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "the record is of another user": ("S1", requests(PLAIN._replace(user="bob"))),
     "an acknowledged record is not where it was": (
         "S1",
-        told(written=(WRITTEN[0]._replace(offset=5), *WRITTEN[1:])),
+        stated(written=(WRITTEN[0]._replace(offset=5), *WRITTEN[1:])),
     ),
     "an order came from nowhere": ("S2", another("zoe", TEA)),
     "a refused order is on the topic": ("S2", another("ada", (("mug", 3),))),
@@ -208,8 +208,8 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     "a key's row names another order": ("S4", lambda _: {"key_orders": {ADA_S_KEY: "shop"}}),
     "a key's row is gone": ("S4", lambda _: {"key_orders": {}}),
     "two requests were answered with one order": ("S4", requests(PLAIN._replace(id="r7"))),
-    "stock was out of balance in a snapshot": ("S6", told(snapshots=(Snapshot(1.5, (Stock("tea", 10, 10, 1),)),))),
-    "stock was negative in a snapshot": ("S6", told(snapshots=(Snapshot(1.5, (Stock("tea", 1, -1, 2),)),))),
+    "stock was out of balance in a snapshot": ("S6", stated(snapshots=(Snapshot(1.5, (Stock("tea", 10, 10, 1),)),))),
+    "stock was negative in a snapshot": ("S6", stated(snapshots=(Snapshot(1.5, (Stock("tea", 1, -1, 2),)),))),
     "two readings differ": ("S9", rereading(differing=((Coordinate(CREATED, 0, 1), "another record"),))),
     "a dead letter names what was never committed": (
         "S9",
@@ -228,9 +228,9 @@ DEFECTS: dict[str, tuple[str, Defect]] = {
     ),
     "planted poison was taken for an order": (
         "S11",
-        told(written=(*WRITTEN, WRITTEN[1]._replace(offset=6))),
+        stated(written=(*WRITTEN, WRITTEN[1]._replace(offset=6))),
     ),
-    "a secret is in a log": ("S16", told(leaks=(Leak("worker-1", 7, "a secret"),))),
+    "a secret is in a log": ("S16", stated(leaks=(Leak("worker-1", 7, "a secret"),))),
 }
 
 
@@ -239,7 +239,7 @@ def judged(books: Books) -> dict[str, int]:
 
 
 def broken(books: Books) -> set[str]:
-    # Nobody notifies or projects in these books, and all is judged that needs neither.
+    # There is no notification and no projection in these books, and all is judged that needs neither.
     return {ruling.invariant for ruling in judge(books).rulings if ruling.broken}
 
 
@@ -256,8 +256,8 @@ def test_a_planted_defect_is_caught_by_its_own_rule_alone(defect: str) -> None:
 
 
 def test_every_rule_over_testimony_has_a_defect_that_it_catches() -> None:
-    assert {invariant.id for invariant in TOLD_INVARIANTS} <= {rule for rule, _ in DEFECTS.values()}
-    assert {"S10"} <= {rule for rule, _ in DEFECTS.values()} <= {i.id for i in (*INVARIANTS, *TOLD_INVARIANTS)}
+    assert {invariant.id for invariant in TESTIMONY_INVARIANTS} <= {rule for rule, _ in DEFECTS.values()}
+    assert {"S10"} <= {rule for rule, _ in DEFECTS.values()} <= {i.id for i in (*INVARIANTS, *TESTIMONY_INVARIANTS)}
 
 
 def test_without_testimony_its_rules_are_not_asked() -> None:
@@ -267,15 +267,15 @@ def test_without_testimony_its_rules_are_not_asked() -> None:
 
 
 def test_a_rule_that_is_given_nothing_says_so() -> None:
-    nothing = judge(replace(make_books(), testimony=AllTold()))
+    nothing = judge(replace(make_books(), testimony=AllTestimony()))
     everything = judge(make_books())
 
     assert {"S2", "S3", "S4", "S16"} <= set(nothing.idle)
-    assert set(everything.idle) == {"S17"}  # nobody projects here
+    assert set(everything.idle) == {"S17"}  # there is no projection here
     assert nothing.sound
 
 
-def test_who_is_not_told_of_everything_asks_for_no_client_of_an_order() -> None:
+def test_incomplete_testimony_asks_for_no_client_of_an_order() -> None:
     books = make_books()
     partly = replace(SOUND, requests=(), written=(), complete=False)
 
@@ -327,14 +327,14 @@ def test_an_order_is_sent_when_its_key_is_first_used() -> None:
     assert broken(replace(books, **swapped("first", "second")(books), **repeated, key_orders=keys)) == set()
 
 
-def test_poison_that_nobody_acknowledged_may_be_there() -> None:
+def test_poison_that_was_not_acknowledged_may_be_there() -> None:
     books = make_books()
-    unsure = told(written=(WRITTEN[0], WRITTEN[1]._replace(partition=None, offset=None)))(books)
+    unsure = stated(written=(WRITTEN[0], WRITTEN[1]._replace(partition=None, offset=None)))(books)
 
     assert broken(replace(books, **unsure)) == set()
 
 
-def test_what_is_in_doubt_is_told_as_lost_or_doubled() -> None:
+def test_what_is_in_doubt_is_reported_as_lost_or_doubled() -> None:
     books = make_books()
     for defect, harm in (
         ("an order that was answered 202 is not on the topic", Harm.LOST),

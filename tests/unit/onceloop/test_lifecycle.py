@@ -111,5 +111,5 @@ def test_wait_ends_as_soon_as_a_stop_is_asked_for() -> None:
     assert time.monotonic() - started_at < 1
 
 
-def test_wait_that_nobody_ends_says_so() -> None:
+def test_wait_that_is_never_ended_says_so() -> None:
     assert not Stop().wait(0.01)

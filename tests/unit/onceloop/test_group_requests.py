@@ -23,7 +23,7 @@ def ended(program: str) -> int:
 
 
 def test_process_outlives_a_request_that_is_given_up() -> None:
-    """Red before, by the signal of the test below: coordinators are found at the end, when nobody waits any longer."""
+    """Red before, by the signal of the test below: coordinators are found at the end, when no caller waits any more."""
     program = """
     import time
     from confluent_kafka import KafkaException

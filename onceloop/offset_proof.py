@@ -11,7 +11,7 @@ from onceloop.errors import Busy, FatalError
 from onceloop.records import CommitPoint, Partition
 
 OLD_OFFSETS_SECONDS_MAX = 60.0
-"""How long a broker may answer old offsets while it loads them; after that, an operator set the group back."""
+"""How long a broker may answer old offsets while it loads them; those still old after that were set back."""
 
 Behind = Callable[[Mapping[Partition, CommitPoint]], Mapping[Partition, str]]
 """Offsets -> those that lie behind what is known to be done, each with both in words."""

@@ -1,1 +1,1 @@
-"""Which services there are: one row each. All that starts, provisions, watches or tests them reads it here."""
+"""Which services there are: one row each. Everything that starts, provisions, watches or tests them reads it here."""

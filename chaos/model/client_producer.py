@@ -78,7 +78,7 @@ class ModelProducer:
     def send_offsets_to_transaction(
         self, offsets: Sequence[TopicPartition], group_metadata: bytes, _timeout: float
     ) -> None:
-        """Put offsets into the transaction, in the name of the member that the metadata names."""
+        """Put offsets into the transaction, in the name of the member in the metadata."""
         self._refuse_after_failure()
         writer = self._writing("send_offsets")
         points = {Partition(one.topic, one.partition): one.offset for one in offsets}

@@ -37,7 +37,7 @@ class Crashes:
         return frozenset(self._seen)
 
     def turn(self) -> None:
-        """Begin a batch: what goes through from here on was tried beside whatever raises in it."""
+        """Begin to try records together: what goes through from here on does so after the first of them has raised."""
         self._passed_at_turn = self._passed
 
     def passed(self, records: int, *, at: Coordinate | None = None) -> None:

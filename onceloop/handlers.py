@@ -137,6 +137,11 @@ class OutputCheck:
                 f" {', '.join(self._topics) or 'there are none'}",
                 cure="add the topic to outputs=[...] and create it, or return another one",
             )
+        if record.is_dead_letter:
+            raise ContractError(
+                f"the handler returned a record for {record.topic} that calls itself a dead letter",
+                cure='leave is_dead_letter out; a record is refused with `raise Refused("why")`',
+            )
         for part, name in ((record.key, "key"), (record.value, "value")):
             if part is not None and not isinstance(part, bytes):
                 raise ContractError(

@@ -1,12 +1,12 @@
 """Say which records of a batch are to be decided, which repeat what was decided, and which are silent. Pure.
 
-The first record that brings a key owns it: its coordinate stands in the row, and it alone has the key's records
-published, now and on every replay. Any other record of the key moves its offset and says nothing. A record that was
-refused leaves its key to others.
+The first record of a key that is accepted owns it: its coordinate stands in the row, and it alone has the key's records
+published, now and on every replay. Any other record of the key moves its offset and publishes nothing. A record that
+was refused has a row of its own, which repeats its dead letter, and leaves its key to others.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from onceloop.records import InputRecord, OutputRecord, Partition
 from onceloop.stored_records import unpack
@@ -17,12 +17,32 @@ Found = dict[Coordinate, tuple[OutputRecord, ...]]
 
 
 class Row(NamedTuple):
-    """One decision. `owner`: partition and offset of the record that alone has it published."""
+    """One decision. `owner`: partition and offset of the record that alone has it published.
+
+    A record owns one row at most, and a key has one row at most that is not refused.
+    """
 
     key: bytes
     owner: tuple[Partition, int]
     records: bytes
     refused: bool
+
+
+class Known(NamedTuple):
+    """What is decided already: rows by the record that owns them, and the accepted ones by key."""
+
+    owned: Mapping[Coordinate, Row]
+    accepted: Mapping[bytes, Row]
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Self:
+        """Return rows so that they can be looked up."""
+        found = list(rows)
+        return cls({row.owner: row for row in found}, {row.key: row for row in found if not row.refused})
+
+    def decides(self, item: "Item") -> bool:
+        """Return True if the record has its decision: its own, or that of another record of its key."""
+        return item.coordinate in self.owned or item.key in self.accepted
 
 
 class Item(NamedTuple):
@@ -38,28 +58,18 @@ class Item(NamedTuple):
         return self.record.partition, self.record.offset
 
 
-def undecided(part: Iterable[Item], known: Mapping[bytes, Row]) -> list[Item]:
+def undecided(part: Iterable[Item], known: Known) -> list[Item]:
     """Return the first item of each key that is to be decided, in order. A refused record leaves its key to others."""
     first: dict[bytes, Item] = {}
     for item in part:
-        row = known.get(item.key)
-        if row is None or (row.refused and row.owner != item.coordinate):
+        if not known.decides(item):
             first.setdefault(item.key, item)
     return list(first.values())
 
 
-def replaced(rows: Iterable[Row], known: Mapping[bytes, Row]) -> list[bytes]:
-    """Return the keys of new rows in whose place a refusal stands."""
-    return [row.key for row in rows if row.key in known]
-
-
-def replayed(part: Iterable[Item], known: Mapping[bytes, Row]) -> Found:
+def replayed(part: Iterable[Item], known: Known) -> Found:
     """Return what is published of what was decided before: the owner rule."""
-    return {
-        at: unpack(row.records)
-        for item in part
-        if (row := known.get(item.key)) and row.owner == (at := item.coordinate)
-    }
+    return {item.coordinate: unpack(row.records) for item in part if (row := known.owned.get(item.coordinate))}
 
 
 def split(part: list[Item], index: int | None) -> list[list[Item]]:

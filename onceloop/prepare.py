@@ -56,6 +56,11 @@ def refuse_foreign_tables(connection: psycopg.Connection, schema: str, *, group:
     comment, missing = row or (None, True)
     if missing:
         raise ReportedError(f"there is no table {schema}.decided", cure="run the program with `init` first")
+    if DecidedTable(schema, service="").is_of_old(connection):
+        raise ReportedError(
+            f"the table {schema}.decided was made by an older release",
+            cure="stop the group's processes, then run the program with `init` once: it keeps every row",
+        )
     if comment and comment.startswith(_OWNER) and comment != _OWNER + group:
         raise ConfigError(
             f"the schema {schema} holds the decisions of the group {comment.removeprefix(_OWNER)}, not of {group}",

@@ -5,13 +5,13 @@ owner and returned records; COMMIT. When all parts are done, the loop publishes 
 crash before a COMMIT leaves nothing of the part; a crash after it is answered by the rows: the handler is not called
 again.
 
-The owner rule: the first record that brings a key owns it. It alone has the key's records published, now and on every
-replay; any other record of the key moves its offset and says nothing.
+The owner rule: the first record of a key that is accepted owns it. It alone has the key's records published, now and on
+every replay; any other record of the key moves its offset and publishes nothing.
 
 What a handler raises undoes the part. The records before the culprit are decided, the culprit stands alone, the rest
 follows; within a partition nothing overtakes it. A record is refused when the handler says so, when PostgreSQL rejects
-its values, and when `onceloop.crashes` finds that it alone makes the handler raise. Its dead letter stands in its row,
-since a process that was slow may still be deciding it.
+its values, and when `onceloop.crashes` finds that it alone makes the handler raise. Its dead letter stands in a row of
+its own, since a process that was slow may still be deciding it.
 """
 
 import os
@@ -100,7 +100,6 @@ class DecidedStep:
         ReportedError for one that raises, if nothing says that a record is the reason.
         """
         self._admit(batch)
-        self._crashes.turn()
         found = self._work_off(batch)
         self._point("db.committed")
         records = [record for each in batch for record in found.get((each.partition, each.offset), ())]
@@ -136,8 +135,10 @@ class DecidedStep:
     def undecided(self, connection: psycopg.Connection, records: Sequence[InputRecord]) -> list[InputRecord]:
         """Return those of the records that have a key, and no decision."""
         items = [item for record in records if (item := self._item(record)).key]
-        known = self._table.known(connection, {item.key for item in items})
-        return [item.record for item in items if item.key not in known]
+        if not items:
+            return []
+        known = self._table.known(connection, items)
+        return [item.record for item in items if not known.decides(item)]
 
     def _admit(self, batch: Sequence[InputRecord]) -> None:
         assert self.guards is not None  # noqa: S101 - wired before the loop runs
@@ -155,30 +156,33 @@ class DecidedStep:
         found: Found = {}
         waiting: Busy | None = None
         items = [self._item(record) for record in batch]
-        parts = deque(self._parted(items))
+        parts = deque((part, False) for part in self._parted(items))
         until = self._clock.monotonic() + BATCH_SECONDS
         while parts:
-            part = parts.popleft()
+            part, raised_before = parts.popleft()
             if self._clock.monotonic() > until:
                 raise Poison(f"the handler is too slow for {len(batch)} records in {BATCH_SECONDS:.0f} s")
+            if not raised_before:
+                self._crashes.turn()
             try:
                 attempt = self._attempt(part)
             except HandlerRaised as raised:
                 if len(part) > 1:
                     self._report(part, raised.error)
-                    parts.extendleft(reversed(ownership.split(part, raised.index)))
+                    parts.extendleft((each, True) for each in reversed(ownership.split(part, raised.index)))
                     continue
                 try:
                     found |= self._judge(part[0], raised.error, behind=items)
                 except Busy as busy:
                     waiting = busy
                     held = part[0].record.partition
-                    parts = deque(left for each in parts if (left := [i for i in each if i.record.partition != held]))
+                    kept = (([i for i in each if i.record.partition != held], before) for each, before in parts)
+                    parts = deque((each, before) for each, before in kept if each)
                 continue
             found |= attempt.found
             self._crashes.passed(attempt.handled, at=part[0].coordinate if len(part) == 1 else None)
             if attempt.done < len(part):
-                parts.appendleft(part[attempt.done :])
+                parts.appendleft((part[attempt.done :], raised_before))
         if waiting:
             raise waiting
         return found
@@ -215,7 +219,7 @@ class DecidedStep:
         name = f"{os.getpid()}.{next(self._names)}"
         started = self._clock.monotonic()
         try:
-            known = self._table.begin(connection, {item.key for item in part}, name=name)
+            known = self._table.begin(connection, part, name=name)
             self._point("db.read")
             fresh = ownership.undecided(part, known)
             outputs = self._handled(connection, fresh) if fresh else []
@@ -224,7 +228,7 @@ class DecidedStep:
                 for item, records in zip(fresh, outputs, strict=False)
             ]
             if keep:
-                self._table.commit(connection, rows, instead=ownership.replaced(rows, known), name=name)
+                self._table.commit(connection, rows, name=name)
         except HandlerRaised as raised:
             index = None if raised.index is None else part.index(fresh[raised.index])
             raise HandlerRaised(raised.error, index) from raised
@@ -245,9 +249,12 @@ class DecidedStep:
                     connection,
                     enough=lambda: self._clock.monotonic() - started >= TRANSACTION_SECONDS,
                 )
+            _check_deferred(connection, len(fresh))
         except HandlerRaised as raised:
             meant = meaning(raised, self._clock.monotonic() - started, self._surroundings)
-            raise self._later(str(meant)) if isinstance(meant, Busy) else meant from raised.error
+            if isinstance(meant, Busy) and raised.index:
+                raise  # the records before it are decided first, or an outage now and then would decide none
+            raise self._later(meant) from raised.error
         self._point("handled")
         self._pace.measured(len(outputs), self._clock.monotonic() - started)
         return outputs
@@ -264,7 +271,7 @@ class DecidedStep:
         at = item.coordinate
         if (crashes := self._crashes.met(at)) < CRASHES_MAX:
             self._observer.log("error", "record.raised", **_place(item.record), times=crashes, exc_info=error)
-            raise self._later(f"{item.record.partition} at {item.record.offset} raised {type(error).__name__}")
+            raise self._later(Busy(f"{item.record.partition} at {item.record.offset} raised {type(error).__name__}"))
         if not self._crashes.stands_out(at) and not self._others_go_through(item, behind):
             raise self._unexplained(item.record, error) from error
         poison = unforeseen(error)
@@ -311,32 +318,39 @@ class DecidedStep:
 
     def _keep_refusal(self, connection: psycopg.Connection, item: Item, letter: OutputRecord) -> Found:
         name = f"{os.getpid()}.{next(self._names)}"
-        known = self._table.begin(connection, [item.key], name=name)
+        known = self._table.begin(connection, [item], name=name)
         fresh = ownership.undecided([item], known)
         rows = [Row(item.key, item.coordinate, pack([letter]), refused=True)] if fresh else []
-        self._table.commit(connection, rows, instead=ownership.replaced(rows, known), name=name)
+        self._table.commit(connection, rows, name=name)
         return {item.coordinate: (letter,)} if fresh else ownership.replayed([item], known)
 
     def _item(self, record: InputRecord) -> Item:
+        """Return the record with its key. Raises Busy, and what `meaning` says of what the key function raised."""
         try:
             key = self._key(self._own(record))
-        except Exception as error:  # noqa: BLE001 - judged like what the handler raises
-            return Item(record, b"", error)
-        if isinstance(key, str):
-            key = key.encode()
+            if isinstance(key, str):
+                key = key.encode()
+        except UnicodeEncodeError as error:
+            return Item(record, b"", Poison(f"a key that is no Unicode text: {error.reason}", error_class="key"))
+        except Exception as error:
+            meant = meaning(HandlerRaised(error, 0), 0.0, self._surroundings)
+            if isinstance(meant, HandlerRaised):
+                return Item(record, b"", meant.error)
+            raise self._later(meant) from error
         if not key:
             return Item(record, b"", Poison("no key: the key function returns nothing for it", error_class="key"))
-        if not isinstance(key, bytes):
-            raise ContractError(f"the key function returned {type(key).__name__}", cure="return bytes or text")
+        if not isinstance(key, bytes):  # of one record, if others go through
+            return Item(record, b"", TypeError(f"the key function returned {type(key).__name__}, not bytes or text"))
         if len(key) > KEY_BYTES_MAX:
             return Item(record, b"", Poison(f"a key of {len(key)} bytes, {KEY_BYTES_MAX} at most", error_class="key"))
         return Item(record, key)
 
-    def _later(self, reason: str) -> Busy:
-        """Return what has the batch again after a pause, which grows from 0.5 to 5 s until something is published."""
-        self._resume_at = self._clock.monotonic() + self._pause_seconds
-        self._pause_seconds = min(2 * self._pause_seconds, PAUSE_SECONDS[1])
-        return Busy(reason)
+    def _later(self, error: Exception) -> Exception:
+        """Return it; Busy has the batch again after a pause, which grows to 5 s until something is published."""
+        if isinstance(error, Busy):
+            self._resume_at = self._clock.monotonic() + self._pause_seconds
+            self._pause_seconds = min(2 * self._pause_seconds, PAUSE_SECONDS[1])
+        return error
 
     def _too_slow(self, record: InputRecord) -> ContractError:
         return ContractError(
@@ -358,6 +372,14 @@ class DecidedStep:
 
     def _point(self, name: str) -> None:
         failpoints.point(f"{self._service}:{name}")
+
+
+def _check_deferred(connection: psycopg.Connection, records: int) -> None:
+    """Have deferred constraints checked where the handler's work can still be undone. Raises HandlerRaised."""
+    try:
+        connection.execute("SET CONSTRAINTS ALL IMMEDIATE")
+    except psycopg.Error as error:
+        raise HandlerRaised(error, 0 if records == 1 else None) from error
 
 
 def _packed(records: Iterable[OutputRecord]) -> bytes:

@@ -1,14 +1,16 @@
-"""SQL of the table of decisions: one row per key, in a schema of the group's own. Two pipelined trips per batch.
+"""SQL of the table of decisions, in a schema of the group's own. Two pipelined trips per batch.
 
 The first trip begins the transaction and reads what is decided, without locks. The second writes the new rows by
-ascending key and commits. Where another worker was faster the primary key says so, the server undoes all of the
-transaction, and the batch is decided on what it sees then.
+ascending key and commits. A record has one row at most, accepted or refused, and a key one accepted row at most. Where
+another worker was faster one of the two says so, the server undoes all of the transaction, and the batch is decided on
+what it sees then.
 
-`topic`, `partition`, "offset": the record that owns the key. `records`: see `onceloop.stored_records`. `refused`: they
-are the dead letter of that record; another record of the key may yet be decided.
+`topic`, `partition`, "offset": the record that owns the row. `records`: see `onceloop.stored_records`. `refused`: they
+are the dead letter of that record; another record of the key may yet be accepted. No row is ever replaced: each is what
+a replay of its record publishes.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -16,31 +18,46 @@ from psycopg import sql
 
 from onceloop import failpoints
 from onceloop.errors import ContractError
-from onceloop.ownership import Row
+from onceloop.ownership import Coordinate, Item, Known, Row
 from onceloop.records import Partition
 
-GUARDS = frozenset({"decided_pkey"})
-"""What is violated when another worker was faster."""
+GUARDS = frozenset({"decided_owner", "decided_key"})
+"""What is violated when another worker was faster: it decided the record, or another one of its key."""
 
 _CREATE = """
 CREATE TABLE IF NOT EXISTS {schema}.decided (
-    key bytea CONSTRAINT decided_pkey PRIMARY KEY,
+    key bytea NOT NULL,
     topic text NOT NULL, partition int NOT NULL, "offset" bigint NOT NULL,
-    records bytea NOT NULL, refused boolean NOT NULL DEFAULT false, decided_at timestamptz NOT NULL DEFAULT now()
+    records bytea NOT NULL, refused boolean NOT NULL DEFAULT false, decided_at timestamptz NOT NULL DEFAULT now(),
+    CONSTRAINT decided_owner PRIMARY KEY (topic, partition, "offset")
 )
 """
+_IS_OF_OLD = """
+SELECT 1 FROM pg_constraint
+WHERE conrelid = to_regclass({schema_text} || '.decided') AND conname = 'decided_pkey'
+"""
+# One that an older release made has one row per key; each of its rows has an owner of its own.
+_RENEW = """
+ALTER TABLE {schema}.decided DROP CONSTRAINT decided_pkey,
+    ADD CONSTRAINT decided_owner PRIMARY KEY (topic, partition, "offset")
+"""
+_ONE_PER_KEY = "CREATE UNIQUE INDEX IF NOT EXISTS decided_key ON {schema}.decided (key) WHERE NOT refused"
 # The handler finds the schema's tables without naming the schema.
 _NAME = """
 SELECT set_config('onceloop.transaction', %s, true),
     set_config('search_path', {schema_text} || ', ' || current_setting('search_path'), true)
 """
 _KNOWN = """
-SELECT key, topic, partition, "offset", records, refused FROM {schema}.decided WHERE key = ANY(%b::bytea[])
+SELECT key, topic, partition, "offset", records, refused
+FROM {schema}.decided WHERE key = ANY(%b::bytea[]) AND NOT refused
+UNION ALL
+SELECT key, topic, partition, "offset", records, refused
+FROM {schema}.decided JOIN unnest(string_to_array(%b, ','), string_to_array(%b, ',')::int[],
+    string_to_array(%b, ',')::bigint[]) AS o(topic, partition, "offset") USING (topic, partition, "offset")
 """
 # The connection is set up for plans that suit an empty table of decisions; a handler's statements are planned as usual.
 _PLAN_AS_USUAL = "SET LOCAL enable_seqscan = on"
 _SAME_TRANSACTION = "SELECT 1 / (coalesce(current_setting('onceloop.transaction', true), '') = %s)::int"
-_MAKE_WAY = "DELETE FROM {schema}.decided WHERE key = ANY(%b::bytea[]) AND refused"
 _RECORD = """
 INSERT INTO {schema}.decided (key, topic, partition, "offset", records, refused)
 SELECT n.key, n.topic, n.partition, n."offset", n.records, %b
@@ -57,39 +74,42 @@ class DecidedTable:
     def __init__(self, schema: str, *, service: str) -> None:
         self._schema = sql.Identifier(schema)
         self._service = service
-        self._name, self._known, self._make_way, self._record = map(self._within, (_NAME, _KNOWN, _MAKE_WAY, _RECORD))
+        self._name, self._known, self._record = map(self._within, (_NAME, _KNOWN, _RECORD))
 
     def create(self, connection: psycopg.Connection) -> None:
-        """Create it unless it is there; the schema must be."""
+        """Create it unless it is there, and bring one of an older release up to date; the schema must be there."""
         connection.execute(self._within(_CREATE))
+        if self.is_of_old(connection):
+            connection.execute(self._within(_RENEW))
+        connection.execute(self._within(_ONE_PER_KEY))
 
-    def known(self, connection: psycopg.Connection, keys: Collection[bytes]) -> dict[bytes, Row]:
-        """Return the decisions for these keys, by key."""
+    def is_of_old(self, connection: psycopg.Connection) -> bool:
+        """Return True if an older release made the table: `create` brings it up to date."""
+        return connection.execute(self._within(_IS_OF_OLD)).fetchone() is not None
+
+    def known(self, connection: psycopg.Connection, items: Iterable[Item]) -> Known:
+        """Return what is decided of these records and of their keys."""
         with connection.cursor(binary=True) as cursor:
-            cursor.execute(self._known, [list(keys)])
+            cursor.execute(self._known, _asked(items))
             return _rows(cursor)
 
-    def begin(self, connection: psycopg.Connection, keys: Collection[bytes], *, name: str) -> dict[bytes, Row]:
-        """Begin a transaction, known by this name; return the decisions for these keys, by key."""
+    def begin(self, connection: psycopg.Connection, items: Iterable[Item], *, name: str) -> Known:
+        """Begin a transaction, known by this name; return what is decided of these records and of their keys."""
         with connection.pipeline(), connection.cursor(binary=True) as cursor:
             connection.execute("BEGIN")
             connection.execute(self._name, [name])
-            cursor.execute(self._known, [list(keys)])
+            cursor.execute(self._known, _asked(items))
             connection.execute(_PLAN_AS_USUAL)
             return _rows(cursor)
 
-    def commit(
-        self, connection: psycopg.Connection, rows: Sequence[Row], *, instead: Sequence[bytes], name: str
-    ) -> None:
-        """Write the rows and commit, or nothing of it. `instead`: keys of which a refusal makes way.
+    def commit(self, connection: psycopg.Connection, rows: Sequence[Row], *, name: str) -> None:
+        """Write the rows and commit, or nothing of it.
 
         Raises ContractError if the transaction is not the one that began under this name.
         """
         try:
             with connection.pipeline() as pipeline, connection.cursor(binary=True) as cursor:
                 connection.execute(_SAME_TRANSACTION, [name])
-                if instead:
-                    cursor.execute(self._make_way, [list(instead)])
                 if rows:
                     cursor.execute(self._record, _columns(sorted(rows)))
                 else:
@@ -108,11 +128,26 @@ class DecidedTable:
         return named.as_bytes(None)
 
 
-def _rows(cursor: psycopg.Cursor[Any]) -> dict[bytes, Row]:
-    return {
-        key: Row(key, (Partition(topic, partition), offset), records, refused)
+def _asked(items: Iterable[Item]) -> list[object]:
+    """Return keys and coordinates as one parameter per column."""
+    keys, owners = zip(*((item.key, item.coordinate) for item in items), strict=True)
+    return [list(keys), *_coordinates(owners)]
+
+
+def _rows(cursor: psycopg.Cursor[Any]) -> Known:
+    return Known.of(
+        Row(key, (Partition(topic, partition), offset), records, refused)
         for key, topic, partition, offset, records, refused in cursor.fetchall()
-    }
+    )
+
+
+def _coordinates(owners: Iterable[Coordinate]) -> tuple[str, str, str]:
+    partitions, offsets = zip(*owners, strict=True)
+    return (
+        ",".join([partition.topic for partition in partitions]),
+        ",".join([str(partition.number) for partition in partitions]),
+        ",".join([str(offset) for offset in offsets]),
+    )
 
 
 def _columns(rows: Sequence[Row]) -> list[object]:
@@ -121,8 +156,6 @@ def _columns(rows: Sequence[Row]) -> list[object]:
     return [
         any(refused),
         list(keys),
-        ",".join([partition.topic for partition, _ in owners]),
-        ",".join([str(partition.number) for partition, _ in owners]),
-        ",".join([str(offset) for _, offset in owners]),
+        *_coordinates(owners),
         list(records),
     ]

@@ -6,13 +6,15 @@ from confluent_kafka import KafkaException
 from onceloop.errors import Busy, ContractError, Poison, ReportedError
 from onceloop.handlers import HandlerRaised
 from onceloop.postgres.decided_table import GUARDS
-from onceloop.postgres.retry import Failure, classify
+from onceloop.postgres.retry import DIVISION_BY_ZERO, Failure, classify
 
 KILLED_SECONDS = 9.0
 """A connection that is lost after so long was ended by PostgreSQL: transactions, and pauses in one, may take 10 s."""
 SURROUNDINGS: tuple[type[Exception], ...] = (Busy, OSError, KafkaException)
 """OSError holds what sockets and TLS raise."""
 _CANCELED = "57014"
+_OF_STATEMENTS = ("42", "3F", "0A")
+"""Classes of SQLSTATE that no value of a record brings about: what is wrong is the statement, or the tables."""
 
 
 class SlowHandlerError(Exception):
@@ -46,16 +48,16 @@ def _of_database(error: psycopg.Error, raised: HandlerRaised, seconds: float) ->
     if error.sqlstate == _CANCELED:
         return SlowHandlerError(str(error))
     failure = classify(error, GUARDS)
-    if failure is Failure.DATA:
+    if failure is Failure.DATA or error.sqlstate == DIVISION_BY_ZERO:
         return HandlerRaised(Poison(f"PostgreSQL rejects a value: {_said(error)}"), raised.index)
     if failure is not Failure.BUG:
         return slow_or(error, seconds)
-    if isinstance(error, psycopg.IntegrityError):
-        return raised  # of another worker's doing, the next attempt finds its decision; else of the record's
-    return ContractError(
-        f"PostgreSQL refuses a statement of the handler: {_said(error)}",
-        cure="mend the statement, the tables or the rights; the records stay where they are",
-    )
+    if error.sqlstate is None or error.sqlstate.startswith(_OF_STATEMENTS):
+        return ContractError(
+            f"PostgreSQL refuses a statement of the handler: {_said(error)}",
+            cure="mend the statement, the tables or the rights; the records stay where they are",
+        )
+    return raised  # of another worker's doing, the next attempt finds its decision; else of the record's
 
 
 def _said(error: psycopg.Error) -> str:

@@ -71,7 +71,7 @@ def _outcomes(facts: Facts) -> Iterator[Finding]:
     """Each record of the case has one decision, whichever of its copies owns it; no decision is of anything else."""
     by_place = {fed.place: fed for fed in facts.fed}
     keys = {row.key for row in facts.decided}
-    owned = Counter(by_place[row.owner].item for row in facts.decided if row.owner in by_place)
+    owned = Counter(by_place[row.owner].item for row in facts.decided if row.owner in by_place and not row.refused)
     aside = {(letter.record.key, letter.record.value) for letter in facts.dead_letters}
     for fed in _firsts(facts.fed):
         if owned[fed.item] > 1:

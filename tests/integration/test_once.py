@@ -72,6 +72,71 @@ def test_stored_bytes_are_published_though_the_handler_would_return_others(
     assert all(value and value in stored for _, value in world.published())
 
 
+def test_dead_letter_is_published_after_a_crash_though_its_key_was_accepted_since(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Aim: the outcome of each record. Fault: the process ends between the database's commit and Kafka's.
+
+    Red before: the accepted row took the place of the refusal, whose dead letter was then never published.
+    """
+
+    def refuse(record: InputRecord, _db: object) -> None:
+        if record.value == b"bad":
+            raise Refused("bad")
+
+    app = booking(world, refuse)
+    world.write(("a", "bad"), ("a", "good"), ("a", "bad"))
+
+    def end(name: str) -> None:
+        if name.endswith(":db.committed"):
+            raise ReportedError("a crash of this test's")
+
+    with monkeypatch.context() as armed:
+        armed.setattr(failpoints, "point", end)
+        assert "a crash" in str(Life(app).ended())
+    with running(app) as life:
+        life.wait_for(lambda: len(world.published()) == 1)
+    assert world.refused() == [(b"a", "refused")]
+    rows = world.execute('SELECT "offset", refused FROM app.decided ORDER BY "offset"')
+    assert rows == [(0, True), (1, False)], "the third is one more record of a key that is decided"
+
+
+def test_table_of_an_older_release_is_refused_until_init_has_renewed_it(world: World) -> None:
+    """Act: an operator upgrades the library. Rows of the older release are kept, and count."""
+    app = booking(world)
+    world.write(("a", "1"))
+    with running(app) as life:
+        life.wait_for(lambda: len(world.published()) == 1)
+    world.execute("DROP INDEX app.decided_key")
+    world.execute(
+        "ALTER TABLE app.decided DROP CONSTRAINT decided_owner, ADD CONSTRAINT decided_pkey PRIMARY KEY (key)"
+    )
+    refused = Life(app).ended()
+    assert isinstance(refused, ReportedError)
+    assert "older release" in refused.message
+    app.init()
+    world.write(("a", "2"), ("b", "1"))
+    with running(app) as life:
+        life.wait_for(lambda: len(world.published()) == 2)
+    assert world.ledger() == ["a", "b"]
+
+
+def test_deferred_constraint_is_the_record_s_doing(world: World) -> None:
+    """Red before: it failed at COMMIT, outside the handler, and ended the process at each start."""
+
+    def enter_again(record: InputRecord, db: psycopg.Connection) -> None:
+        if record.value == b"twice":
+            enter(record, db)
+
+    app = booking(world, enter_again)
+    world.execute("ALTER TABLE app.ledger ADD CONSTRAINT ledger_once UNIQUE (key) DEFERRABLE INITIALLY DEFERRED")
+    world.write(("a", "1"), ("b", "twice"), ("c", "1"))
+    with running(app) as life:
+        life.wait_for(lambda: len(world.published()) == 2 and len(world.refused()) == 1)
+    assert world.ledger() == ["a", "c"]
+    assert world.refused() == [(b"b", "crash")]
+
+
 def test_refused_record_keeps_nothing_and_its_neighbours_everything(world: World) -> None:
     def refuse(record: InputRecord, _db: object) -> None:
         if record.value == b"bad":

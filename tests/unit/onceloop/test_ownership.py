@@ -1,5 +1,5 @@
 from onceloop import ownership
-from onceloop.ownership import Item, Row
+from onceloop.ownership import Item, Known, Row
 from onceloop.records import InputRecord, OutputRecord, Partition
 from onceloop.stored_records import pack
 
@@ -17,24 +17,26 @@ def row(key: bytes, offset: int, *, refused: bool = False) -> Row:
 
 def test_first_record_of_a_key_is_decided_and_no_other() -> None:
     first, second, other = item(b"a", 1), item(b"a", 2), item(b"b", 3)
-    assert ownership.undecided([first, second, other], {}) == [first, other]
+    assert ownership.undecided([first, second, other], Known.of([])) == [first, other]
 
 
 def test_decided_key_is_not_decided_again() -> None:
-    assert ownership.undecided([item(b"a", 5)], {b"a": row(b"a", 1)}) == []
+    assert ownership.undecided([item(b"a", 5)], Known.of([row(b"a", 1)])) == []
 
 
-def test_owner_repeats_its_records_and_a_copy_says_nothing() -> None:
-    known = {b"a": row(b"a", 1)}
+def test_owner_repeats_its_records_and_a_copy_publishes_nothing() -> None:
+    known = Known.of([row(b"a", 1)])
     assert ownership.replayed([item(b"a", 1), item(b"a", 2)], known) == {(AT, 1): (BOOKED,)}
 
 
 def test_refused_record_repeats_its_letter_and_leaves_its_key_to_the_next() -> None:
-    known = {b"a": row(b"a", 1, refused=True)}
+    refusal = row(b"a", 1, refused=True)
     refused, later = item(b"a", 1), item(b"a", 2)
-    assert ownership.undecided([refused, later], known) == [later]
-    assert ownership.replayed([refused], known) == {(AT, 1): (BOOKED,)}
-    assert ownership.replaced([row(b"a", 2)], known) == [b"a"]
+    assert ownership.undecided([refused, later], Known.of([refusal])) == [later]
+    assert ownership.replayed([refused], Known.of([refusal])) == {(AT, 1): (BOOKED,)}
+    both = Known.of([refusal, row(b"a", 2)])
+    assert ownership.undecided([refused, later, item(b"a", 3)], both) == []
+    assert ownership.replayed([refused, later, item(b"a", 3)], both) == {(AT, 1): (BOOKED,), (AT, 2): (BOOKED,)}
 
 
 def test_part_is_split_around_the_culprit() -> None:

@@ -71,7 +71,8 @@ format: setup ## format and fix what can be fixed
 unit: setup ## unit tests alone
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
 
-bench: setup ## measure: the worker against one order per transaction
+bench: setup ## measure: the whole way from POST to notified, then the worker against one order per transaction
+	@$(BIN)/pipeline bench whole
 	@$(BIN)/pipeline bench reserve
 
 lock: setup ## resolve pyproject.toml again into the three hashed lock files

@@ -8,6 +8,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -40,10 +41,9 @@ def configure(settings: Settings, *, service: str, **bound: Any) -> None:
     )
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     structlog.configure(
-        processors=[*chain, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
+        processors=[*chain, renderer],
+        logger_factory=structlog.WriteLoggerFactory(sys.stdout),  # by way of the standard library twice as dear
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
@@ -68,7 +68,7 @@ def redact(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutab
 
 def _clean(name: object, value: Any) -> Any:
     """Return the value, or a copy without what must not be logged; what is no plain value is logged by its repr."""
-    if _SECRET_KEYS.search(str(name)):
+    if _is_secret(name):
         return "[redacted]"
     if value is None or isinstance(value, bool | int | float):
         return value
@@ -77,7 +77,14 @@ def _clean(name: object, value: Any) -> Any:
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean("", each) for each in value]
     text = value if isinstance(value, str) else repr(value)
+    if "@" not in text:  # neither of the two
+        return text
     return _E_MAIL.sub("[address]", _URL_PASSWORD.sub(r"\1:[redacted]@", text))
+
+
+@lru_cache(maxsize=1024)  # names stand in the code
+def _is_secret(name: object) -> bool:
+    return _SECRET_KEYS.search(str(name)) is not None
 
 
 def get_logger() -> structlog.stdlib.BoundLogger:

@@ -33,6 +33,9 @@ from onceloop.kafka.topic_watch import TopicWatch
 from onceloop.lifecycle import stop_signal
 from onceloop.transactional import run
 
+GATHER_SECONDS = 0.25
+NO_HURRY = {"fetch.min.bytes": 65_536}
+"""A fetch waits for so much, or for `fetch.wait.max.ms`: a minute is closed seconds after its end at the earliest."""
 USAGE = "usage: python -m metrics_service windows | totals | repair\n"
 
 
@@ -97,14 +100,14 @@ def work(
     topic_ids: Mapping[str, str],
 ) -> None:
     """Run the loop with this step; all that it reads is written in transactions."""
-    consuming = member_options(settings, group, slot=settings.slot)
+    consuming = {**NO_HURRY, **member_options(settings, group, slot=settings.slot)}
     producing = writer_options(settings, group, slot=settings.slot)
     state = Health()
     spare_the_collector()
     with stop_signal() as stop, serving_probes(state, settings, metrics.of_worker("metrics_")):
         run(
             step,
-            consumer=join(consuming, settings, group, sources, untouched=step.untouched),
+            consumer=join(consuming, settings, group, sources, untouched=step.untouched, gather_seconds=GATHER_SECONDS),
             build_producer=building_producers(producing, group),
             stop=stop,
             health=state,

@@ -41,7 +41,8 @@ def main() -> None:
         closing(open_producer(settings)) as producer,
         closing(join(consuming, settings, NOTIFICATION, SOURCES)) as consumer,
     ):
-        engine = create_engine(settings, application=f"notification-{settings.slot}", pool_size=1)
+        application = f"notification-{settings.slot}"
+        engine = create_engine(settings, application=application, pool_size=1, autocommit=True)
         codec = open_codec(settings, (*SOURCES, NOTIFICATION_SENT))
         topic_ids = Admin(settings).topic_ids(SOURCES)
         proof = ProgressProof(

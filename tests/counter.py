@@ -49,7 +49,7 @@ class Counter:
             raise Busy("the database is away")
         self.rows[row.user_id, row.key] = replace(row, acknowledged=True)
 
-    def send(self, event: bytes) -> Any:
+    def send(self, event: bytes, _order: OrderCreated | None = None) -> Any:
         """Hand over; the broker may take it and not say so, or not take it."""
 
         def wait(_seconds: float) -> None:

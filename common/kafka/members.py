@@ -8,7 +8,7 @@ from common.telemetry import RUNTIME
 from common.topics import Group, Topic, dead_letter_topic
 from onceloop.kafka.coverage import CoverageWatch
 from onceloop.kafka.first_offsets import Untouched, store_knows_nothing
-from onceloop.kafka.group_consumer import GroupConsumer
+from onceloop.kafka.group_consumer import GATHER_SECONDS, GroupConsumer
 from onceloop.kafka.input_log import InputLog
 from onceloop.kafka.options import Options, consumer_options, transactional_producer_options
 from onceloop.kafka.transactional_producer import TransactionalProducer
@@ -32,6 +32,7 @@ def join(
     topics: Iterable[Topic],
     *,
     untouched: Untouched = store_knows_nothing,
+    gather_seconds: float = GATHER_SECONDS,
 ) -> GroupConsumer:
     """Return a member of the group that reads these topics, and sees partitions of them that no member reads."""
     names = [topic.within(settings.namespace) for topic in topics]
@@ -42,6 +43,7 @@ def join(
         topic_prefix=f"{settings.namespace}." if settings.namespace else "",
         coverage=CoverageWatch(settings.kafka, group_id=group.within(settings.namespace), topics=names),
         untouched=untouched,
+        gather_seconds=gather_seconds,
         runtime=RUNTIME,
     )
 

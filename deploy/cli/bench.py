@@ -16,6 +16,7 @@ from audit.rules.judge import Judgement
 from benchmarks import results
 from benchmarks.decided import GENERIC, OWN, StoreTurn, compare_stores, speeds, store_ratio, store_ratios
 from benchmarks.reserve import WARM_UP_SECONDS, Question, Turn, compare, of_batch, ratio, ratios_by_round, spread
+from deploy.cli.bench_whole import whole
 from deploy.cli.measuring import measuring_stack
 from deploy.cli.options import TYPER_OPTIONS, JsonOption, example
 from deploy.local.fetch.artifacts import locked
@@ -27,6 +28,9 @@ app = typer.Typer(help="Measure; every figure comes with a verdict.", no_args_is
 @app.callback()
 def _root() -> None:
     """Be a group, also while there is one measurement only."""
+
+
+app.command(**example("a quick look", "pipeline bench whole --rounds 1 --seconds 5 --rate 100"))(whole)
 
 
 @app.command(**example("a quick look", "pipeline bench reserve --rounds 2 --seconds 2"))

@@ -1,9 +1,7 @@
 """`pipeline demo`: the whole pipeline in a minute, on a stack of its own that is gone afterwards."""
 
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,19 +13,14 @@ from rich.text import Text
 from deploy.cli import kill, verify
 from deploy.cli.demo_orders import INSUFFICIENT, ORDERS, Api, DemoError, Wanted, body, complaints, decided
 from deploy.cli.options import TYPER_OPTIONS, example
-from deploy.cli.throwaway import Throwaway, throwaway
+from deploy.cli.running import running
+from deploy.cli.throwaway import throwaway
 from deploy.local import home as homes
-from deploy.local.fetch import jars
 from deploy.local.home import DEFAULT_HOME, Home
 from deploy.local.stack import hints, ports, state
-from deploy.local.stack.state import Phase, StackState
-from deploy.local.stack.view import PlainView
-from deploy.local.supervise import logs
-from deploy.local.supervise.launch import Launch
-from deploy.local.supervise.process import Child
+from deploy.local.stack.state import StackState
 from deploy.local.supervise.runner import State
 
-STOP_SECONDS_MAX = 15.0
 BACK_SECONDS_MAX = 30.0
 OUTCOME_SECONDS_MAX = 60.0
 VERIFY_SECONDS_MAX = 30.0
@@ -51,7 +44,7 @@ def demo() -> None:
     """
     console = _console()
     began = time.monotonic()
-    with throwaway("demo") as place, _stack(place, console) as stack:
+    with throwaway("demo") as place, running(place, console, "--inventory", "2") as stack:
         _say(console, f"Up after {time.monotonic() - began:.0f} s: Kafka, PostgreSQL, registry and five services.")
         api = Api(stack.ports["api"])
         placed = _place(api, place.home, console)
@@ -67,40 +60,6 @@ def demo() -> None:
         verify.verify(place.home.root, wait=VERIFY_SECONDS_MAX, not_restocked=True)
     console.print(f"\nAll of it is gone again; it took {time.monotonic() - began:.0f} s.", style="dim")
     _invite(console)
-
-
-@contextmanager
-def _stack(place: Throwaway, console: Console) -> Iterator[StackState]:
-    """Run `pipeline up` in the folder; yield what runs once all is ready, and stop it at the end."""
-    jars.ensure(open_progress=PlainView(console, place.home).open_progress)
-    arguments = ("up", "--home", str(place.home.root), "--inventory", "2")
-    argv = (sys.executable, "-m", "deploy.cli.main", *arguments)
-    supervisor = Child(Launch(argv=argv, log=place.home.log("supervisor")), place.guardian)
-    try:
-        with console.status("starting") as line:
-            stack = _await_ready(supervisor, place.home, line.update)
-        yield stack
-    finally:
-        supervisor.ask_to_stop()
-        with console.status("stopping"):
-            supervisor.wait(STOP_SECONDS_MAX)
-        supervisor.kill()
-
-
-def _await_ready(supervisor: Child, home: Home, report: Callable[[str], None]) -> StackState:
-    """Return what runs once all of it is ready. The supervisor gives up what does not get on, and ends."""
-    while True:  # bounded by the supervisor: it gives each process 15 minutes to start at most, and then ends itself
-        stack = state.read(home)
-        if stack is not None and stack.phase is Phase.READY:
-            return stack
-        if stack is not None:
-            ready = [each.label for each in stack.processes if each.state is State.READY]
-            slow = "".join(f"; {each.label} {each.waits}" for each in stack.processes if each.waits)
-            report(f"starting, {len(ready)} of {len(stack.processes)} are ready: {', '.join(ready)}{slow}")
-        if supervisor.poll() is not None:
-            why = "\n".join(logs.last_lines(home.log("supervisor"), 5))
-            raise DemoError(f"the stack did not come up:\n{why}", cure="pipeline doctor")
-        time.sleep(POLL_SECONDS)
 
 
 def _place(api: Api, home: Home, console: Console) -> Placed:

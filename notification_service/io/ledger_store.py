@@ -21,9 +21,9 @@ from notification_service.io.tables import ledger
 
 @contextmanager
 def connected(engine: sa.Engine) -> Iterator[sa.Connection]:
-    """Lend a connection on which every statement commits itself. Raises Busy where PostgreSQL does not answer."""
+    """Lend a connection of an engine that commits by itself. Raises Busy where PostgreSQL does not answer."""
     with outage_is_busy(), engine.connect() as connection:
-        yield connection.execution_options(isolation_level="AUTOCOMMIT")
+        yield connection
 
 
 def claim(connection: sa.Connection, claims: Sequence[Claim], *, channel: str) -> dict[Key, Entry]:

@@ -4,6 +4,7 @@ Rebalance callbacks run inside `take` and only note what changed; none raises, s
 consumer. `take` may return records of a partition that was revoked in the same call: callers filter by `owned`.
 """
 
+import math
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ from onceloop.runtime import REAL, Runtime
 from onceloop.telemetry import SILENT, Observer
 
 POLL_SECONDS = 0.2
+GATHER_SECONDS = 0.02
 ENDS_SECONDS = 0.5
 ENDS_EVERY_SECONDS = 5.0
 REQUEST_SECONDS = 2.0
@@ -44,7 +46,8 @@ class GroupConsumer:
     `joined`: the group has given this member its share, which may be empty. `service`: whose group it is, for crash
     points and metrics; the latter name topics without `topic_prefix`. `held`: partitions that are left alone.
     `coverage`: sees partitions that no member of the group reads; then the member rejoins. `untouched`: decides whether
-    a partition without an offset is a new one.
+    a partition without an offset is a new one. `gather_seconds`: while records flow, a batch is filled until so long
+    after the one before it.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class GroupConsumer:
         topic_prefix: str = "",
         coverage: CoverageWatch | None = None,
         untouched: Untouched = store_knows_nothing,
+        gather_seconds: float = GATHER_SECONDS,
         runtime: Runtime = REAL,
     ) -> None:
         self.owned: frozenset[Partition] = frozenset()
@@ -72,6 +76,8 @@ class GroupConsumer:
         self._clock = runtime.clock
         self._lag = LagGauges(service, topic_prefix=topic_prefix, observer=runtime.observer)
         self._asked_for_ends = 0.0
+        self._gather_seconds = gather_seconds
+        self._taken_at = -math.inf
         self._coordinator = CoordinatorWatch()
         self._consumer = runtime.consumer(
             {**options, "error_cb": self._on_error, "stats_cb": self._learn}, logger=ClientLog(runtime.observer)
@@ -88,6 +94,8 @@ class GroupConsumer:
 
     def take(self, limit: int) -> list[InputRecord]:
         """Return up to `limit` records as soon as there is one, or none after 0.2 s.
+
+        A batch has its price, whatever it holds: so one that comes close behind another waits for company.
 
         Raises FatalError if this member was fenced, if a partition's committed offset is gone, or if the client has
         lost the group's coordinator; ContractError in a process that was forked since the consumer was built.
@@ -111,8 +119,9 @@ class GroupConsumer:
             )
         if first is None:
             return []
-        # consume(n, t) would wait all of t for n records; what is there after the first is taken without waiting.
-        rest = self._consumer.consume(limit - 1, 0) if limit > 1 else []
+        # consume(n, t) waits all of t for n records, so the first one is taken by itself.
+        rest = self._consumer.consume(limit - 1, self._company_seconds()) if limit > 1 else []
+        self._taken_at = self._clock.monotonic()
         return [input_record(message, self._observer) for message in (first, *rest) if self._readable(message)]
 
     def committed(self) -> dict[Partition, CommitPoint]:
@@ -203,6 +212,10 @@ class GroupConsumer:
             return  # it belongs to the parent
         self._consumer.close()
         self._lag.rewound(())
+
+    def _company_seconds(self) -> float:
+        """Return how long to wait for more: not at all for a record that comes alone."""
+        return max(0.0, self._taken_at + self._gather_seconds - self._clock.monotonic())
 
     def _subscribe(self) -> None:
         self._consumer.subscribe(

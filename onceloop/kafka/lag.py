@@ -54,7 +54,7 @@ class LagGauges:
         self._observer = observer
         self._tails: dict[Partition, Tail] = {}
         self._due: Mapping[Partition, int] = {}
-        self._reported: set[Partition] = set()
+        self._reported: dict[Partition, int] = {}
         self._fetching = True
         self._stale = False
 
@@ -63,9 +63,9 @@ class LagGauges:
         self._due = due
         for partition, offset in due.items():
             tail = self._tails.get(partition)
-            if tail is not None:
-                self._reported.add(partition)
-                self._observer.set(metrics.CONSUMER_LAG, left_over(tail, offset), *self._labels(partition))
+            if tail is not None and self._reported.get(partition) != (lag := left_over(tail, offset)):
+                self._reported[partition] = lag
+                self._observer.set(metrics.CONSUMER_LAG, lag, *self._labels(partition))
 
     def learn(self, statistics: str) -> None:
         """Take the client's statistics. Called inside its poll, where nothing may raise: no gauge ends a worker."""
@@ -90,9 +90,9 @@ class LagGauges:
         """Forget what was read ahead, and partitions that are not owned any more."""
         self._fetching = self._stale = True
         self._doubt()
-        for partition in self._reported.difference(owned):
+        for partition in self._reported.keys() - set(owned):
             self._observer.forget(metrics.CONSUMER_LAG, *self._labels(partition))
-            self._reported.discard(partition)
+            del self._reported[partition]
             self._tails.pop(partition, None)
 
     def _take(self, found: Mapping[Partition, Tail]) -> None:

@@ -42,7 +42,7 @@ def consumer_options(kafka: KafkaConfig, *, group_id: str, slot: int) -> Options
         "queued.min.messages": 2000,  # a rewind throws the prefetch away: keep it small
         "queued.max.messages.kbytes": 8192,
         "fetch.queue.backoff.ms": 20,
-        "fetch.wait.max.ms": 50,
+        "fetch.wait.max.ms": 500,  # an empty fetch; a record ends it at once
         "statistics.interval.ms": 1000,  # where the topics end, for the lag
         "reconnect.backoff.max.ms": 1000,  # the default of 10 s spoils a broker's restart
         "metadata.recovery.rebootstrap.trigger.ms": REBOOTSTRAP_MS,

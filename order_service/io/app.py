@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import sqlalchemy as sa
 import structlog
-from flask import Request, Response, g, request
+from flask import Request, Response, g
 from flask_openapi.models.info import Info
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
@@ -25,7 +25,7 @@ from order_service.io.large_answers import LargeAnswers
 from order_service.io.payloads import ProblemDocument, ReadinessDocument
 from order_service.io.publisher import Publisher
 from order_service.io.readiness import Readiness
-from order_service.io.reading import BODY_BYTES_MAX, refuse_ambiguous
+from order_service.io.reading import BODY_BYTES_MAX, refuse_ambiguous, this_request
 from order_service.io.routes import OrderRoutes
 from order_service.io.status_store import StatusStore
 from order_service.io.waits import Waits
@@ -105,29 +105,31 @@ def _register_probes(app: OpenAPI, readiness: Readiness) -> None:
 
 
 def _begin() -> None:
-    offered = request.headers.get("X-Request-Id", "")
-    g.request_id = offered if _REQUEST_ID.fullmatch(offered) else problems.new_request_id()
+    asked = this_request()
+    offered = asked.headers.get("X-Request-Id", "")
+    g.request_id = request_id = offered if _REQUEST_ID.fullmatch(offered) else problems.new_request_id()
     g.begun = time.monotonic()
-    structlog.contextvars.bind_contextvars(request_id=g.request_id)  # until this thread's next request binds its own
-    if request.path not in _PROBES:
+    structlog.contextvars.bind_contextvars(request_id=request_id)  # until this thread's next request binds its own
+    if asked.path not in _PROBES:
         g.counted = True
         metrics.HTTP_IN_PROGRESS.inc()
-    refuse_ambiguous(request)
+    refuse_ambiguous(asked)
 
 
 def _end(response: AnyResponse) -> AnyResponse:
+    asked = this_request()
     response.headers["X-Request-Id"] = g.request_id
     response.headers["X-Content-Type-Options"] = "nosniff"
     response.headers.setdefault("Cache-Control", "no-store")
-    if request.path in _PROBES:  # a supervisor asks often, and "not yet" is an answer
+    if asked.path in _PROBES:  # a supervisor asks often, and "not yet" is an answer
         return response
     seconds = time.monotonic() - g.begun
-    metrics.HTTP_SECONDS.labels(*_served(request, response)).observe(seconds)
+    metrics.HTTP_SECONDS.labels(*_served(asked, response)).observe(seconds)
     write = log.warning if response.status_code >= _SERVER_ERROR else log.debug
     write(
         "request.answered",
-        method=request.method,
-        path=request.path,
+        method=asked.method,
+        path=asked.path,
         status=response.status_code,
         duration_ms=round(seconds * 1000, 1),
     )

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import uuid_utils
 
+from common.events.orders import OrderCreated
 from common.log import get_logger
 from onceloop import failpoints
 from onceloop.errors import Busy
@@ -88,7 +89,7 @@ class Intake:
         order = place_order(command, order_id=str(identity), placed_at_ms=identity.timestamp)
         event = self._publisher.encode(order)
         if key is None:
-            return self._publish(order.order_id, event, deadline=deadline)
+            return self._publish(order.order_id, event, order, deadline=deadline)
         offered = KeyRow(command.user_id, key, fingerprint(command), order.order_id, event)
         standing = self._standing(offered, spelled=as_sent.user_id)
         failpoints.point("order:key.stored")
@@ -97,7 +98,8 @@ class Intake:
             return KeyConflict()
         if standing.acknowledged:
             return Accepted(standing.order_id, replayed=True, again=True)
-        placement = self._publish(standing.order_id, standing.event, deadline=deadline)
+        known = order if standing is offered else None
+        placement = self._publish(standing.order_id, standing.event, known, deadline=deadline)
         if isinstance(placement, Accepted):
             self._mark(standing)
             return replace(placement, replayed=claim is Claim.REPLAY)
@@ -111,9 +113,11 @@ class Intake:
             return earlier
         return self._keys.claim(offered)
 
-    def _publish(self, order_id: str, event: bytes, *, deadline: float) -> Accepted | NotAccepted | Unsure:
+    def _publish(
+        self, order_id: str, event: bytes, order: OrderCreated | None = None, *, deadline: float
+    ) -> Accepted | NotAccepted | Unsure:
         try:
-            delivery = self._publisher.send(event)
+            delivery = self._publisher.send(event, order)
             failpoints.point("order:produced")
             delivery.wait(min(ACK_SECONDS_MAX, max(deadline - time.monotonic(), 0.0)))
         except NotWritten as error:

@@ -53,12 +53,12 @@ class Publisher:
         """Return the bytes to store and to send. Raises Busy until the schema registry answered once."""
         return self._ready_codec().encode(order)
 
-    def send(self, event: bytes) -> Delivery:
-        """Hand stored bytes over to the broker, without waiting.
+    def send(self, event: bytes, order: OrderCreated | None = None) -> Delivery:
+        """Hand bytes over to the broker, without waiting. `order`: what they hold, where that is known.
 
         Raises Unacknowledged if the client does not take them, Busy if the bytes' schema cannot be had now.
         """
-        order = self._ready_codec().decode(OrderCreated, event)
+        order = order or self._ready_codec().decode(OrderCreated, event)
         return self._producer.send(
             [
                 OutputRecord(

@@ -54,25 +54,32 @@ def reading(view: Callable[..., Response]) -> Callable[..., Response]:
     still reads the annotations for the description; the mark is the one that its own `validate_request` sets to keep it
     from validating.
     """
-    sources: dict[str, Callable[[type[Any], Mapping[str, Any]], Any]] = {
-        "path": _validated,
-        "query": lambda model, _: _validated(model, _read_query()),
-        "header": lambda model, _: _validated(model, _headers(model)),
-        "body": lambda model, _: _validated(model, _read_body()),
+    sources: dict[str, Callable[[type[Any], Mapping[str, Any], Request], Any]] = {
+        "path": lambda model, path, _: _validated(model, path),
+        "query": lambda model, _, asked: _validated(model, _read_query(asked)),
+        "header": lambda model, _, asked: _validated(model, _headers(model, asked)),
+        "body": lambda model, _, asked: _validated(model, _read_body(asked)),
     }
     wanted = [(name, sources[name], model) for name, model in get_type_hints(view).items() if name in sources]
     names = {name for name, _, _ in wanted}
 
     @wraps(view)
     def read_then_view(**path: Any) -> Response:
-        if "query" not in names and (unknown := _read_query()):
+        asked = this_request()
+        if "query" not in names and (unknown := _read_query(asked)):
             _refuse(*(FieldError(name, "is not a parameter of this address") for name in unknown))
-        if "body" not in names and (request.content_length or "Transfer-Encoding" in request.headers):
+        if "body" not in names and (asked.content_length or "Transfer-Encoding" in asked.headers):
             _refuse(FieldError(_BODY, "is given, but this method takes no body"))
-        return view(**{name: source(model, path) for name, source, model in wanted})
+        return view(**{name: source(model, path, asked) for name, source, model in wanted})
 
     vars(read_then_view)["__delay_validate_request__"] = True
     return read_then_view
+
+
+def this_request() -> Request:
+    """Return the request of this thread itself: each look through Flask's proxy costs as much as a parameter."""
+    asked: Request = request._get_current_object()  # type: ignore[attr-defined]  # noqa: SLF001 - werkzeug documents it
+    return asked
 
 
 def _validated(model: type[BaseModel], values: Any) -> BaseModel:
@@ -83,16 +90,16 @@ def _validated(model: type[BaseModel], values: Any) -> BaseModel:
         raise Refused(Problem(ProblemType.INVALID_REQUEST, errors=tuple(map(_field_error, details)))) from None
 
 
-def _headers(model: type[BaseModel]) -> dict[str, str]:
+def _headers(model: type[BaseModel], asked: Request) -> dict[str, str]:
     """Return the headers that the model names; one that came twice comes from the server as one, with a comma."""
     names = [field.alias or name for name, field in model.model_fields.items()]
-    return {name: value for name in names if (value := request.headers.get(name)) is not None}
+    return {name: value for name in names if (value := asked.headers.get(name)) is not None}
 
 
-def _read_query() -> dict[str, str]:
+def _read_query(asked: Request) -> dict[str, str]:
     """Return the parameters, each of which came once."""
     found: dict[str, str] = {}
-    for part in filter(None, request.query_string.split(b"&")):
+    for part in filter(None, asked.query_string.split(b"&")):
         name, _, value = part.partition(b"=")
         parameter = _decoded(name, field=_QUERY)
         if parameter in found:
@@ -110,10 +117,10 @@ def _decoded(text: bytes, *, field: str) -> str:
         _refuse(FieldError(field, "is not UTF-8"))
 
 
-def _read_body() -> Any:
+def _read_body(asked: Request) -> Any:
     """Return the JSON of the body; numbers that are not written as integers are Decimal."""
-    _refuse_media_type()
-    data = request.get_data(cache=False)
+    _refuse_media_type(asked)
+    data = asked.get_data(cache=False)
     if len(data) > BODY_BYTES_MAX:  # werkzeug cuts a chunked body off at its own limit, one byte above, in silence
         raise RequestEntityTooLarge
     try:
@@ -127,13 +134,13 @@ def _read_body() -> Any:
     return value
 
 
-def _refuse_media_type() -> None:
+def _refuse_media_type(asked: Request) -> None:
     errors = []
-    if request.mimetype != "application/json":
+    if asked.mimetype != "application/json":
         errors.append(FieldError("Content-Type", "Set Content-Type: application/json."))
-    elif request.mimetype_params.get("charset", "utf-8").lower() not in _UTF_8:
+    elif asked.mimetype_params.get("charset", "utf-8").lower() not in _UTF_8:
         errors.append(FieldError("Content-Type", "Send the body in UTF-8; JSON has no other charset."))
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+    if asked.headers.get("Content-Encoding", "identity").lower() != "identity":
         errors.append(FieldError("Content-Encoding", "Send the body without a Content-Encoding."))
     if errors:
         _refuse(*errors, kind=ProblemType.UNSUPPORTED_MEDIA_TYPE)

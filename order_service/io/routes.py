@@ -2,7 +2,7 @@
 
 import base64
 import time
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 from uuid import UUID
 
 from flask import Response
@@ -10,6 +10,7 @@ from flask_openapi.models.header import Header
 from flask_openapi.models.tag import Tag
 from flask_openapi.openapi import OpenAPI
 from pydantic import BaseModel
+from werkzeug.datastructures import Headers
 
 from common import metrics
 from onceloop import failpoints
@@ -30,6 +31,9 @@ from order_service.io.problems import Problem, ProblemType, described, respond
 from order_service.io.reading import reading
 from order_service.io.status_store import StatusStore
 from order_service.io.waits import Look, Waits
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 FRESH_SECONDS = 5.0
 """An order this young may not have reached the projection yet."""
@@ -172,8 +176,17 @@ def _describe_headers(app: OpenAPI) -> None:
         }
 
 
+class _Json(Response):
+    """A document whose headers are final: werkzeug would look through all of them again, and parse `Location`."""
+
+    def get_wsgi_headers(self, environ: "WSGIEnvironment") -> Headers:  # noqa: ARG002 - werkzeug's signature
+        return self.headers
+
+
 def _json(document: BaseModel, *, status: int = 200) -> Response:
-    return Response(document.model_dump_json() + "\n", status, mimetype="application/json")
+    body = document.model_dump_json().encode() + b"\n"
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    return _Json([body], status, headers)
 
 
 def _retry_advice(key: str | None) -> str:

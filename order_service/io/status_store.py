@@ -8,7 +8,7 @@ same time from different partitions lose nothing.
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -20,16 +20,71 @@ from common.events.orders import OrderLine
 from common.postgres.outage import outage_is_busy
 from onceloop.errors import Busy
 from onceloop.kafka.topic_mark import mark
+from onceloop.postgres.retry import DIVISION_BY_ZERO
 from onceloop.records import CommitPoint, Partition
 from order_service.core.status import Lacking, OrderStatus, Status
 from order_service.io.tables import order_status as table
 from order_service.io.tables import projection_offset as positions
 
+# Built once: what SQLAlchemy makes of a statement costs more than the statement.
+_KNOWN = sa.select(table).where(table.c.placed_at.is_not(None))
+"""Orders of which more than a notification is known."""
+_ONE = _KNOWN.where(table.c.order_id == sa.bindparam("of_order"))
+# Positions first, in the one order everywhere, then statuses by ascending order id. One that another process moved
+# makes the count fall short; then the server undoes all of it.
+_APPLY = sa.text(
+    """
+    WITH following AS MATERIALIZED (
+        SELECT * FROM jsonb_to_recordset(CAST(:following AS jsonb))
+            AS f (topic text, partition integer, left_at bigint, next_offset bigint, topic_id text)
+    ), held AS MATERIALIZED (
+        SELECT p.topic, p.partition FROM orders.projection_offset p JOIN following f USING (topic, partition)
+        WHERE p.next_offset = f.left_at ORDER BY p.topic, p.partition FOR UPDATE OF p
+    ), moved AS (
+        UPDATE orders.projection_offset p SET next_offset = f.next_offset, topic_id = f.topic_id
+        FROM following f JOIN held USING (topic, partition)
+        WHERE p.topic = f.topic AND p.partition = f.partition
+        RETURNING 1
+    ), begun AS (
+        INSERT INTO orders.projection_offset (topic, partition, next_offset, topic_id)
+        SELECT topic, partition, next_offset, topic_id FROM following WHERE left_at IS NULL ORDER BY topic, partition
+        ON CONFLICT (topic, partition) DO NOTHING
+        RETURNING 1
+    ), proof AS MATERIALIZED (
+        SELECT 1 / ((SELECT count(*) FROM moved) + (SELECT count(*) FROM begun)
+            = (SELECT count(*) FROM following))::integer AS whole
+    ), joined AS (
+        INSERT INTO orders.order_status AS known (order_id, user_id, status, reason, sku, requested, available,
+            lines, placed_at, decided_at, notified_at)
+        SELECT order_id, user_id, status, reason, sku, requested, available, lines, to_timestamp(placed_ms / 1000.0),
+            to_timestamp(decided_ms / 1000.0), to_timestamp(notified_ms / 1000.0)
+        FROM proof, jsonb_to_recordset(CAST(:statuses AS jsonb))
+            AS s (order_id uuid, user_id text, status text, reason text, sku text, requested integer,
+                available integer, lines jsonb, placed_ms bigint, decided_ms bigint, notified_ms bigint)
+        WHERE whole = 1 ORDER BY order_id
+        ON CONFLICT (order_id) DO UPDATE SET
+            status = CASE known.status WHEN 'pending' THEN excluded.status ELSE known.status END,
+            reason = CASE known.status WHEN 'pending' THEN excluded.reason ELSE known.reason END,
+            sku = CASE known.status WHEN 'pending' THEN excluded.sku ELSE known.sku END,
+            requested = CASE known.status WHEN 'pending' THEN excluded.requested ELSE known.requested END,
+            available = CASE known.status WHEN 'pending' THEN excluded.available ELSE known.available END,
+            decided_at = CASE known.status WHEN 'pending' THEN excluded.decided_at ELSE known.decided_at END,
+            lines = CASE known.status WHEN 'pending' THEN COALESCE(excluded.lines, known.lines) ELSE known.lines END,
+            placed_at = COALESCE(known.placed_at, excluded.placed_at),
+            notified_at = LEAST(known.notified_at, excluded.notified_at)
+    )
+    SELECT whole FROM proof
+    """
+)
+"""Join statuses into the table. LEAST ignores NULL: the earliest notification counts."""
+
 _NO_IDS: Mapping[str, str] = MappingProxyType({})
 
 
 class StatusStore:
-    """The tables `orders.order_status` and `orders.projection_offset`. Every method raises Busy in an outage.
+    """The tables `orders.order_status` and `orders.projection_offset`, through an engine that commits by itself.
+
+    Every method raises Busy in an outage.
 
     `topic_ids`: topic name on the cluster -> the id that is stored beside its offsets; a reader needs none.
     """
@@ -37,8 +92,6 @@ class StatusStore:
     def __init__(self, engine: sa.Engine, topic_ids: Mapping[str, str] = _NO_IDS) -> None:
         self._engine = engine
         self._topic_ids = topic_ids
-        # Said once more where it matters: an engine that commits by itself would tear status and offsets apart.
-        self._transactions = engine.execution_options(isolation_level="READ COMMITTED")
 
     def answers(self) -> None:
         """Return if the database answers."""
@@ -48,7 +101,7 @@ class StatusStore:
     def find(self, order_id: str) -> OrderStatus | None:
         """Return an order, or None while neither the order nor its outcome was read."""
         with outage_is_busy(), self._engine.connect() as connection:
-            found = connection.execute(_known().where(table.c.order_id == UUID(order_id))).one_or_none()
+            found = connection.execute(_ONE, {"of_order": UUID(order_id)}).one_or_none()
         return None if found is None else _status(found)
 
     def page(self, user_ids: Collection[str], *, before: str | None, limit: int) -> list[OrderStatus]:
@@ -57,7 +110,7 @@ class StatusStore:
         `user_ids`: the spellings of one user, rarely more than one. Order ids are UUIDv7, so they sort by the time of
         placement.
         """
-        wanted = _known().where(table.c.user_id.in_(sorted(user_ids))).order_by(table.c.order_id.desc()).limit(limit)
+        wanted = _KNOWN.where(table.c.user_id.in_(sorted(user_ids))).order_by(table.c.order_id.desc()).limit(limit)
         if before is not None:
             wanted = wanted.where(table.c.order_id < UUID(before))
         with outage_is_busy(), self._engine.connect() as connection:
@@ -77,19 +130,18 @@ class StatusStore:
         batch. `left`: the same as this projection found or stored it last; one that was never stored is left out.
         Raises Busy too if another position stands there now.
         """
-        partitions = sorted(following)
-        with outage_is_busy(), self._transactions.begin() as connection:
-            stored = _lock_positions(connection, partitions)
-            for partition in partitions:
-                # Not the batch's first offset: between it and the position lie markers, which hold no record.
-                if (position := stored.get(partition)) != left.get(partition):
-                    raise Busy(f"{partition} stands at {position}, this projection left it at {left.get(partition)}")
-            if statuses:
-                _upsert_statuses(connection, statuses)
-            if _store_positions(connection, {at: following[at] for at in partitions}, self._topic_ids) != len(
-                partitions
-            ):
-                raise Busy("another projection stored the first position of a partition")
+        parameters = {
+            "following": json.dumps([_following(at, left.get(at), following[at], self._topic_ids) for at in following]),
+            "statuses": json.dumps([_row(status) for status in statuses]),
+        }
+        with outage_is_busy(), self._engine.connect() as connection:
+            try:
+                connection.execute(_APPLY, parameters)
+            except sa.exc.DataError as error:
+                if getattr(error.orig, "sqlstate", None) != DIVISION_BY_ZERO:
+                    raise
+                partitions = sorted(following)
+                raise Busy(_moved(partitions, _read_positions(connection, partitions), left)) from error
 
 
 def _positions_of(partitions: Sequence[Partition]) -> sa.Select[Any]:
@@ -106,94 +158,50 @@ def _read_positions(connection: sa.Connection, partitions: Sequence[Partition]) 
     }
 
 
-def _lock_positions(connection: sa.Connection, partitions: Sequence[Partition]) -> dict[Partition, int]:
-    rows = connection.execute(_positions_of(partitions).with_for_update())
-    return {Partition(row.topic, row.partition): row.next_offset for row in rows}
+def _moved(
+    partitions: Sequence[Partition], stored: Mapping[Partition, CommitPoint], left: Mapping[Partition, int]
+) -> str:
+    """Return which of these positions is not the one that this projection left."""
+    for at in partitions:
+        position = stored[at].offset if at in stored else None
+        if position != left.get(at):
+            return f"{at} stands at {position}, this projection left it at {left.get(at)}"
+    return "a position was moved by another projection, and back"
 
 
-def _store_positions(
-    connection: sa.Connection, following: Mapping[Partition, int], topic_ids: Mapping[str, str]
-) -> int:
-    """Return how many were stored; a position that another process stored meanwhile stays as it is."""
-    return connection.execute(
-        sa.text(
-            """
-            INSERT INTO orders.projection_offset (topic, partition, next_offset, topic_id)
-            SELECT * FROM unnest(CAST(:topics AS text[]), CAST(:numbers AS integer[]), CAST(:offsets AS bigint[]),
-                CAST(:topic_ids AS text[]))
-            ON CONFLICT (topic, partition) DO UPDATE SET
-                next_offset = excluded.next_offset, topic_id = excluded.topic_id
-            WHERE projection_offset.next_offset < excluded.next_offset
-            """
-        ),
-        {
-            "topics": [partition.topic for partition in following],
-            "numbers": [partition.number for partition in following],
-            "offsets": list(following.values()),
-            "topic_ids": [topic_ids.get(partition.topic, "") for partition in following],
-        },
-    ).rowcount
-
-
-def _upsert_statuses(connection: sa.Connection, statuses: Sequence[OrderStatus]) -> None:
-    """Join the statuses into the table. LEAST ignores NULL: the earliest notification counts."""
-    connection.execute(
-        sa.text(
-            """
-            INSERT INTO orders.order_status AS known (order_id, user_id, status, reason, sku, requested, available,
-                lines, placed_at, decided_at, notified_at)
-            SELECT * FROM unnest(CAST(:order_ids AS uuid[]), CAST(:user_ids AS text[]), CAST(:statuses AS text[]),
-                CAST(:reasons AS text[]), CAST(:skus AS text[]), CAST(:requested AS integer[]),
-                CAST(:available AS integer[]), CAST(:lines AS jsonb[]), CAST(:placed AS timestamptz[]),
-                CAST(:decided AS timestamptz[]), CAST(:notified AS timestamptz[]))
-            ON CONFLICT (order_id) DO UPDATE SET
-                status = CASE known.status WHEN 'pending' THEN excluded.status ELSE known.status END,
-                reason = CASE known.status WHEN 'pending' THEN excluded.reason ELSE known.reason END,
-                sku = CASE known.status WHEN 'pending' THEN excluded.sku ELSE known.sku END,
-                requested = CASE known.status WHEN 'pending' THEN excluded.requested ELSE known.requested END,
-                available = CASE known.status WHEN 'pending' THEN excluded.available ELSE known.available END,
-                decided_at = CASE known.status WHEN 'pending' THEN excluded.decided_at ELSE known.decided_at END,
-                lines = CASE known.status WHEN 'pending' THEN COALESCE(excluded.lines, known.lines)
-                    ELSE known.lines END,
-                placed_at = COALESCE(known.placed_at, excluded.placed_at),
-                notified_at = LEAST(known.notified_at, excluded.notified_at)
-            """
-        ),
-        _columns(statuses),
-    )
-
-
-def _columns(statuses: Sequence[OrderStatus]) -> dict[str, list[Any]]:
+def _following(
+    at: Partition, left_at: int | None, next_offset: int, topic_ids: Mapping[str, str]
+) -> Mapping[str, str | int | None]:
     return {
-        "order_ids": [s.order_id for s in statuses],
-        "user_ids": [s.user_id for s in statuses],
-        "statuses": [s.status.value for s in statuses],
-        "reasons": [s.reason.value if s.reason else None for s in statuses],
-        "skus": [s.lacking.sku if s.lacking else None for s in statuses],
-        "requested": [s.lacking.requested if s.lacking else None for s in statuses],
-        "available": [s.lacking.available if s.lacking else None for s in statuses],
-        "lines": [_lines_text(s.lines) if s.lines is not None else None for s in statuses],
-        "placed": [_time(s.placed_at_ms) for s in statuses],
-        "decided": [_time(s.decided_at_ms) for s in statuses],
-        "notified": [_time(s.notified_at_ms) for s in statuses],
+        "topic": at.topic,
+        "partition": at.number,
+        "left_at": left_at,
+        "next_offset": next_offset,
+        "topic_id": topic_ids.get(at.topic, ""),
     }
 
 
-def _lines_text(lines: Sequence[OrderLine]) -> str:
-    return json.dumps([{"sku": line.sku, "quantity": line.quantity} for line in lines], separators=(",", ":"))
-
-
-def _time(epoch_ms: int | None) -> datetime | None:
-    return None if epoch_ms is None else datetime.fromtimestamp(epoch_ms / 1000, tz=UTC)
+def _row(status: OrderStatus) -> dict[str, Any]:
+    lacking = status.lacking
+    return {
+        "order_id": status.order_id,
+        "user_id": status.user_id,
+        "status": status.status,
+        "reason": status.reason,
+        "sku": lacking and lacking.sku,
+        "requested": lacking and lacking.requested,
+        "available": lacking and lacking.available,
+        "lines": status.lines
+        if status.lines is None
+        else [{"sku": line.sku, "quantity": line.quantity} for line in status.lines],
+        "placed_ms": status.placed_at_ms,
+        "decided_ms": status.decided_at_ms,
+        "notified_ms": status.notified_at_ms,
+    }
 
 
 def _epoch_ms(time: datetime | None) -> int | None:
     return None if time is None else round(time.timestamp() * 1000)
-
-
-def _known() -> sa.Select[Any]:
-    """Select orders of which more than a notification is known."""
-    return sa.select(table).where(table.c.placed_at.is_not(None))
 
 
 def _status(row: sa.Row[Any]) -> OrderStatus:

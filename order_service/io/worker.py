@@ -32,7 +32,8 @@ def run(settings: ProjectionSettings) -> None:
         serving_probes(state, settings, metrics.of_worker("order_projection_")),
         closing(join(consuming, settings, ORDER_STATUS, TOPICS)) as consumer,
     ):
-        engine = create_engine(settings, application=f"order-projection-{settings.slot}", pool_size=1)
+        application = f"order-projection-{settings.slot}"
+        engine = create_engine(settings, application=application, pool_size=1, autocommit=True)
         topic_ids = Admin(settings).topic_ids(TOPICS)
         store = StatusStore(engine, topic_ids)
         handler = Projection(store, open_codec(settings, TOPICS), namespace=settings.namespace)

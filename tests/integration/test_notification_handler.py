@@ -47,7 +47,7 @@ class RecordingSender:
 def statements(pipeline: Pipeline) -> Iterator[tuple[sa.Engine, list[str]]]:
     """Return an engine and the statements that went through it."""
     seen: list[str] = []
-    engine = create_engine(pipeline.postgres("notification_rw"), application="test", pool_size=1)
+    engine = create_engine(pipeline.postgres("notification_rw"), application="test", pool_size=1, autocommit=True)
     sa.event.listen(engine, "before_cursor_execute", lambda *arguments: seen.append(arguments[2].split()[0]))
     yield engine, seen
     engine.dispose()

@@ -32,7 +32,7 @@ COUNT_WRITES = """
 
 @pytest.fixture
 def store(pipeline: Pipeline) -> Iterator[StatusStore]:
-    engine = create_engine(pipeline.postgres("order_rw"), application="test", pool_size=1)
+    engine = create_engine(pipeline.postgres("order_rw"), application="test", pool_size=1, autocommit=True)
     yield StatusStore(engine)
     engine.dispose()
 

@@ -36,7 +36,7 @@ def pipeline(servers: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture(scope="module")
 def store(pipeline: Pipeline) -> Iterator[StatusStore]:
-    engine = create_engine(pipeline.postgres("order_rw"), application="test", pool_size=4)
+    engine = create_engine(pipeline.postgres("order_rw"), application="test", pool_size=4, autocommit=True)
     yield StatusStore(engine)
     engine.dispose()
 

@@ -2,6 +2,8 @@
 
 import os
 from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError
@@ -13,6 +15,7 @@ from onceloop.errors import ContractError, ExitCode, FatalError
 from onceloop.kafka.acked_producer import AckedProducer
 from onceloop.kafka.group_consumer import GroupConsumer, topic_partitions
 from onceloop.records import CommitPoint, OutputRecord, Partition
+from onceloop.telemetry import SILENT
 
 SETTINGS = KafkaSettings(kafka_bootstrap="127.0.0.1:1", registry_url="http://127.0.0.1:1")
 
@@ -89,3 +92,33 @@ def test_client_that_a_broker_does_not_trust_says_so(consumer: GroupConsumer, co
             on_error(KafkaError(code, "said the client"))
         assert [line["event"] for line in logs] == ["broker.distrusted"] * reported
     producer.close()
+
+
+class OneRecord:
+    """A client with a record at each poll; it notes how long it was asked to wait for more."""
+
+    def __init__(self) -> None:
+        self.waited: list[float] = []
+
+    def subscribe(self, *_: object, **__: object) -> None: ...
+
+    def consume(self, _records: int, seconds: float) -> list[object]:
+        self.waited.append(round(seconds, 3))
+        return []
+
+    def poll(self, _seconds: float) -> Any:
+        return SimpleNamespace(
+            error=lambda: None, topic=lambda: "in", partition=lambda: 0, offset=lambda: 0, key=bytes, value=bytes
+        )
+
+
+def test_record_that_comes_alone_is_taken_at_once__and_one_close_behind_waits_for_company() -> None:
+    client, clock = OneRecord(), SimpleNamespace(now=100.0)
+    clock.monotonic = lambda: clock.now
+    runtime: Any = SimpleNamespace(observer=SILENT, clock=clock, consumer=lambda *_, **__: client)
+    member = GroupConsumer({}, ["in"], service="test", gather_seconds=0.02, runtime=runtime)
+    for pause_seconds in (0.0, 0.005, 0.019, 0.5):
+        clock.now += pause_seconds
+        assert len(member.take(10)) == 1
+    member.take(1)  # a batch of one record is full
+    assert client.waited == [0.0, 0.015, 0.001, 0.0]

@@ -42,7 +42,7 @@ class Topic:
     def encode(self, order: OrderCreated) -> bytes:
         return order.order_id.encode()
 
-    def send(self, event: bytes) -> Delivery:
+    def send(self, event: bytes, _order: OrderCreated | None = None) -> Delivery:
         if self.error is not None:
             raise self.error
         self.written.append(event)

@@ -1,4 +1,4 @@
-"""Decide records by a handler of the user's, at most once per key: the generic store of decisions, as a `Step`.
+"""Decide records by a handler of the user's, committed at most once per key: the generic store, as a `Step`.
 
 Effects in order, per part of a batch: BEGIN and read what is decided; call the handler for what is not; write key,
 owner and returned records; COMMIT. When all parts are done, the loop publishes the stored bytes with the offsets. A

@@ -32,7 +32,7 @@ producer.begin_transaction()
 failpoints.point("demo:begun")
 producer.produce("topic", b"value")
 failpoints.point("demo:flushed")
-print("left to send:", len(producer), flush=True)
+print("all is sent:", not len(producer), flush=True)  # a record that was sent counts twice until its report is polled
 producer.commit_transaction(10)
 failpoints.point("demo:committed")
 """
@@ -129,11 +129,11 @@ def test_evidence_says_whether_the_kafka_transaction_was_open(files: Files) -> N
     ]
 
 
-@pytest.mark.parametrize(("flush", "left"), [(True, 0), (False, 1)])
-def test_an_arm_that_flushes_has_the_producer_send_all_before(files: Files, *, flush: bool, left: int) -> None:
+@pytest.mark.parametrize("flush", [True, False])
+def test_an_arm_that_flushes_has_the_producer_send_all_before(files: Files, *, flush: bool) -> None:
     write_plan(files.control, [Arm(point="demo:flushed", action=Action.SLEEP, flush=flush)])
 
-    assert files.launch(TRANSACTIONAL).stdout == f"left to send: {left}\n"
+    assert files.launch(TRANSACTIONAL).stdout == f"all is sent: {flush}\n"
 
 
 def test_a_clock_set_back_is_what_the_service_reads_everywhere(files: Files) -> None:

@@ -45,6 +45,7 @@ class Connection:
     warned = False
     opened = 1
     info = SimpleNamespace(transaction_status=TransactionStatus.INTRANS)
+    row_factory = cursor_factory = None
 
     def __init__(self, clock: Clock) -> None:
         self.runtime = Runtime(clock=clock)

@@ -11,7 +11,6 @@ import random
 import sys
 import time
 from collections import deque
-from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, astuple, dataclass
 from itertools import count
@@ -34,7 +33,6 @@ class Load:
     connections: int = 32
     path: str = "/orders"
     follow_every: int = 0
-    keyed: bool = False
     skus: tuple[str, ...] = ("tea",)
     seed: int = 1
 
@@ -106,16 +104,15 @@ class _Client:
         self._room = asyncio.Semaphore(CONNECTIONS_MAX)
         self._chance = random.Random(load.seed)  # noqa: S311 - repeatable on purpose
         self._followed = count(1)
-        self._run = time.time_ns()
 
     def close(self) -> None:
         """Close all connections, which are free by now."""
         while self._free:
             self._free.pop().close()
 
-    async def place(self, number: int, due_at: float) -> None:
+    async def place(self, due_at: float) -> None:
         """Place one order, follow it if it is its turn, and note what came of it."""
-        status, body = await self._ask(self._order(number))
+        status, body = await self._ask(self._order())
         answered_at = time.time()
         order_id = str(json.loads(body)["order_id"]) if status == ACCEPTED and body else ""
         decided_at = None
@@ -128,17 +125,22 @@ class _Client:
         until = time.time() + FOLLOW_SECONDS_MAX
         while time.time() < until:
             _, body = await self._ask(request)
-            if json.loads(body).get("decided_at") is not None:
+            if body and json.loads(body).get("decided_at") is not None:
                 return time.time()
             await asyncio.sleep(FOLLOW_SECONDS)
         return None
 
     async def _ask(self, request: bytes) -> tuple[int, bytes]:
+        """Return status and body; 0 and nothing where no answer came."""
         async with self._room:
-            connection = self._free.pop() if self._free else await self._connect()
+            try:
+                connection = self._free.pop() if self._free else await self._connect()
+            except OSError:
+                return 0, b""
             try:
                 found = await connection.ask(request)
-            except (OSError, TimeoutError):
+            except OSError:  # TimeoutError is one
+                connection.close()
                 return 0, b""
             self._free.append(connection)
             return found
@@ -147,16 +149,15 @@ class _Client:
         _, connection = await asyncio.get_running_loop().create_connection(_Connection, "127.0.0.1", self._load.port)
         return connection
 
-    def _order(self, number: int) -> bytes:
+    def _order(self) -> bytes:
         skus = self._chance.sample(self._load.skus, min(len(self._load.skus), self._chance.randint(1, 3)))
         order = {
             "user_id": f"user-{self._chance.randrange(5000)}",
             "lines": [{"sku": sku, "quantity": self._chance.randint(1, 3)} for sku in skus],
         }
         body = json.dumps(order).encode()
-        key = f"Idempotency-Key: bench-{self._run}-{number}\r\n" if self._load.keyed else ""
         return (
-            f"POST {self._load.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n{key}"
+            f"POST {self._load.path} HTTP/1.1\r\nHost: bench\r\nContent-Type: application/json\r\n"
             f"Content-Length: {len(body)}\r\n\r\n"
         ).encode() + body
 
@@ -167,19 +168,19 @@ async def _open(load: Load, client: _Client) -> None:
         for number in range(load.orders):
             due_at = began + number / load.rate
             await asyncio.sleep(max(0.0, due_at - time.time()))
-            tasks.create_task(client.place(number, due_at))
+            tasks.create_task(client.place(due_at))
 
 
 async def _closed(load: Load, client: _Client) -> None:
-    numbers = iter(range(load.orders))
+    left = iter(range(load.orders))
 
-    async def work(mine: Iterator[int]) -> None:
-        for number in mine:
-            await client.place(number, time.time())
+    async def work() -> None:
+        for _ in left:
+            await client.place(time.time())
 
     async with asyncio.TaskGroup() as tasks:
         for _ in range(load.connections):
-            tasks.create_task(work(numbers))
+            tasks.create_task(work())
 
 
 def main(argument: str, file: str) -> None:

@@ -2,8 +2,8 @@
 
 - `sustained`: orders a second, from the first POST to the last notification, in turns with an empty Flask route that
   gunicorn serves with the same settings, so that a slow minute of the machine hits both
-- `at_rate`: latencies in an open loop, and CPU time per order by process
-- `first_seconds`: latencies right after "ready", with everything cold
+- `at_rate`: latencies in an open loop, and CPU time per order by process; first of all right after "ready", when all
+  is cold
 - `idle`: CPU time while nothing is asked for
 """
 
@@ -67,7 +67,7 @@ class Stack(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Spread:
+class Latencies:
     """Latencies of many orders, in milliseconds."""
 
     p50: float
@@ -83,10 +83,10 @@ class AtRate:
     rate: float
     accepted: int
     refused: int
-    answered: Spread
-    decided: Spread
-    notified: Spread
-    shown: Spread
+    answered: Latencies
+    decided: Latencies
+    notified: Latencies
+    shown: Latencies
     cpu_ms: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -96,7 +96,7 @@ class AtRate:
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class WholeTurn:
     """A turn of the pipeline and one of the empty route beside it, in orders (requests) a second."""
 
     pipeline: float
@@ -109,19 +109,19 @@ class Turn:
         return self.pipeline / self.empty
 
 
-def spread(seconds: Iterable[float]) -> Spread:
+def latencies(seconds: Iterable[float]) -> Latencies:
     """Return median, 99th percentile and maximum; zeros for none."""
     known = sorted(1000 * each for each in seconds)
     if not known:
-        return Spread(0.0, 0.0, 0.0, 0)
-    return Spread(round(statistics.median(known), 1), round(_rank(known, 0.99), 1), round(known[-1], 1), len(known))
+        return Latencies(0.0, 0.0, 0.0, 0)
+    return Latencies(round(statistics.median(known), 1), round(_rank(known, 0.99), 1), round(known[-1], 1), len(known))
 
 
 def _rank(known: Sequence[float], share: float) -> float:
     return known[min(len(known) - 1, int(share * len(known)))]
 
 
-def sustained(stack: Stack, *, rounds: int, orders: int, report: Callable[[Turn], None]) -> list[Turn]:
+def sustained(stack: Stack, *, rounds: int, orders: int, report: Callable[[WholeTurn], None]) -> list[WholeTurn]:
     """Return the turns, pipeline and empty route alternately. Raises WholeError."""
     turns = []
     with stack.empty_route() as empty_port:
@@ -133,7 +133,7 @@ def sustained(stack: Stack, *, rounds: int, orders: int, report: Callable[[Turn]
             pipeline = len(ids) / (max(stack.arrivals.notified[each] for each in ids) - began)
             accepted = len(ids) / (max(each.answered_at for each in answers) - began)
             time.sleep(SETTLE_SECONDS)
-            turns.append(Turn(pipeline, accepted, _requests_per_second(stack, empty_port, orders)))
+            turns.append(WholeTurn(pipeline, accepted, _requests_per_second(stack, empty_port, orders)))
             report(turns[-1])
     return turns
 
@@ -146,7 +146,7 @@ def _requests_per_second(stack: Stack, port: int, orders: int) -> float:
     return len(answers) / (max(each.answered_at for each in answers) - began)
 
 
-def at_rate(stack: Stack, rate: float, *, seconds: float, follow: bool = True) -> AtRate:
+def at_rate(stack: Stack, rate: float, *, seconds: float) -> AtRate:
     """Return what an open loop of so many orders a second finds. Raises WholeError."""
     before = stack.cpu_seconds()
     load = Load(
@@ -154,7 +154,7 @@ def at_rate(stack: Stack, rate: float, *, seconds: float, follow: bool = True) -
         orders=round(rate * seconds),
         rate=rate,
         skus=stack.skus,
-        follow_every=FOLLOW_EVERY if follow else 0,
+        follow_every=FOLLOW_EVERY,
         seed=round(rate),
     )
     answers = stack.ask(load)
@@ -165,10 +165,10 @@ def at_rate(stack: Stack, rate: float, *, seconds: float, follow: bool = True) -
         rate=rate,
         accepted=len(placed),
         refused=len(answers) - len(placed),
-        answered=spread(each.answered_at - each.due_at for each in placed.values()),
-        decided=spread(stack.arrivals.decided[order_id] - each.due_at for order_id, each in placed.items()),
-        notified=spread(stack.arrivals.notified[order_id] - each.due_at for order_id, each in placed.items()),
-        shown=spread(each.decided_at - each.due_at for each in placed.values() if each.decided_at is not None),
+        answered=latencies(each.answered_at - each.due_at for each in placed.values()),
+        decided=latencies(stack.arrivals.decided[order_id] - each.due_at for order_id, each in placed.items()),
+        notified=latencies(stack.arrivals.notified[order_id] - each.due_at for order_id, each in placed.items()),
+        shown=latencies(each.decided_at - each.due_at for each in placed.values() if each.decided_at is not None),
         cpu_ms={name: round(1000 * (after[name] - spent) / len(placed), 3) for name, spent in before.items()},
     )
 

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import results
-from benchmarks.reserve import spread as of_turns
-from benchmarks.whole import COLD_RATE, COLD_SECONDS, AtRate, Turn, at_rate, idle, sustained
+from benchmarks.reserve import spread
+from benchmarks.whole import COLD_RATE, COLD_SECONDS, AtRate, WholeTurn, at_rate, idle, sustained
 from deploy.cli.measuring_whole import whole_stack
 from deploy.cli.options import JsonOption
 from onceloop.errors import ExitCode
@@ -58,10 +58,10 @@ def whole(
         "first_seconds": asdict(cold),
         "at_rate": [asdict(each) for each in warm],
         "sustained": {
-            "orders_per_second": asdict(of_turns(turn.pipeline for turn in turns)),
-            "accepted_per_second": asdict(of_turns(turn.accepted for turn in turns)),
-            "empty_route_per_second": asdict(of_turns(turn.empty for turn in turns)),
-            "ratio": asdict(of_turns(turn.ratio for turn in turns)),
+            "orders_per_second": asdict(spread(turn.pipeline for turn in turns)),
+            "accepted_per_second": asdict(spread(turn.accepted for turn in turns)),
+            "empty_route_per_second": asdict(spread(turn.empty for turn in turns)),
+            "ratio": asdict(spread(turn.ratio for turn in turns)),
         },
         "idle_per_cent": resting,
     }
@@ -81,19 +81,19 @@ def _line(found: AtRate) -> str:
     )
 
 
-def _turn(turn: Turn) -> str:
+def _turn(turn: WholeTurn) -> str:
     return (
         f"pipeline {turn.pipeline:,.0f} orders/s (accepted {turn.accepted:,.0f}/s), empty route {turn.empty:,.0f}/s:"
         f" {turn.ratio:.2f}"
     )
 
 
-def _print(rates: Sequence[AtRate], turns: Sequence[Turn], resting: Mapping[str, float], path: Path) -> None:
+def _print(rates: Sequence[AtRate], turns: Sequence[WholeTurn], resting: Mapping[str, float], path: Path) -> None:
     console = Console(highlight=False)
     console.print(_latencies(rates))
     console.print(_cpu(rates, resting))
-    ratio = of_turns(turn.ratio for turn in turns)
-    speed = of_turns(turn.pipeline for turn in turns)
+    ratio = spread(turn.ratio for turn in turns)
+    speed = spread(turn.pipeline for turn in turns)
     console.print(
         f"sustained: {speed.median:,.0f} orders/s ({speed.least:,.0f} to {speed.most:,.0f}), {ratio.median:.2f} of an"
         f" empty route ({ratio.least:.2f} to {ratio.most:.2f}); idle {sum(resting.values()):.1f} % of a core",
@@ -107,8 +107,8 @@ def _latencies(rates: Sequence[AtRate]) -> Table:
     for heading in ("orders/s", "202", "outcome visible", "GET shows it", "notified", "refused"):
         table.add_column(heading, justify="right")
     for number, each in enumerate(rates):
-        spreads = (f"{s.p50} / {s.p99}" for s in (each.answered, each.decided, each.shown, each.notified))
-        table.add_row(f"{each.rate:.0f}" + ("" if number else " cold"), *spreads, str(each.refused))
+        latencies = (f"{s.p50} / {s.p99}" for s in (each.answered, each.decided, each.shown, each.notified))
+        table.add_row(f"{each.rate:.0f}" + ("" if number else " cold"), *latencies, str(each.refused))
     return table
 
 

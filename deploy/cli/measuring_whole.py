@@ -9,7 +9,6 @@ from contextlib import closing, contextmanager, suppress
 
 import psutil
 from confluent_kafka import KafkaException
-from pydantic import SecretStr
 from rich.console import Console
 
 from audit.config import CheckerSettings
@@ -23,13 +22,11 @@ from common.events.inventory import InventoryFailed, InventoryReserved
 from common.events.notifications import NotificationSent
 from common.kafka.schema_registry import open_codec
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED, NOTIFICATION_SENT
-from deploy.cli.checking import ROLE
+from deploy.cli.checking import checker_settings
 from deploy.cli.running import running
 from deploy.cli.throwaway import Throwaway, throwaway
 from deploy.cli.verify import show
-from deploy.local.home import read_secret
 from deploy.local.stack.ports import HEALTH, Claims, assign
-from deploy.local.stack.servers import addresses_of
 from deploy.local.stack.state import StackState
 from deploy.local.supervise import logs
 from deploy.local.supervise.launch import Launch
@@ -140,15 +137,7 @@ class WholeStack:
 def whole_stack(console: Console) -> Iterator[WholeStack]:
     """Yield a pipeline in a folder of its own, as soon as it is ready; nothing of it is left at the end."""
     with throwaway("bench") as place, running(place, console) as stack:
-        addresses = addresses_of(place.home)
-        settings = CheckerSettings(
-            namespace="",
-            kafka_bootstrap=addresses.kafka_bootstrap,
-            registry_url=addresses.registry_url,
-            postgres_url=addresses.postgres_url(ROLE),
-            postgres_password=SecretStr(read_secret(addresses.role_secrets_folder / ROLE)),
-        )
-        whole = WholeStack(place, stack, settings, console)
+        whole = WholeStack(place, stack, checker_settings(place.home.root), console)
         with closing(whole.arrivals):
             yield whole
 

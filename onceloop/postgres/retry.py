@@ -97,7 +97,7 @@ def rerun(
                 attempt=attempt,
                 failure=failure.name.lower(),
                 sqlstate=error.sqlstate,
-                error=_first_line(error),
+                error=None if failure is Failure.DATA else _first_line(error),  # such a text quotes the value
             )
             last = error
             _clean_up(connection, failure)

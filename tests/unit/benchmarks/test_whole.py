@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks import http_load, whole
 from benchmarks.http_load import Answer, Load
-from benchmarks.whole import WholeError, at_rate, idle, spread, sustained
+from benchmarks.whole import Latencies, WholeError, WholeTurn, at_rate, idle, latencies, sustained
 
 
 @dataclass
@@ -59,8 +59,8 @@ def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_spread_is_in_milliseconds_and_names_how_many() -> None:
-    assert spread([0.001] * 98 + [0.5, 0.7]) == whole.Spread(1.0, 700.0, 700.0, 100)
-    assert spread([]) == whole.Spread(0.0, 0.0, 0.0, 0)
+    assert latencies([0.001] * 98 + [0.5, 0.7]) == Latencies(1.0, 700.0, 700.0, 100)
+    assert latencies([]) == Latencies(0.0, 0.0, 0.0, 0)
 
 
 def test_latencies_count_from_when_a_request_was_due() -> None:
@@ -78,7 +78,7 @@ def test_order_whose_customer_is_never_notified_ends_the_measurement() -> None:
 
 
 def test_pipeline_and_empty_route_take_turns() -> None:
-    seen: list[whole.Turn] = []
+    seen: list[WholeTurn] = []
     turns = sustained(Stack(), rounds=2, orders=11, report=seen.append)
 
     assert turns == seen

@@ -8,6 +8,7 @@ was refused has a row of its own, which repeats its dead letter, and leaves its 
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple, Self
 
+from onceloop.errors import ReportedError, Situation
 from onceloop.records import InputRecord, OutputRecord, Partition
 from onceloop.stored_records import unpack
 
@@ -42,7 +43,26 @@ class Known(NamedTuple):
 
     def decides(self, item: "Item") -> bool:
         """Return True if the record has its decision: its own, or that of another record of its key."""
-        return item.coordinate in self.owned or item.key in self.accepted
+        row = self.owned.get(item.coordinate)
+        return (row is not None and row.key == item.key) or item.key in self.accepted
+
+    def refuse_repeated(self, part: Iterable["Item"]) -> None:
+        """Raise ReportedError if the row of one of these coordinates is another record's, by its key.
+
+        A topic that was recreated repeats coordinates; what is stored there must not be published in another's name.
+        """
+        for item in part:
+            row = self.owned.get(item.coordinate)
+            if row is not None and row.key != item.key:
+                at, offset = item.coordinate
+                raise ReportedError(
+                    f"{at.topic}[{at.number}] at {offset} is decided under the key {row.key!r:.80},"
+                    f" not {item.key!r:.80}",
+                    cure="if the key function was changed, start its former version until what it has decided is"
+                    " published; if the topic was recreated, keep the old rows of the table `decided` under another"
+                    " name of their topic: UPDATE decided SET topic = topic || '-former' WHERE ...",
+                    situation=Situation.TOPIC_RECREATED,
+                )
 
 
 class Item(NamedTuple):

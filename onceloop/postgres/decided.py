@@ -220,6 +220,7 @@ class DecidedStep:
         started = self._clock.monotonic()
         try:
             known = self._table.begin(connection, part, name=name)
+            known.refuse_repeated(part)
             self._point("db.read")
             fresh = ownership.undecided(part, known)
             outputs = self._handled(connection, fresh) if fresh else []
@@ -319,6 +320,7 @@ class DecidedStep:
     def _keep_refusal(self, connection: psycopg.Connection, item: Item, letter: OutputRecord) -> Found:
         name = f"{os.getpid()}.{next(self._names)}"
         known = self._table.begin(connection, [item], name=name)
+        known.refuse_repeated([item])
         fresh = ownership.undecided([item], known)
         rows = [Row(item.key, item.coordinate, pack([letter]), refused=True)] if fresh else []
         self._table.commit(connection, rows, name=name)

@@ -199,6 +199,17 @@ def test_slow_process_does_not_accept_what_was_refused_meanwhile(world: World) -
     assert published(live, [record(12, b"K", b"mended")]) == [("out", b"mended")]
 
 
+def test_row_of_another_key_at_the_same_place_is_published_for_no_record(world: World) -> None:
+    """Act: a topic is recreated, and what the group remembers of it removed; or the key function is changed."""
+    step = world.step(lambda record, _db: out(record))
+    assert published(step, [record(3, b"former", b"1")]) == [("out", b"1")]
+    with pytest.raises(ReportedError, match=r"in\[0\] at 3 is decided under the key b'former', not b'new'"):
+        step.decide([record(3, b"new", b"2")])
+    connection: Any = Connection(world.clock)
+    assert step.undecided(connection, [record(3, b"new", b"2")]) != [], "and no guard takes it for decided"
+    assert [row.key for row in world.table.rows] == [b"former"]
+
+
 def test_outage_now_and_then_holds_up_no_record_before_it(world: World) -> None:
     """Red before: each raise undid the whole batch, and the next attempt met another one."""
     calls = [0]

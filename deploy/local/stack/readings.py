@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from common.topics import INVENTORY
 from deploy.local.home import Home
 from deploy.local.stack.state import ProcessState
 from deploy.local.stack.totals import Totals, totals_of
@@ -62,7 +63,7 @@ def take(home: Home, processes: Iterable[ProcessState]) -> Readings:
     with ThreadPoolExecutor(2 * len(asked) + 1) as pool:
         totals = pool.submit(totals_of, home)
         serving = {each.label: pool.submit(_serves, each) for each in asked}
-        lags = [pool.submit(_lag, each) for each in asked]
+        lags = [pool.submit(_lag, each) for each in asked if each.name == INVENTORY.name]
         memory = memory_bytes(process.pid for process in asked if process.pid)
         readings = {
             each.label: Reading(memory[each.pid], serving[each.label].result(), _frozen(each.pid))
@@ -76,8 +77,16 @@ def take(home: Home, processes: Iterable[ProcessState]) -> Readings:
 
 
 @contextmanager
-def taken_regularly(home: Home, processes: Callable[[], Iterable[ProcessState]]) -> Iterator[Callable[[], Readings]]:
-    """Yield a function that returns the latest readings at once."""
+def taken_regularly(
+    home: Home, processes: Callable[[], Iterable[ProcessState]], *, shown: bool
+) -> Iterator[Callable[[], Readings]]:
+    """Yield a function that returns the latest readings at once.
+
+    None are taken unless they are shown: they cost about as much as all processes that wait for work.
+    """
+    if not shown:
+        yield Readings
+        return
     latest, ended = [Readings()], threading.Event()
 
     def keep_taking() -> None:

@@ -46,7 +46,9 @@ _HOUSEKEEPING_SECONDS = 10.0
 
 
 class View(Protocol):
-    """Who watches."""
+    """Who watches. `shows_figures`: whether it shows readings."""
+
+    shows_figures: bool
 
     def open_progress(self, size_bytes: int) -> AbstractContextManager[jars.Advance]:
         """Show a download of so many bytes."""
@@ -203,7 +205,8 @@ class _Supervisor:
 
     def run(self, wish: Wish) -> None:
         """Tick until the wish to stop; take everything down in any case."""
-        with readings.taken_regularly(self._plan.home, self._processes) as latest:
+        shown = self._view.shows_figures
+        with readings.taken_regularly(self._plan.home, self._processes, shown=shown) as latest:
             try:
                 while not wish():
                     self._tick(latest())

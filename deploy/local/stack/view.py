@@ -37,6 +37,8 @@ _STYLES = {
 class PlainView:
     """One line per event: for pipes, log files, NO_COLOR."""
 
+    shows_figures = False
+
     def __init__(self, console: Console, home: Home) -> None:
         self._console, self._home = console, home
         self._began = time.monotonic()
@@ -98,6 +100,8 @@ class PlainView:
 
 class LiveView:
     """A table that stands still and changes."""
+
+    shows_figures = True
 
     def __init__(self, console: Console, home: Home, live: Live) -> None:
         self._console, self._home, self._live = console, home, live

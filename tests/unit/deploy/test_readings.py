@@ -1,11 +1,12 @@
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from deploy.local.home import Home
 from deploy.local.stack import readings
-from deploy.local.stack.readings import lag_on, take
+from deploy.local.stack.readings import Readings, lag_on, take, taken_regularly
 from deploy.local.stack.state import ProcessState
 from deploy.local.stack.totals import Totals, read_totals
 from deploy.local.supervise.runner import State
@@ -65,6 +66,29 @@ def test_processes_are_asked_at_once_and_not_one_after_the_other(
     taken = take(Home(tmp_path), [make_process(f"inventory-{slot}") for slot in range(3)])
     assert taken.lag_records == 15
     assert all(each.serves for each in taken.processes.values())
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_readings_are_taken_only_if_they_are_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, shown: bool
+) -> None:
+    """They took a tenth of a core, more than the five services together while idle."""
+    monkeypatch.setattr(readings, "PERIOD_SECONDS", 0.01)
+    monkeypatch.setattr(readings, "take", lambda *_: Readings(lag_records=7))
+    with taken_regularly(Home(tmp_path), tuple, shown=shown) as latest:
+        until = time.monotonic() + (5 if shown else 0.2)
+        while latest().lag_records is None and time.monotonic() < until:
+            time.sleep(0.01)
+        assert latest().lag_records == (7 if shown else None)
+
+
+def test_lag_is_asked_of_inventory_workers_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A page of metrics costs the process that makes it more than a second of waiting for work."""
+    asked = []
+    monkeypatch.setattr(readings, "get", lambda port, path, **_: asked.append((port, path)))
+    other = ProcessState("notification-0", "notification", 0, State.READY, pid=2**30, started_at=0.0, restarts=0, port=2)
+    take(Home(tmp_path), [make_process(), other])
+    assert sorted(asked) == [(1, "/metrics"), (1, "/readyz"), (2, "/readyz")]
 
 
 def test_totals_of_a_database_that_does_not_answer_are_unknown() -> None:

@@ -16,6 +16,8 @@ from deploy.local.supervise.diagnosis import PortTakenError
 class Watcher:
     """Notes what is said of ports."""
 
+    shows_figures = False
+
     def __init__(self) -> None:
         self.lost: list[str] = []
 

@@ -7,19 +7,14 @@ while the registry is away lives on what it confirmed before (`schema_cache`), a
 
 import os
 import signal
-import ssl
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from http import HTTPStatus
 
-import httpx2
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, SchemaRegistryError
-
-from common.config import RegistrySettings, asking_directly, proxy_of, unusable_proxy
+from common.config import RegistrySettings, proxy_of
 from common.events.codec import Codec
 from common.events.schema_versions import fingerprint, newest, versions
+from common.kafka.registry_client import registry
 from common.kafka.schema_cache import SchemaCache
 from common.log import get_logger
 from common.topics import Topic
@@ -27,11 +22,6 @@ from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
 
 CONFIRM_SECONDS = 5.0
 """Between two looks for a registry that was away at the start."""
-
-_TIMEOUT_SECONDS = 3
-_SCHEMA_NOT_FOUND = 40403
-NOTHING_OF_THAT_NAME = {40401, 40402, _SCHEMA_NOT_FOUND}
-"""How the registry says that it has no such subject, version or schema."""
 
 log = get_logger()
 
@@ -71,63 +61,12 @@ def open_codec(settings: RegistrySettings, topics: Sequence[Topic]) -> Codec:
     return Codec(known.ids, writer_schema)
 
 
-def look_up(client: SchemaRegistryClient, subject: str, text: str) -> int | None:
-    """Return the id under which the subject has exactly this schema, or None."""
-    try:
-        return client.lookup_schema(subject, Schema(text, "AVRO")).schema_id
-    except SchemaRegistryError as error:
-        if error.error_code in NOTHING_OF_THAT_NAME:
-            return None
-        raise
-
-
-@contextmanager
-def registry(settings: RegistrySettings) -> Iterator[SchemaRegistryClient]:
-    """Yield a client; while the registry is away what it raises becomes Busy, any other complaint ReportedError.
-
-    A proxy that stands in between is named. Raises ConfigError for one that cannot be used.
-    """
-    proxy = proxy_of(settings.registry_url)
-    by_way = f", by way of the proxy {proxy}" if proxy else ""
-    try:
-        with _client(settings, proxy) as client:
-            yield client
-    except httpx2.TransportError as error:
-        raise Busy(f"schema registry: {_in_words(error)}{by_way}") from error
-    except SchemaRegistryError as error:
-        if error.http_status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            raise Busy(f"schema registry: HTTP {error.http_status_code}{by_way}") from error
-        raise ReportedError(f"the schema registry refuses{by_way}: {error}", cure="look at its log") from error
-
-
-def _in_words(error: BaseException) -> str:
-    """Return the kind of a failed request; of a certificate that is not trusted, why."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"certificate not trusted, {cause.verify_message}"
-        cause = cause.__cause__ or cause.__context__
-    return type(error).__name__
-
-
-def _client(settings: RegistrySettings, proxy: str) -> SchemaRegistryClient:
-    try:
-        with asking_directly(settings.registry_url):
-            return SchemaRegistryClient(
-                {"url": settings.registry_url, "timeout": _TIMEOUT_SECONDS, "max.retries": 0}  # the caller retries
-            )
-    except (ImportError, ValueError) as error:
-        if not proxy:
-            raise
-        raise unusable_proxy("the schema registry", proxy, error) from error
-
-
 def _look_up_all(settings: RegistrySettings, topics: Sequence[Topic]) -> Known:
     known = Known()
     with registry(settings) as client:
         for topic in topics:
             for version in versions(str(topic.value)):
-                found = look_up(client, topic.subject, version.text)
+                found = client.schema_id(topic.subject, version.text)
                 if found is not None:
                     known.ids[version.event] = found
                     known.texts[found] = version.text
@@ -181,24 +120,13 @@ def _foreign(settings: RegistrySettings, cache: SchemaCache, schema_id: int) -> 
     """Return the schema of another release: from the registry, or, while it is away, as it answered before."""
     try:
         with registry(settings) as client:
-            text = _fetch(client, schema_id)
+            text = client.schema_text(schema_id)
     except Busy:
         recalled = cache.recall().get(schema_id)
         if recalled is None:
             raise
         return recalled
-    cache.remember({schema_id: text})
-    return text
-
-
-def _fetch(client: SchemaRegistryClient, schema_id: int) -> str:
-    """Return the schema with this id as JSON text."""
-    try:
-        text = client.get_schema(schema_id).schema_str
-    except SchemaRegistryError as error:
-        if error.error_code != _SCHEMA_NOT_FOUND:  # a wrong address is answered by 404 too: no record's fault
-            raise
-        raise Undecodable("schema", f"schema id {schema_id} is not registered") from error
     if text is None:
-        raise Undecodable("schema", f"schema id {schema_id} has no text")
+        raise Undecodable("schema", f"schema id {schema_id} is not registered")
+    cache.remember({schema_id: text})
     return text

@@ -6,11 +6,11 @@ from importlib.resources.abc import Traversable
 
 from common.config import RegistrySettings
 from common.events.schema_versions import PACKAGED, SchemaVersion, fingerprint, versions
-from common.kafka.schema_registry import registry
 from common.topics import EVENT_TOPICS, Topic
 from deploy.schemas.compatibility import breaks
 from deploy.schemas.offline import Finding
 from deploy.schemas.subjects import COMPATIBILITY, Held, held
+from deploy.schemas.vendor_client import registry
 
 
 @dataclass(frozen=True, slots=True)

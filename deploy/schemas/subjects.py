@@ -8,8 +8,9 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient, Schema
 
 from common.config import RegistrySettings
 from common.events.schema_versions import SchemaVersion, versions
-from common.kafka.schema_registry import NOTHING_OF_THAT_NAME, look_up, registry
+from common.kafka.registry_client import NOTHING_OF_THAT_NAME
 from common.topics import EVENT_TOPICS
+from deploy.schemas.vendor_client import look_up, registry
 from onceloop.errors import ReportedError
 
 COMPATIBILITY = "FULL_TRANSITIVE"

@@ -14,6 +14,7 @@ from common.events.codec import schema_text
 from common.events.notifications import Kind, NotificationSent
 from common.events.orders import OrderCreated, OrderLine
 from common.kafka import schema_registry
+from common.kafka.registry_client import registry
 from common.topics import EVENT_TOPICS, NOTIFICATION_SENT, ORDERS_CREATED
 from deploy.schemas import subjects
 from onceloop.errors import Busy, FatalError, ReportedError, Undecodable
@@ -109,8 +110,8 @@ def test_what_is_no_registry_is_named_and_makes_no_dead_letters(pipeline: Pipeli
     elsewhere = pipeline.kafka.model_copy(update={"registry_url": f"{pipeline.kafka.registry_url}/elsewhere"})
     with pytest.raises(ReportedError, match="refuses"):
         schema_registry.open_codec(elsewhere, [ORDERS_CREATED])
-    with pytest.raises(ReportedError, match="refuses"), schema_registry.registry(elsewhere) as client:
-        schema_registry._fetch(client, 1)
+    with pytest.raises(ReportedError, match="refuses"), registry(elsewhere) as client:
+        client.schema_text(1)
 
 
 def test_a_registry_outage_after_start_stops_only_unknown_schemas(pipeline: Pipeline) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import struct
+import sys
 import threading
 from base64 import b64decode
 from collections.abc import Iterator
@@ -14,17 +15,19 @@ from audit.errors import StoreDownError
 from audit.readers.avro import Registry
 from audit.readers.web import get_json
 from common.config import RegistrySettings, asking_directly, proxy_of
-from common.kafka.schema_registry import open_codec, registry
+from common.kafka.registry_client import registry
+from common.kafka.schema_registry import open_codec
 from common.topics import ORDERS_CREATED
 from onceloop.errors import Busy, ConfigError, ReportedError
 from tests.mail import certificate
 
 # Nothing listens at port 9 of loopback: whatever goes by a proxy there fails.
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "NO_PROXY", "no_proxy")
+SCHEMA = {"schema": '"long"'}
 
 
 class Answers(ThreadingHTTPServer):
-    """Answers any GET with an empty list; remembers what was asked for (a proxy: for a whole URL), and by whom."""
+    """Answers any GET with a schema; remembers what was asked for (a proxy: for a whole URL), and by whom."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -46,7 +49,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.server.asked.append(self.path.partition("?")[0])
         self.server.users.append(b64decode(self.headers.get("Authorization", "").removeprefix("Basic ")).decode())
-        body = json.dumps([] if self.server.status == 200 else {"error_code": 1, "message": "no"}).encode()
+        body = json.dumps(SCHEMA if self.server.status == 200 else {"error_code": 1, "message": "no"}).encode()
         self.send_response(self.server.status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -95,9 +98,27 @@ def test_registry_on_loopback_is_asked_directly_whatever_the_environment_names(
 ) -> None:
     monkeypatch.setenv(variable, value)
     with registry(at(host, server.port)) as client:
-        assert client.get_subjects() == []
-    assert server.asked == ["/apis/ccompat/v7/subjects"]
-    assert get_json(f"http://{host}:{server.port}/x", seconds=2) == (200, [])
+        assert client.schema_text(1) == '"long"'
+    assert server.asked == ["/apis/ccompat/v7/schemas/ids/1"]
+    assert get_json(f"http://{host}:{server.port}/x", seconds=2) == (200, SCHEMA)
+
+
+def test_registry_is_sent_its_user_and_password(server: Answers) -> None:
+    settings = RegistrySettings(registry_url=f"http://svc:c4%2Fnary@127.0.0.1:{server.port}/v7")
+    with registry(settings) as client:
+        client.schema_text(1)
+    assert (server.asked, server.users) == (["/v7/schemas/ids/1"], ["svc:c4/nary"])
+
+
+def test_what_answers_but_is_no_registry_is_no_schema_that_is_unknown(
+    server: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules[__name__], "SCHEMA", ["a list"])
+    with (
+        pytest.raises(ReportedError, match="no answer of a schema registry"),
+        registry(at("127.0.0.1", server.port)) as r,
+    ):
+        r.schema_text(1)
 
 
 def test_registry_whose_certificate_is_not_trusted_says_so(server: Answers, tmp_path: Path) -> None:
@@ -106,15 +127,15 @@ def test_registry_whose_certificate_is_not_trusted_says_so(server: Answers, tmp_
     server.socket = context.wrap_socket(server.socket, server_side=True)
     settings = RegistrySettings(registry_url=f"https://127.0.0.1:{server.port}")
     with pytest.raises(Busy, match="certificate not trusted, self-signed"), registry(settings) as client:
-        client.get_subjects()
+        client.schema_text(1)
 
 
 def test_registry_elsewhere_is_asked_by_way_of_the_proxy(server: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{server.port}")
     with registry(at("registry.example", 8081)) as client:
-        assert client.get_subjects() == []
-    assert server.asked == ["http://registry.example:8081/apis/ccompat/v7/subjects"]
-    assert get_json("http://registry.example:8081/x", seconds=2) == (200, [])
+        assert client.schema_text(1) == '"long"'
+    assert server.asked == ["http://registry.example:8081/apis/ccompat/v7/schemas/ids/1"]
+    assert get_json("http://registry.example:8081/x", seconds=2) == (200, SCHEMA)
 
 
 def test_proxy_that_does_not_answer_is_named_with_the_registry__without_its_password(
@@ -138,7 +159,7 @@ def test_answer_of_a_proxy_names_the_proxy(
         pytest.raises(kind, match=f"proxy http://127\\.0\\.0\\.1:{server.port}"),
         registry(at("r.example", 80)) as client,
     ):
-        client.get_subjects()
+        client.schema_text(1)
 
 
 def test_proxy_of_a_kind_that_the_client_does_not_know_is_a_setting_to_mend(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,7 +196,7 @@ def ask_as_the_checker(url: str) -> str:
 
 def test_checker_sends_the_registry_its_user_and_password(server: Answers) -> None:
     """Red before: urllib took them for a part of the host's name."""
-    assert get_json(f"http://svc:c4%2Fnary@127.0.0.1:{server.port}/x", seconds=2) == (200, [])
+    assert get_json(f"http://svc:c4%2Fnary@127.0.0.1:{server.port}/x", seconds=2) == (200, SCHEMA)
     assert (server.asked, server.users) == (["/x"], ["svc:c4/nary"])
 
 
@@ -195,7 +216,7 @@ def test_checker_asks_a_registry_elsewhere_by_way_of_the_proxy_for_everything(
 ) -> None:
     """Red before: urllib passes over ALL_PROXY, which the services heed."""
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{server.port}")
-    assert get_json("http://registry.example:8081/x", seconds=2) == (200, [])
+    assert get_json("http://registry.example:8081/x", seconds=2) == (200, SCHEMA)
     assert server.asked == ["http://registry.example:8081/x"]
 
 

@@ -86,7 +86,9 @@ def test_lag_is_asked_of_inventory_workers_alone(monkeypatch: pytest.MonkeyPatch
     """A page of metrics costs the process that makes it more than a second of waiting for work."""
     asked = []
     monkeypatch.setattr(readings, "get", lambda port, path, **_: asked.append((port, path)))
-    other = ProcessState("notification-0", "notification", 0, State.READY, pid=2**30, started_at=0.0, restarts=0, port=2)
+    other = ProcessState(
+        "notification-0", "notification", 0, State.READY, pid=2**30, started_at=0.0, restarts=0, port=2
+    )
     take(Home(tmp_path), [make_process(), other])
     assert sorted(asked) == [(1, "/metrics"), (1, "/readyz"), (2, "/readyz")]
 

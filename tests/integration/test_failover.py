@@ -10,7 +10,10 @@ import pytest
 from common.postgres.hot import hot_connection
 from inventory_service.io.decision_store import GUARDS
 from onceloop.errors import Busy
+from onceloop.postgres.bounded import BoundedConnection
+from onceloop.postgres.guards.tables import GuardTables
 from onceloop.postgres.retry import rerun
+from onceloop.records import CommitPoint, Partition
 from tests.batches import reserve
 from tests.books import some_id
 from tests.replica import DATABASE, Pair, open_pair
@@ -72,6 +75,20 @@ def test_what_the_standby_lacks_is_never_published(pair: Pair) -> None:
         rerun(reserve(during, "tea", 4), worker, guards=GUARDS)
     with pair.standby.connect(DATABASE) as admin:
         assert admin.execute("SELECT available FROM inventory.stock").fetchone() == (2,)
+
+
+def test_note_of_progress_waits_for_no_standby(pair: Pair) -> None:
+    """It is a lower bound, true also if it is lost: a worker would wait for the standby twice a batch."""
+    at = Partition("orders.created", 0)
+    with hot_connection(pair.postgres(ROLE, pair.primary), application="worker") as worker:
+        connection = worker.get()
+        assert isinstance(connection, BoundedConnection)
+        connection.answer_seconds = 3.0
+        tables = GuardTables("inventory")
+        pair.replication.cut()
+        tables.note(connection, {at: CommitPoint(7)})
+        assert tables.noted(connection, [at]) == {at: 7}
+        assert connection.execute("SHOW synchronous_commit").fetchone() == ("on",), "of that one statement alone"
 
 
 @contextmanager

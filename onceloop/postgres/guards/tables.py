@@ -39,12 +39,13 @@ SELECT topic, partition FROM {schema}.start
 JOIN unnest(%b::text[], %b::int[]) AS asked (topic, partition) USING (topic, partition)
 """
 _TAKE_BACK = "UPDATE {schema}.start SET starts = greatest(starts - 1, 1) WHERE topic = %s AND partition = %s"
-# A note that is lost with the server is a lower bound all the same, so nothing waits for its way to the disk.
-_NOT_WAITING = "SET LOCAL synchronous_commit = off"
+# A note that is lost with the server is a lower bound all the same, so nothing waits for its way to the disk. The
+# setting ends with the transaction, which is this statement.
 _NOTE = """
 INSERT INTO {schema}.progress AS p (topic, partition, "offset")
 SELECT topic, partition, "offset"
-FROM unnest(%b::text[], %b::int[], %b::bigint[]) AS n (topic, partition, "offset")
+FROM unnest(%b::text[], %b::int[], %b::bigint[]) AS n (topic, partition, "offset"),
+    set_config('synchronous_commit', 'off', true)
 ORDER BY topic, partition
 ON CONFLICT (topic, partition) DO UPDATE SET "offset" = greatest(p."offset", excluded."offset")
 """
@@ -87,13 +88,9 @@ class GuardTables:
         connection.execute(self._take_back, [partition.topic, partition.number])
 
     def note(self, connection: psycopg.Connection, committed: Mapping[Partition, CommitPoint]) -> None:
-        """Keep these committed offsets, unless higher ones stand there: one transaction, one trip."""
+        """Keep these committed offsets, unless higher ones stand there: one statement, one trip."""
         points = [(at.topic, at.number, point.offset) for at, point in committed.items()]
-        with connection.pipeline(), connection.cursor(binary=True) as cursor:
-            cursor.execute("BEGIN")
-            cursor.execute(_NOT_WAITING)
-            cursor.execute(self._note, [list(column) for column in zip(*points, strict=True)])
-            cursor.execute("COMMIT")
+        connection.execute(self._note, [list(column) for column in zip(*points, strict=True)])
 
     def noted(self, connection: psycopg.Connection, partitions: Collection[Partition]) -> dict[Partition, int]:
         """Return what is known of these partitions; of a new one nothing."""

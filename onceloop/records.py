@@ -55,7 +55,8 @@ def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, CommitPoint]:
     From the batch, never from the client's position, which runs ahead of it. An empty batch is a bug.
     """
     assert batch, "a batch without records commits nothing"  # noqa: S101 - a broken programmer
-    return {record.partition: CommitPoint(record.offset + 1) for record in batch}
+    last = {record.partition: record.offset for record in batch}
+    return {partition: CommitPoint(offset + 1) for partition, offset in last.items()}
 
 
 @dataclass(frozen=True, slots=True)

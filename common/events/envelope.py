@@ -26,6 +26,19 @@ def _common_headers(event_type: str, source: str, time_ms: int) -> Headers:
     )
 
 
+def answer_headers(
+    event_id: str, event_type: str, source: str, time_ms: int, topic: str, partition: int, offset: int
+) -> Headers:
+    """Return `headers` and `origin_headers` of an event, as a batch needs them: made together, by position."""
+    shared = _answer_headers(event_type, source, time_ms, topic, partition)
+    return (("ce_id", event_id.encode()), *shared, ("origin_offset", b"%d" % offset))
+
+
+@lru_cache(maxsize=1024)  # events of a batch that answer the same partition share them
+def _answer_headers(event_type: str, source: str, time_ms: int, topic: str, partition: int) -> Headers:
+    return (*_common_headers(event_type, source, time_ms), *_partition_headers(topic, partition))
+
+
 def origin_headers(*, topic: str, partition: int, offset: int) -> Headers:
     """Return the headers that name the record an event answers: its coordinate on the input topic."""
     return (*_partition_headers(topic, partition), ("origin_offset", b"%d" % offset))

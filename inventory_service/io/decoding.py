@@ -24,14 +24,15 @@ class Decoding:
     def of(self, batch: Sequence[InputRecord]) -> tuple[list[Arrival], list[OutputRecord]]:
         """Return the orders of a batch, and the dead letters of what is none."""
         arrivals, letters = [], []
-        for record in batch:
+        scanned = self._codec.scan_orders([record.value for record in batch])
+        for record, found in zip(batch, scanned, strict=True):
+            partition, offset, key, value, _ = record
             try:
-                order = self._codec.decode(OrderCreated, record.value)
+                order = found or self._codec.decode(OrderCreated, value)
             except Undecodable as cause:
                 letters.append(self._letter(record, cause))
             else:
-                coordinate = Coordinate(record.partition, record.offset)
-                arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
+                arrivals.append(Arrival(Coordinate(partition, offset), key, value or b"", order))
         return arrivals, letters
 
     def letters_of(

@@ -1,7 +1,6 @@
 """Decisions as events: bytes that are stored with the decision, and the record that carries them."""
 
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Callable, Iterable, Sequence
 
 from common.events import envelope
 from common.events.codec import Codec
@@ -17,27 +16,25 @@ from onceloop.records import OutputRecord
 class OutcomeEvents:
     """Of one namespace. `new_id` returns the id of an event."""
 
-    def __init__(self, codec: Codec, *, namespace: str, new_id: Callable[[], UUID]) -> None:
+    def __init__(self, codec: Codec, *, namespace: str, new_id: Callable[[], str]) -> None:
         self._codec = codec
         self._new_id = new_id
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._failed_topic = INVENTORY_FAILED.within(namespace)
 
-    def new(self, arrival: Arrival, outcome: Outcome, now_ms: int, turn: Turn | None = None) -> NewDecision:
-        """Return the decision of an order, with its event as it will be repeated by every replay."""
-        event_id = str(self._new_id())
-        return NewDecision(
-            decision=Decision(
-                order_id=arrival.order.order_id,
-                reason=None if isinstance(outcome, Reserved) else outcome.reason,
-                event_id=event_id,
-                event=self.encode(arrival, outcome, event_id, now_ms),
-                owner=arrival.coordinate,
-                decided_at_ms=now_ms,
-            ),
-            lines=outcome.lines if isinstance(outcome, Reserved) else arrival.order.lines,
-            turn=turn,
-        )
+    def new(
+        self, arrivals: Sequence[Arrival], outcomes: Sequence[Outcome], now_ms: int, turns: Iterable[Turn | None]
+    ) -> list[NewDecision]:
+        """Return the decision of each order, with its event as it will be repeated by every replay."""
+        rows = []
+        for arrival, outcome, turn in zip(arrivals, outcomes, turns, strict=False):  # without turns: None for ever
+            coordinate, order = arrival.coordinate, arrival.order
+            event_id = self._new_id()
+            event = self.encode(arrival, outcome, event_id, now_ms)
+            reason, lines = (None, outcome.lines) if isinstance(outcome, Reserved) else (outcome.reason, order.lines)
+            decision = Decision(order.order_id, reason, event_id, event, coordinate, now_ms)
+            rows.append(NewDecision(decision, lines, turn))
+        return rows
 
     def encode(self, arrival: Arrival, outcome: Outcome, event_id: str, now_ms: int) -> bytes:
         """Return the event's bytes."""
@@ -65,20 +62,11 @@ class OutcomeEvents:
 
     def record(self, arrival: Arrival, decision: Decision) -> OutputRecord:
         """Return the record that carries a decision; all of it follows from the row, so every replay is equal."""
-        owner = decision.owner
-        return OutputRecord(
-            topic=self._reserved_topic if decision.reserved else self._failed_topic,
-            key=arrival.key,
-            value=decision.event,
-            headers=(
-                *envelope.headers(
-                    event_id=decision.event_id,
-                    event_type="inventory.reserved" if decision.reserved else "inventory.failed",
-                    source="/inventory",
-                    time_ms=decision.decided_at_ms,
-                ),
-                *envelope.origin_headers(
-                    topic=owner.partition.topic, partition=owner.partition.number, offset=owner.offset
-                ),
-            ),
+        topic, event_type = self._failed_topic, "inventory.failed"
+        if decision.reserved:
+            topic, event_type = self._reserved_topic, "inventory.reserved"
+        partition, offset = decision.owner
+        headers = envelope.answer_headers(
+            decision.event_id, event_type, "/inventory", decision.decided_at_ms, *partition, offset
         )
+        return OutputRecord(topic, arrival.key, decision.event, headers)

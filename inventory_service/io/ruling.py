@@ -31,16 +31,9 @@ class Ruling:
         """
         if not fresh:
             return [], {}
-        demands = [
-            Demand(order.order_id, order.user_id, order.lines, order.placed_at_ms)
-            for order in [arrival.order for arrival in fresh]
-        ]
+        demands = [Demand(*arrival.order) for arrival in fresh]
         allocation = self._rule.allocate(demands, snapshot.available, Context(snapshot.held))
         check(demands, allocation)
         turns = next_turns(fresh, snapshot.turns) if self._asks_held else repeat(None)
         now_ms = self._clock.time_ns() // 1_000_000
-        new = [
-            self._events.new(arrival, outcome, now_ms, turn)
-            for arrival, outcome, turn in zip(fresh, allocation.outcomes, turns, strict=False)
-        ]
-        return new, allocation.taken
+        return self._events.new(fresh, allocation.outcomes, now_ms, turns), allocation.taken

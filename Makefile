@@ -63,6 +63,7 @@ check: setup ## format, lint, types, import contracts, schemas, docs, unit tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pipeline schemas check --offline
 	@$(BIN)/python -m tools.site
+	@! ls dist/order_scan-*.whl > /dev/null 2>&1 || $(BIN)/python -m tools.native lint
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
 
 docs: setup ## build the documentation site into .site/site, with its links checked

@@ -1,8 +1,10 @@
 """Build the extension of `native/` from its source and install it, where there is cargo; else say what is used instead.
 
     python -m tools.native dist
+    python -m tools.native lint
 
-The wheel for this platform stays in the folder that is named. Never fails for want of a toolchain: without the
+The wheel for this platform stays in the folder that is named; `lint` asks the compiler's own checks, where they are
+installed. Never fails for want of a toolchain: without the
 extension everything works the same, and a worker needs about 1.5 times the CPU for an order.
 """
 
@@ -34,6 +36,20 @@ def build(into: Path) -> str:
     return f"orders are read by the extension: built {wheel}"
 
 
+def lint() -> int:
+    """Return 1 if the source is not as the formatter has it, or may panic; the tools say where."""
+    checks = (("fmt", "--check"), ("clippy", "--release", "--locked", "--quiet"))
+    return int(any(_cargo(name, "--version", quietly=True) and not _cargo(name, *options) for name, *options in checks))
+
+
+def _cargo(*arguments: str, quietly: bool = False) -> bool:
+    """Return whether a command of cargo's succeeds."""
+    if (cargo := shutil.which("cargo")) is None:
+        return False
+    done = subprocess.run([cargo, *arguments], cwd=MANIFEST.parent, capture_output=quietly, check=False)
+    return not done.returncode
+
+
 def _wheels(folder: Path) -> Iterator[Path]:
     return folder.glob(f"{PACKAGE}-*.whl")
 
@@ -51,4 +67,6 @@ def _run(arguments: Sequence[str]) -> str:
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "lint":
+        sys.exit(lint())
     print(build(Path(sys.argv[1])))

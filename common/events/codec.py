@@ -5,7 +5,7 @@ and texts that they annotate: times stay milliseconds, ids stay text, and nothin
 """
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, lru_cache
 from io import BytesIO
 from typing import Any, TypeVar
@@ -81,16 +81,17 @@ class Codec:
         at a tenth of the cost. Where versions part the two, all of it is decoded and encoded again. `order` must have
         been decoded before, so that whatever it holds is sound.
         """
-        if order[: _FRAME.size] == self._taken_over:
-            named = event_id.encode()
-            front = self._frames["InventoryReserved"], _avro_long(len(named)), named
-            return b"".join((*front, order[_FRAME.size :], _avro_long(decided_at_ms)))
-        placed = self.decode(OrderCreated, order)
-        return self.encode(
-            InventoryReserved(
-                event_id, placed.order_id, placed.user_id, placed.lines, placed.placed_at_ms, decided_at_ms
-            )
-        )
+        return self.encode_all_reserved([order], [event_id], decided_at_ms)[0]
+
+    def encode_all_reserved(self, orders: Iterable[bytes], event_ids: Iterable[str], decided_at_ms: int) -> list[bytes]:
+        """Return `encode_reserved` of each order of a batch."""
+        frame, time, size = self._frames["InventoryReserved"], _avro_long(decided_at_ms), _FRAME.size
+        return [
+            b"".join((frame, _avro_long(len(named)), named, order[size:], time))
+            if order[:size] == self._taken_over
+            else self._translated(order, named.decode(), decided_at_ms)
+            for order, named in zip(orders, map(str.encode, event_ids), strict=True)
+        ]
 
     def decode(self, expected: type[E], value: bytes | None) -> E:
         """Return the event that the bytes hold.
@@ -119,6 +120,14 @@ class Codec:
         How many are found is a matter of speed alone: with the extension nearly all, without it none.
         """
         return self._scan(values)
+
+    def _translated(self, order: bytes, event_id: str, decided_at_ms: int) -> bytes:
+        placed = self.decode(OrderCreated, order)
+        return self.encode(
+            InventoryReserved(
+                event_id, placed.order_id, placed.user_id, placed.lines, placed.placed_at_ms, decided_at_ms
+            )
+        )
 
     def _read(self, name: str, schema_id: int, body: BytesIO) -> Avro:
         own = self._names.get(schema_id) == name

@@ -3,6 +3,7 @@
 A replay repeats the stored bytes, so everything here follows from what is stored beside them.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -26,17 +27,12 @@ def _common_headers(event_type: str, source: str, time_ms: int) -> Headers:
     )
 
 
-def answer_headers(
-    event_id: str, event_type: str, source: str, time_ms: int, topic: str, partition: int, offset: int
-) -> Headers:
-    """Return `headers` and `origin_headers` of an event, as a batch needs them: made together, by position."""
-    shared = _answer_headers(event_type, source, time_ms, topic, partition)
-    return (("ce_id", event_id.encode()), *shared, ("origin_offset", b"%d" % offset))
-
-
-@lru_cache(maxsize=1024)  # events of a batch that answer the same partition share them
-def _answer_headers(event_type: str, source: str, time_ms: int, topic: str, partition: int) -> Headers:
-    return (*_common_headers(event_type, source, time_ms), *_partition_headers(topic, partition))
+def answering(
+    *, event_type: str, source: str, time_ms: int, topic: str, partition: int
+) -> Callable[[str, int], Headers]:
+    """Return what makes `headers` and `origin_headers` of events that differ in id and origin's offset alone."""
+    shared = (*_common_headers(event_type, source, time_ms), *_partition_headers(topic, partition))
+    return lambda event_id, offset: (("ce_id", event_id.encode()), *shared, ("origin_offset", b"%d" % offset))
 
 
 def origin_headers(*, topic: str, partition: int, offset: int) -> Headers:

@@ -9,7 +9,7 @@ from inventory_service.core.replay import Arrival, Coordinate
 from onceloop import failpoints
 from onceloop.dead_letter import dead_letter
 from onceloop.errors import Poison, Undecodable
-from onceloop.records import InputRecord, OutputRecord
+from onceloop.records import InputRecord, OutputRecord, rows
 from onceloop.telemetry import Observer
 
 
@@ -23,17 +23,13 @@ class Decoding:
 
     def of(self, batch: Sequence[InputRecord]) -> tuple[list[Arrival], list[OutputRecord]]:
         """Return the orders of a batch, and the dead letters of what is none."""
-        arrivals, letters = [], []
-        scanned = self._codec.scan_orders([record.value for record in batch])
-        for record, found in zip(batch, scanned, strict=True):
-            partition, offset, key, value, _ = record
-            try:
-                order = found or self._codec.decode(OrderCreated, value)
-            except Undecodable as cause:
-                letters.append(self._letter(record, cause))
-            else:
-                arrivals.append(Arrival(Coordinate(partition, offset), key, value or b"", order))
-        return arrivals, letters
+        partitions, offsets, keys, values, _ = zip(*batch, strict=True)
+        letters: list[OutputRecord] = []
+        orders = self._codec.scan_orders(list(values))
+        for index in [index for index, order in enumerate(orders) if order is None]:
+            orders[index] = self._decoded(batch[index], letters)
+        arrivals = rows(Arrival, rows(Coordinate, partitions, offsets), keys, values, orders)
+        return [arrival for arrival in arrivals if arrival.order] if letters else arrivals, letters
 
     def letters_of(
         self, batch: Sequence[InputRecord], rejected: Sequence[tuple[Arrival, Poison]]
@@ -43,6 +39,14 @@ class Decoding:
             return []
         records = {Coordinate(record.partition, record.offset): record for record in batch}
         return [self._letter(records[a.coordinate], Undecodable("database", str(poison))) for a, poison in rejected]
+
+    def _decoded(self, record: InputRecord, letters: list[OutputRecord]) -> OrderCreated | None:
+        """Return the order of one record; of one that is none, add its dead letter to the others."""
+        try:
+            return self._codec.decode(OrderCreated, record.value)
+        except Undecodable as cause:
+            letters.append(self._letter(record, cause))
+            return None
 
     def _letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
         self._observer.log(

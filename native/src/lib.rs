@@ -5,6 +5,7 @@
 //! then the codec decides, and words what is wrong. So the two can differ in speed alone.
 
 mod avro;
+mod lines;
 mod orders;
 
 use pyo3::prelude::*;
@@ -61,5 +62,6 @@ impl OrderScanner {
 
 #[pymodule]
 fn order_scan(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(lines::texts, module)?)?;
     module.add_class::<OrderScanner>()
 }

@@ -31,7 +31,8 @@ pub struct Builder<'py, 'c> {
     order: &'c Bound<'py, PyType>,
     line: &'c Bound<'py, PyType>,
     new_tuple: &'c Bound<'py, PyAny>,
-    skus: HashMap<String, Sku<'py>>,
+    places: HashMap<String, usize>,
+    skus: Vec<Sku<'py>>,
 }
 
 /// A SKU's text, and its lines by quantity.
@@ -42,7 +43,7 @@ struct Sku<'py> {
 
 impl<'py, 'c> Builder<'py, 'c> {
     pub fn new(order: &'c Bound<'py, PyType>, line: &'c Bound<'py, PyType>, new_tuple: &'c Bound<'py, PyAny>) -> Self {
-        Self { order, line, new_tuple, skus: HashMap::new() }
+        Self { order, line, new_tuple, places: HashMap::new(), skus: Vec::new() }
     }
 
     /// Return the order of these bytes behind the frame; None where the codec is to be asked.
@@ -61,11 +62,12 @@ impl<'py, 'c> Builder<'py, 'c> {
 
     fn line(&mut self, sku: &str, quantity: u64) -> PyResult<Bound<'py, PyAny>> {
         let py = self.line.py();
-        if !self.skus.contains_key(sku) {
-            let known = Sku { text: PyString::new(py, sku), lines: Vec::new() };
-            self.skus.insert(sku.to_owned(), known);
+        let place = self.places.get(sku).copied().unwrap_or(self.skus.len());
+        if place == self.skus.len() {
+            self.places.insert(sku.to_owned(), place);
+            self.skus.push(Sku { text: PyString::new(py, sku), lines: Vec::new() });
         }
-        let Some(known) = self.skus.get_mut(sku) else {
+        let Some(known) = self.skus.get_mut(place) else {
             return self.new_tuple.call1((self.line, (sku, quantity)));
         };
         if let Some((_, line)) = known.lines.iter().find(|(each, _)| *each == quantity) {

@@ -5,12 +5,12 @@ BIN := .venv/bin
 RUNS := .venv/.runs
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up down demo doctor test compose-test chaos trials check docs proofs format unit bench lock lock-jars lock-platforms clean
+.PHONY: help setup up down demo doctor test compose-test chaos trials check docs proofs format unit bench wheel lock lock-jars lock-platforms clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/.ready ## build the whole environment, tests and linters too, from the hashed locks
+setup: .venv/.ready .venv/.native ## build the whole environment, tests and linters too, from the hashed locks
 
 .venv/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python >= 3.11 is needed: make PYTHON=/path/to/python3.11 up"; exit 1; }
@@ -24,6 +24,13 @@ $(RUNS): requirements-local.lock pyproject.toml | .venv/.made
 .venv/.ready: requirements-dev.lock $(RUNS)
 	@$(BIN)/python -m deploy.local.fetch.install requirements-dev.lock
 	@touch $@
+
+.venv/.native: $(wildcard native/*.toml native/Cargo.lock native/src/*.rs) .venv/.ready
+	@$(BIN)/python -m tools.native dist
+	@touch $@
+
+wheel: setup ## build the extension that reads orders as a wheel for this platform, into dist/
+	@$(BIN)/python -m tools.native dist
 
 up: $(RUNS) ## start the whole pipeline, stay in the foreground; Ctrl-C stops all of it
 	@$(BIN)/pipeline up
@@ -56,6 +63,7 @@ check: setup ## format, lint, types, import contracts, schemas, docs, unit tests
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/pipeline schemas check --offline
 	@$(BIN)/python -m tools.site
+	@! ls dist/order_scan-*.whl > /dev/null 2>&1 || $(BIN)/python -m tools.native lint
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/unit
 
 docs: setup ## build the documentation site into .site/site, with its links checked
@@ -79,7 +87,7 @@ lock: setup ## resolve pyproject.toml again into the three hashed lock files
 	@$(BIN)/uv pip compile pyproject.toml --universal --generate-hashes --no-header --quiet -o requirements.lock
 	@$(BIN)/uv pip compile pyproject.toml --extra local --group build --universal --generate-hashes \
 		--no-header --quiet -c requirements.lock -o requirements-local.lock
-	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group test --group lint --group docs --universal --generate-hashes \
+	@$(BIN)/uv pip compile pyproject.toml --all-extras --group build --group test --group lint --group docs --group native --universal --generate-hashes \
 		--no-header --quiet -c requirements-local.lock -o requirements-dev.lock
 	@$(MAKE) --no-print-directory lock-platforms
 
@@ -91,4 +99,4 @@ lock-platforms: setup ## record which locked file each kind of machine gets; fai
 	@$(BIN)/python -m tools.lock_platforms
 
 clean: ## remove the environment and caches; data of `make up` stays in .pipeline
-	rm -rf .venv .site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv dist native/target .site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -4,7 +4,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import uuid_utils.compat
+import uuid_utils
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from common import metrics
@@ -17,7 +17,7 @@ from onceloop.structlog import StructlogObserver
 from onceloop.telemetry import Observers
 
 OBSERVER = Observers(StructlogObserver(), metrics.METERS)
-RUNTIME = Runtime(observer=OBSERVER, new_id=uuid_utils.compat.uuid7)
+RUNTIME = Runtime(observer=OBSERVER, new_id=lambda: str(uuid_utils.uuid7()))
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from common import log, metrics
 from common.config import load
 from common.entry import run_process
+from common.events import scanning
 from common.kafka.admin import Admin
 from common.kafka.members import building_producers, input_log, join, member_options, writer_options
 from common.kafka.schema_registry import open_codec
@@ -35,6 +36,7 @@ def main() -> None:
         serving_probes(state, settings, metrics.of_worker("inventory_")),
         hot_connection(settings, application=f"inventory-{settings.slot}") as connection,
     ):
+        log.get_logger().info("orders.read", by="extension" if scanning.is_built() else "python")
         codec = open_codec(settings, (ORDERS_CREATED, INVENTORY_RESERVED, INVENTORY_FAILED))
         topic_ids = Admin(settings).topic_ids([ORDERS_CREATED])
         tables = GuardTables(SCHEMA)

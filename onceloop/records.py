@@ -3,13 +3,23 @@
 What there is one of per record is a named tuple: it takes half the time to make.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from onceloop.errors import ContractError, Poison
 
 Headers = tuple[tuple[str, bytes | None], ...]
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+
+def rows(kind: type[Row], *columns: Iterable[Any]) -> list[Row]:
+    """Return named tuples of this kind from one column per field, in half the time that calling it takes.
+
+    Raises ValueError unless all columns are as long as the first. Their number and types are the caller's to know.
+    """
+    return list(map(partial(tuple.__new__, kind), zip(*columns, strict=True)))
 
 
 class Partition(NamedTuple):
@@ -55,7 +65,8 @@ def next_offsets(batch: Sequence[InputRecord]) -> dict[Partition, CommitPoint]:
     From the batch, never from the client's position, which runs ahead of it. An empty batch is a bug.
     """
     assert batch, "a batch without records commits nothing"  # noqa: S101 - a broken programmer
-    return {record.partition: CommitPoint(record.offset + 1) for record in batch}
+    last = {record.partition: record.offset for record in batch}
+    return {partition: CommitPoint(offset + 1) for partition, offset in last.items()}
 
 
 @dataclass(frozen=True, slots=True)

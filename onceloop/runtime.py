@@ -38,19 +38,23 @@ def start_thread(work: Callable[[], None], name: str) -> None:
     threading.Thread(target=work, name=name, daemon=True).start()
 
 
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
 @dataclass(frozen=True, slots=True)
 class Runtime:
     """Handed to the loop, its consumer, its producers and its connection alike.
 
-    `jitter` returns a number between its two arguments, `new_id` an id that no other call returns. `consumer` and
-    `producer` build librdkafka's clients from options and a logger. `start_thread` has work done apart, under a name;
-    `caller` makes a producer's blocking calls.
+    `jitter` returns a number between its two arguments, `new_id` the text of a UUID that no other call returns.
+    `consumer` and `producer` build librdkafka's clients from options and a logger. `start_thread` has work done apart,
+    under a name; `caller` makes a producer's blocking calls.
     """
 
     observer: Observer = SILENT
     clock: Clock = time
     jitter: Callable[[float, float], float] = random.uniform  # noqa: S311 - spreads retries
-    new_id: Callable[[], uuid.UUID] = uuid.uuid4
+    new_id: Callable[[], str] = _new_id
     consumer: Callable[..., Any] = confluent_kafka.Consumer
     producer: Callable[..., Any] = confluent_kafka.Producer
     start_thread: Callable[[Callable[[], None], str], None] = start_thread

@@ -21,6 +21,7 @@ import confluent_kafka
 import pytest
 from hypothesis import HealthCheck, settings
 
+from common.events import scanning
 from deploy.local.fetch.artifacts import locked
 from tests.compose import image
 from tests.pipeline import Pipeline, open_pipeline, prepare
@@ -59,7 +60,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     clients = f"confluent-kafka {metadata.version('confluent-kafka')} (librdkafka {confluent_kafka.libversion()[0]})"
-    return [f"clients: {clients}, psycopg {metadata.version('psycopg')}", f"servers: {_servers(config)}"]
+    orders = "the extension" if scanning.is_built() else "Python alone"
+    return [
+        f"clients: {clients}, psycopg {metadata.version('psycopg')}",
+        f"servers: {_servers(config)}",
+        f"orders are read by: {orders}",
+    ]
 
 
 def _servers(config: pytest.Config) -> str:

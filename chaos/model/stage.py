@@ -40,7 +40,7 @@ def runtime(
             sleep=lambda seconds: scheduler.wait("sleeping", seconds),
         ),
         jitter=lambda least, _most: least,
-        new_id=lambda: UUID(int=next(event_ids)),
+        new_id=lambda: str(UUID(int=next(event_ids))),
         consumer=open_consumer,
         producer=open_producer,
         start_thread=lambda work, _name: work(),

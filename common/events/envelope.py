@@ -3,6 +3,7 @@
 A replay repeats the stored bytes, so everything here follows from what is stored beside them.
 """
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -24,6 +25,14 @@ def _common_headers(event_type: str, source: str, time_ms: int) -> Headers:
         ("ce_time", time.encode()),
         ("content-type", b"application/avro"),
     )
+
+
+def answering(
+    *, event_type: str, source: str, time_ms: int, topic: str, partition: int
+) -> Callable[[str, int], Headers]:
+    """Return what makes `headers` and `origin_headers` of events that differ in id and origin's offset alone."""
+    shared = (*_common_headers(event_type, source, time_ms), *_partition_headers(topic, partition))
+    return lambda event_id, offset: (("ce_id", event_id.encode()), *shared, ("origin_offset", b"%d" % offset))
 
 
 def origin_headers(*, topic: str, partition: int, offset: int) -> Headers:

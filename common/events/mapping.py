@@ -9,7 +9,6 @@ expression written by hand costs; a loop over the fields would cost three times 
 """
 
 from collections.abc import Callable
-from dataclasses import fields
 from enum import Enum
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -19,7 +18,7 @@ Avro = dict[str, Any]
 def from_avro(event: type[Any], schema: Avro) -> Callable[[Avro], Any]:
     """Return the function that builds the event from a record of this schema. Raises TypeError where the two differ."""
     values = {attribute: _read(name, hint) for name, attribute, hint in _paired(event, schema)}
-    arguments = ", ".join(f"{each.name}={values[each.name]}" for each in fields(event))
+    arguments = ", ".join(f"{attribute}={value}" for attribute, value in values.items())
     return _compiled(f"lambda avro: event({arguments})", event)
 
 

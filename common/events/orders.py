@@ -1,13 +1,14 @@
 """Order events: what a customer asked for."""
 
 import re
-from dataclasses import dataclass
 from typing import NamedTuple
 
 LINES_MAX = 100
 QUANTITY_MAX = 10_000
 SKU_LENGTH_MAX = 64
 USER_ID_LENGTH_MAX = 128
+PLACED_BEFORE_MS = 253_402_300_800_000
+"""The year 10000, which neither PostgreSQL's clients nor Python write down."""
 ZWNJ, ZWJ = "\u200c", "\u200d"
 """Zero width (non-)joiner: invisible themselves, and part of how Persian, Malayalam and many emoji are spelled."""
 
@@ -19,8 +20,7 @@ class OrderLine(NamedTuple):
     quantity: int
 
 
-@dataclass(frozen=True, slots=True)
-class OrderCreated:
+class OrderCreated(NamedTuple):
     """An order was accepted. `order_id` is a UUIDv7 in canonical text; a SKU stands on one line at most."""
 
     order_id: str
@@ -39,7 +39,6 @@ class OrderCreated:
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _JOINERS = str.maketrans(dict.fromkeys((ZWNJ, ZWJ)))
-_YEAR_9999_MS = 253_402_300_800_000
 
 
 def order_violation(order_id: str, user_id: str, lines: tuple[OrderLine, ...], placed_at_ms: int) -> str:
@@ -48,7 +47,7 @@ def order_violation(order_id: str, user_id: str, lines: tuple[OrderLine, ...], p
         return id_violation("order_id", order_id)
     if found := text_complaint(user_id, length_max=USER_ID_LENGTH_MAX):
         return f"user_id {found}"
-    if not 0 < placed_at_ms < _YEAR_9999_MS:
+    if not 0 < placed_at_ms < PLACED_BEFORE_MS:
         return time_violation("placed_at", placed_at_ms)
     return _lines_violation(lines)
 
@@ -66,7 +65,7 @@ def user_violation(user_id: str) -> str:
 
 def time_violation(name: str, epoch_ms: int) -> str:
     """Return what is wrong with a time, or an empty text: before the year 10000, as PostgreSQL and Python have it."""
-    return "" if 0 < epoch_ms < _YEAR_9999_MS else f"{name} is out of range: {epoch_ms}"
+    return "" if 0 < epoch_ms < PLACED_BEFORE_MS else f"{name} is out of range: {epoch_ms}"
 
 
 def text_complaint(text: str, *, length_max: int) -> str:

@@ -12,13 +12,15 @@ customer and turn; the same order has the same customer, so this too is one orde
 No ON CONFLICT here: with COMMIT queued it would skip the row but not the decrement.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol
 
 import psycopg
 
+from common.events import line_texts
 from common.events.orders import OrderLine
 from inventory_service.core.replay import Coordinate, Decision
 from inventory_service.core.rule import Holding
@@ -183,7 +185,7 @@ def recording(
     with connection.pipeline() as pipeline, connection.cursor(binary=True) as cursor:
         cursor.execute("BEGIN")
         if new:
-            cursor.execute(_RECORD, _columns(sorted(new, key=_lock_order)))
+            cursor.execute(_RECORD, _columns(sorted(new, key=_lock_order(new))))
         if replayed:
             cursor.execute(_COUNT_REPLAYS, [",".join(replayed)])
         if skus:
@@ -202,9 +204,9 @@ def _highest_turns(rows: Iterable[tuple[str, str | None, int | None, int]]) -> d
     return highest
 
 
-def _lock_order(row: NewDecision) -> tuple[str, int]:
+def _lock_order(new: Sequence[NewDecision]) -> Callable[[NewDecision], Any]:
     """Return by what the rows of one batch are sorted; all have a turn, or none has one."""
-    return row.turn or (row.decision.order_id, 0)
+    return attrgetter("turn" if new[0].turn else "decision.order_id")
 
 
 def _decision(
@@ -233,9 +235,8 @@ def _columns(new: Sequence[NewDecision]) -> list[object]:
         ",".join([partition.topic for partition, _ in owners]),
         ",".join([str(partition.number) for partition, _ in owners]),
         ",".join([str(offset) for _, offset in owners]),
-        _SEPARATOR.join([_LINE_SEPARATOR.join([sku for sku, _ in each]) for each in lines]),
-        _SEPARATOR.join([",".join([str(quantity) for _, quantity in each]) for each in lines]),
-        ",".join([str(time_ms) for time_ms in times]),
+        *line_texts.BEST(lines, _SEPARATOR, _LINE_SEPARATOR),
+        ",".join(map(str, times)),
         *(_turn_columns(turns) if turns[0] else (None, None)),  # NULL for the column: `unnest` fills up with NULL
     ]
 

@@ -9,7 +9,7 @@ from inventory_service.core.replay import Arrival, Coordinate
 from onceloop import failpoints
 from onceloop.dead_letter import dead_letter
 from onceloop.errors import Poison, Undecodable
-from onceloop.records import InputRecord, OutputRecord
+from onceloop.records import InputRecord, OutputRecord, rows
 from onceloop.telemetry import Observer
 
 
@@ -23,16 +23,13 @@ class Decoding:
 
     def of(self, batch: Sequence[InputRecord]) -> tuple[list[Arrival], list[OutputRecord]]:
         """Return the orders of a batch, and the dead letters of what is none."""
-        arrivals, letters = [], []
-        for record in batch:
-            try:
-                order = self._codec.decode(OrderCreated, record.value)
-            except Undecodable as cause:
-                letters.append(self._letter(record, cause))
-            else:
-                coordinate = Coordinate(record.partition, record.offset)
-                arrivals.append(Arrival(coordinate, record.key, record.value or b"", order))
-        return arrivals, letters
+        partitions, offsets, keys, values, _ = zip(*batch, strict=True)
+        letters: list[OutputRecord] = []
+        orders = self._codec.scan_orders(list(values))
+        for index in [index for index, order in enumerate(orders) if order is None]:
+            orders[index] = self._decoded(batch[index], letters)
+        arrivals = rows(Arrival, rows(Coordinate, partitions, offsets), keys, values, orders)
+        return [arrival for arrival in arrivals if arrival.order] if letters else arrivals, letters
 
     def letters_of(
         self, batch: Sequence[InputRecord], rejected: Sequence[tuple[Arrival, Poison]]
@@ -42,6 +39,14 @@ class Decoding:
             return []
         records = {Coordinate(record.partition, record.offset): record for record in batch}
         return [self._letter(records[a.coordinate], Undecodable("database", str(poison))) for a, poison in rejected]
+
+    def _decoded(self, record: InputRecord, letters: list[OutputRecord]) -> OrderCreated | None:
+        """Return the order of one record; of one that is none, add its dead letter to the others."""
+        try:
+            return self._codec.decode(OrderCreated, record.value)
+        except Undecodable as cause:
+            letters.append(self._letter(record, cause))
+            return None
 
     def _letter(self, record: InputRecord, cause: Undecodable) -> OutputRecord:
         self._observer.log(

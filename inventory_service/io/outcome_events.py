@@ -1,42 +1,58 @@
 """Decisions as events: bytes that are stored with the decision, and the record that carries them."""
 
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
+from typing import NamedTuple
 
 from common.events import envelope
 from common.events.codec import Codec
-from common.events.inventory import InventoryFailed, InventoryReserved
+from common.events.inventory import InventoryFailed, InventoryReserved, Reason
 from common.topics import INVENTORY_FAILED, INVENTORY_RESERVED
 from inventory_service.core.replay import Arrival, Decision
-from inventory_service.core.rule import Outcome, Reserved
+from inventory_service.core.rule import Failed, Outcome, Reserved
 from inventory_service.core.turns import Turn
 from inventory_service.io.decision_store import NewDecision
-from onceloop.records import OutputRecord
+from onceloop.records import Headers, OutputRecord, Partition, rows
+
+
+class _Kind(NamedTuple):
+    """Of events that differ in id and origin's offset alone: their topic, and what makes their headers."""
+
+    topic: str
+    headers: Callable[[str, int], Headers]
 
 
 class OutcomeEvents:
     """Of one namespace. `new_id` returns the id of an event."""
 
-    def __init__(self, codec: Codec, *, namespace: str, new_id: Callable[[], UUID]) -> None:
+    def __init__(self, codec: Codec, *, namespace: str, new_id: Callable[[], str]) -> None:
         self._codec = codec
         self._new_id = new_id
         self._reserved_topic = INVENTORY_RESERVED.within(namespace)
         self._failed_topic = INVENTORY_FAILED.within(namespace)
 
-    def new(self, arrival: Arrival, outcome: Outcome, now_ms: int, turn: Turn | None = None) -> NewDecision:
-        """Return the decision of an order, with its event as it will be repeated by every replay."""
-        event_id = str(self._new_id())
-        return NewDecision(
-            decision=Decision(
-                order_id=arrival.order.order_id,
-                reason=None if isinstance(outcome, Reserved) else outcome.reason,
-                event_id=event_id,
-                event=self.encode(arrival, outcome, event_id, now_ms),
-                owner=arrival.coordinate,
-                decided_at_ms=now_ms,
-            ),
-            lines=outcome.lines if isinstance(outcome, Reserved) else arrival.order.lines,
-            turn=turn,
+    def new(
+        self, arrivals: Sequence[Arrival], outcomes: Sequence[Outcome], now_ms: int, turns: Iterable[Turn | None]
+    ) -> list[NewDecision]:
+        """Return the decision of each order, with its event as it will be repeated by every replay."""
+        event_ids = [self._new_id() for _ in arrivals]
+        coordinates, _, values, orders = zip(*arrivals, strict=True)
+        order_ids, _, asked, _ = zip(*orders, strict=True)
+        # Most orders are held whole, at the cost of a batch; the others get a reason or lines of their own.
+        events = self._codec.encode_all_reserved(values, event_ids, now_ms)
+        reasons: list[Reason | None] = [None] * len(arrivals)
+        lines = list(asked)
+        for index, outcome in enumerate(outcomes):
+            if isinstance(outcome, Failed):
+                reasons[index] = outcome.reason
+            elif outcome.lines == asked[index]:
+                continue
+            else:
+                lines[index] = outcome.lines
+            events[index] = self.encode(arrivals[index], outcome, event_ids[index], now_ms)
+        times = repeat(now_ms, len(arrivals))
+        return rows(
+            NewDecision, rows(Decision, order_ids, reasons, event_ids, events, coordinates, times), lines, turns
         )
 
     def encode(self, arrival: Arrival, outcome: Outcome, event_id: str, now_ms: int) -> bytes:
@@ -63,22 +79,22 @@ class OutcomeEvents:
             )
         )
 
-    def record(self, arrival: Arrival, decision: Decision) -> OutputRecord:
-        """Return the record that carries a decision; all of it follows from the row, so every replay is equal."""
-        owner = decision.owner
-        return OutputRecord(
-            topic=self._reserved_topic if decision.reserved else self._failed_topic,
-            key=arrival.key,
-            value=decision.event,
-            headers=(
-                *envelope.headers(
-                    event_id=decision.event_id,
-                    event_type="inventory.reserved" if decision.reserved else "inventory.failed",
-                    source="/inventory",
-                    time_ms=decision.decided_at_ms,
-                ),
-                *envelope.origin_headers(
-                    topic=owner.partition.topic, partition=owner.partition.number, offset=owner.offset
-                ),
-            ),
+    def records(self, answers: Iterable[tuple[Arrival, Decision]]) -> list[OutputRecord]:
+        """Return the records that carry decisions; all of it follows from the rows, so every replay is equal."""
+        kinds: dict[tuple[str, Partition, int], _Kind] = {}
+        records = []
+        for arrival, (_, reason, event_id, event, (partition, offset), decided_at_ms) in answers:
+            described = self._reserved_topic if reason is None else self._failed_topic, partition, decided_at_ms
+            kind = kinds.get(described) or kinds.setdefault(described, self._kind(*described))
+            records.append(OutputRecord(kind.topic, arrival.key, event, kind.headers(event_id, offset)))
+        return records
+
+    def _kind(self, topic: str, partition: Partition, time_ms: int) -> _Kind:
+        headers = envelope.answering(
+            event_type="inventory.reserved" if topic == self._reserved_topic else "inventory.failed",
+            source="/inventory",
+            time_ms=time_ms,
+            topic=partition.topic,
+            partition=partition.number,
         )
+        return _Kind(topic, headers)

@@ -1,13 +1,13 @@
 """Apply the rule of allocation to orders that have no decision yet: demands in, decisions with their events out."""
 
 from collections.abc import Collection, Mapping, Sequence
-from itertools import repeat
 
 from inventory_service.core.replay import Arrival
 from inventory_service.core.rule import Context, Demand, Need, Rule, check
 from inventory_service.core.turns import next_turns
 from inventory_service.io.decision_store import NewDecision, Snapshot
 from inventory_service.io.outcome_events import OutcomeEvents
+from onceloop.records import rows
 from onceloop.runtime import Clock
 
 
@@ -31,16 +31,9 @@ class Ruling:
         """
         if not fresh:
             return [], {}
-        demands = [
-            Demand(order.order_id, order.user_id, order.lines, order.placed_at_ms)
-            for order in [arrival.order for arrival in fresh]
-        ]
+        demands = rows(Demand, *zip(*[arrival.order for arrival in fresh], strict=True))
         allocation = self._rule.allocate(demands, snapshot.available, Context(snapshot.held))
         check(demands, allocation)
-        turns = next_turns(fresh, snapshot.turns) if self._asks_held else repeat(None)
+        turns = next_turns(fresh, snapshot.turns) if self._asks_held else [None] * len(fresh)
         now_ms = self._clock.time_ns() // 1_000_000
-        new = [
-            self._events.new(arrival, outcome, now_ms, turn)
-            for arrival, outcome, turn in zip(fresh, allocation.outcomes, turns, strict=False)
-        ]
-        return new, allocation.taken
+        return self._events.new(fresh, allocation.outcomes, now_ms, turns), allocation.taken

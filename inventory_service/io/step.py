@@ -11,7 +11,7 @@ import psycopg
 
 from common import metrics
 from common.events.codec import Codec
-from inventory_service.core.replay import Arrival, owners, undecided
+from inventory_service.core.replay import Arrival, Decision, owners, undecided
 from inventory_service.core.rule import Rule
 from inventory_service.io import decision_store
 from inventory_service.io.decision_store import Decisions
@@ -122,7 +122,7 @@ class InventoryStep:
         self._guards.insist()
         snapshot = self._decisions.read(
             connection,
-            skus={line.sku for arrival in arrivals for line in arrival.order.lines},
+            skus={sku for arrival in arrivals for sku, _ in arrival.order.lines},
             order_ids={arrival.order.order_id for arrival in arrivals},
             user_ids=self._ruling.customers(arrivals),
         )
@@ -131,9 +131,12 @@ class InventoryStep:
         self._point("db.decided")
         known = {**snapshot.known, **{row.decision.order_id: row.decision for row in new}}
         with self._decisions.recording(connection, new=new, replayed=snapshot.known, taken=taken):
-            answers = [(self._events.record(arrival, each), each.reason) for arrival, each in owners(arrivals, known)]
+            answers = self._answers(owners(arrivals, known))
         self._observer.count(metrics.INVENTORY_REPLAYS, by=len(snapshot.known))
         return answers
+
+    def _answers(self, owned: Sequence[tuple[Arrival, Decision]]) -> list[Answer]:
+        return list(zip(self._events.records(owned), [decision.reason for _, decision in owned], strict=True))
 
     def _point(self, name: str) -> None:
         failpoints.point(f"inventory:{name}")

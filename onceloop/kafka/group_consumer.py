@@ -23,7 +23,7 @@ from onceloop.kafka.errors import is_about_credentials
 from onceloop.kafka.first_offsets import FirstOffsets, Untouched, store_knows_nothing
 from onceloop.kafka.lag import LagGauges
 from onceloop.kafka.lost_records import offset_gone
-from onceloop.records import CommitPoint, Headers, InputRecord, Partition
+from onceloop.records import CommitPoint, Headers, InputRecord, Partition, rows
 from onceloop.runtime import REAL, Runtime
 from onceloop.telemetry import SILENT, Observer
 
@@ -122,7 +122,7 @@ class GroupConsumer:
         # consume(n, t) waits all of t for n records, so the first one is taken by itself.
         rest = self._consumer.consume(limit - 1, self._company_seconds()) if limit > 1 else []
         self._taken_at = self._clock.monotonic()
-        return [input_record(message, self._observer) for message in (first, *rest) if self._readable(message)]
+        return input_records([message for message in (first, *rest) if self._readable(message)], self._observer)
 
     def committed(self) -> dict[Partition, CommitPoint]:
         """Return the stable committed offsets of what is owned; waits for pending foreign commits.
@@ -240,9 +240,11 @@ class GroupConsumer:
 
     def _readable(self, message: Message) -> bool:
         error = message.error()
-        if error is not None and error.code() in OFFSET_LOST:
+        if error is None:
+            return True
+        if error.code() in OFFSET_LOST:
             raise offset_gone(self._consumer, message)
-        return _readable(message, self._observer)
+        return _passes(error, message, self._observer)
 
     def _seek_all(self, positions: Mapping[Partition, int]) -> bool:
         deadline = self._clock.monotonic() + SEEK_SECONDS
@@ -340,14 +342,15 @@ def topic_partitions(points: Mapping[Partition, CommitPoint] | Iterable[Partitio
     ]
 
 
-def input_record(message: Any, observer: Observer = SILENT) -> InputRecord:
-    """Return what crosses our border of a client's message that holds a record."""
-    return InputRecord(
-        _partition(message.topic(), message.partition()),
-        message.offset(),
-        message.key(),
-        message.value(),
-        partial(_headers, message, observer),
+def input_records(messages: Sequence[Any], observer: Observer = SILENT) -> list[InputRecord]:
+    """Return what crosses our border of a client's messages that hold records."""
+    return rows(
+        InputRecord,
+        [_partition(message.topic(), message.partition()) for message in messages],
+        [message.offset() for message in messages],
+        [message.key() for message in messages],
+        [message.value() for message in messages],
+        [partial(_headers, message, observer) for message in messages],
     )
 
 
@@ -371,11 +374,8 @@ def _partition(topic: str, number: int) -> Partition:
     return Partition(topic, number)
 
 
-def _readable(message: Message, observer: Observer) -> bool:
-    """Return True for a record, False for an event that passes by itself; raise FatalError for one that does not."""
-    error = message.error()
-    if error is None:
-        return True
+def _passes(error: KafkaError, message: Message, observer: Observer) -> bool:
+    """Return False for an event that passes by itself; raise FatalError for one that does not."""
     if error.code() in FENCED:  # polled as an event like any other; nothing is fetched after it
         raise _fenced(error)
     if error.fatal() or error.code() in REFUSED:

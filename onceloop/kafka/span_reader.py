@@ -8,7 +8,7 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 
-from onceloop.kafka.group_consumer import input_record
+from onceloop.kafka.group_consumer import input_records
 from onceloop.records import InputRecord, Partition
 
 CHUNK_RECORDS = 1000
@@ -94,4 +94,4 @@ def _followed(message: Message, spans: Mapping[Partition, Span]) -> InputRecord 
     if offset < span.reached:
         return None
     span.reached = offset + 1
-    return input_record(message)
+    return input_records([message])[0]

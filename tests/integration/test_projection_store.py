@@ -63,7 +63,7 @@ def apply_each(store: StatusStore, batches: Sequence[Sequence[OrderStatus]]) -> 
 
 
 def test_stored_order_reads_back_as_it_is_known(store: StatusStore) -> None:
-    order = replace(make_order(), lines=LINES)
+    order = make_order(lines=LINES)
     failed = InventoryFailed(
         event_id="e",
         order_id=order.order_id,

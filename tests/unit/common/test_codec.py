@@ -117,6 +117,18 @@ def test_reservation_made_of_the_orders_own_bytes_is_the_encoded_one(
     assert made == CODEC.encode(reserved)
 
 
+def test_reservations_of_a_batch_are_those_of_its_orders_one_by_one() -> None:
+    foreign = b"\x00\x00\x00\x00\x0c" + CODEC.encode(make_order())[5:]
+    codec = Codec({"OrderCreated": 1, "InventoryReserved": 2}, lambda _: schema_text("OrderCreated"))
+    orders, ids = [codec.encode(make_order()), foreign, codec.encode(make_order())], [EVENT_ID, ORDER_ID, EVENT_ID]
+    alone = [
+        codec.encode_reserved(order, event_id=event_id, decided_at_ms=7)
+        for order, event_id in zip(orders, ids, strict=True)
+    ]
+    assert codec.encode_all_reserved(orders, ids, 7) == alone
+    assert codec.decode(InventoryReserved, alone[1]).event_id == ORDER_ID
+
+
 def test_frame_names_the_schema_in_big_endian() -> None:
     codec = Codec({"OrderCreated": 0x01020304}, lambda _: "")
     assert codec.encode(make_order())[:5] == b"\x00\x01\x02\x03\x04"

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from common.events.envelope import headers, origin_headers
+from common.events.envelope import answering, headers, origin_headers
 
 
 def test_headers_follow_cloudevents_binary_mode() -> None:
@@ -46,4 +46,13 @@ def test_origin_names_topic_partition_and_offset_in_digits(offset: int) -> None:
         ("origin_topic", b"blue.orders.created"),
         ("origin_partition", b"7"),
         ("origin_offset", str(offset).encode()),
+    )
+
+
+def test_headers_of_an_answer_are_those_of_its_event_and_its_origin() -> None:
+    time_ms = 1_800_000_000_123
+    make = answering(event_type="t", source="/s", time_ms=time_ms, topic="orders.created", partition=7)
+    assert make("e-1", 42) == (
+        *headers(event_id="e-1", event_type="t", source="/s", time_ms=time_ms),
+        *origin_headers(topic="orders.created", partition=7, offset=42),
     )

@@ -5,12 +5,8 @@ A list of lists would be encoded value by value; joined, the server splits it.
 
 from collections.abc import Callable, Iterable, Sequence
 
+from common.events.extension import EXTENSION
 from common.events.orders import OrderLine
-
-try:
-    import order_scan
-except ImportError:
-    order_scan = None
 
 Texts = Callable[[Iterable[Sequence[OrderLine]], str, str], tuple[str, str]]
 """Lines of each order, what divides orders, what divides the SKUs of one -> all SKUs, all quantities.
@@ -28,4 +24,4 @@ def in_python(batch: Iterable[Sequence[OrderLine]], between: str, within: str) -
     return between.join(skus), between.join(quantities)
 
 
-BEST: Texts = in_python if order_scan is None else order_scan.texts
+BEST: Texts = EXTENSION.texts if EXTENSION else in_python

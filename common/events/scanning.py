@@ -10,6 +10,7 @@ from typing import Any
 
 from fastavro.schema import to_parsing_canonical_form
 
+from common.events.extension import EXTENSION
 from common.events.orders import (
     LINES_MAX,
     PLACED_BEFORE_MS,
@@ -19,11 +20,6 @@ from common.events.orders import (
     OrderCreated,
     OrderLine,
 )
-
-try:
-    import order_scan
-except ImportError:
-    order_scan = None
 
 Scan = Callable[[list[bytes | None]], list[OrderCreated | None]]
 """Values -> per value the order that it holds, or None where the codec is to be asked."""
@@ -54,8 +50,8 @@ _LAYOUT: Any = {
 
 
 def is_built() -> bool:
-    """Return whether the extension is there."""
-    return order_scan is not None
+    """Return whether the extension is there, the one of this source."""
+    return EXTENSION is not None
 
 
 def fits(schema: Any) -> bool:
@@ -71,7 +67,8 @@ def leave_all(frame: bytes) -> Scan:
 
 def by_extension(frame: bytes) -> Scan:
     """Return what finds the usual orders, nearly all of them."""
-    scan: Scan = order_scan.OrderScanner(
+    assert EXTENSION is not None  # noqa: S101 - a broken programmer: see `is_built`
+    scan: Scan = EXTENSION.OrderScanner(
         frame,
         OrderCreated,
         OrderLine,

@@ -62,6 +62,7 @@ impl OrderScanner {
 
 #[pymodule]
 fn order_scan(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("VERSION", env!("CARGO_PKG_VERSION"))?;
     module.add_function(wrap_pyfunction!(lines::texts, module)?)?;
     module.add_class::<OrderScanner>()
 }

@@ -237,8 +237,9 @@ def field(event: type[Any], **changed: Any) -> Callable[[Record, Codec], Record]
     """Return what encodes the event again with another value of a field."""
 
     def spoil(record: Record, codec: Codec) -> Record:
-        decoded = codec.decode(event, record.value)
-        return record._replace(value=codec.encode(replace(decoded, **changed)))
+        decoded: Any = codec.decode(event, record.value)
+        spoilt = decoded._replace(**changed) if isinstance(decoded, tuple) else replace(decoded, **changed)
+        return record._replace(value=codec.encode(spoilt))
 
     return spoil
 

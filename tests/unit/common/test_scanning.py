@@ -1,11 +1,13 @@
 """A batch of orders that is read at once holds what the codec reads of each record by itself, or asks it."""
 
-import importlib.metadata
 import json
 import random
 import struct
+import tomllib
 from collections.abc import Callable
 from io import BytesIO
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import fastavro
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from common.events import scanning
 from common.events.codec import Codec, schema_text
+from common.events.extension import VERSION, fitting
 from common.events.orders import (
     LINES_MAX,
     PLACED_BEFORE_MS,
@@ -30,6 +33,7 @@ from tests.factories import PLACED_AT_MS, make_codec, make_order
 from tools.fuzz_decoder import Difference, compare, fuzz
 
 CODEC = make_codec()
+NATIVE = Path(__file__).parents[3] / "native"
 FRAME = CODEC.encode(make_order())[:5]
 WAYS = [
     pytest.param(scanning.leave_all, id="python"),
@@ -212,10 +216,20 @@ def test_codec_that_knows_no_orders_finds_none() -> None:
     assert Codec({"InventoryReserved": 7}, lambda _: "").scan_orders([GOOD]) == [None]
 
 
-@by_extension
-def test_extension_is_the_one_of_this_tree() -> None:
-    """A stale one would be tested in place of the source."""
-    assert importlib.metadata.version("order-scan") == "1.0.0"
+def test_version_is_that_of_the_crate() -> None:
+    crate, wheel = (tomllib.loads((NATIVE / name).read_text()) for name in ("Cargo.toml", "pyproject.toml"))
+    assert crate["package"]["version"] == wheel["project"]["version"] == VERSION
+
+
+def test_extension_of_another_version_is_left_alone() -> None:
+    """As after an upgrade without `make setup`."""
+    assert fitting(None) is None
+    assert fitting(ModuleType("before there were versions")) is None
+    built = ModuleType("built")
+    built.VERSION = "0.9.9"  # type: ignore[attr-defined]  # on purpose
+    assert fitting(built) is None
+    built.VERSION = VERSION  # type: ignore[attr-defined]  # on purpose
+    assert fitting(built) is built
 
 
 @by_extension

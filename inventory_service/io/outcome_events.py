@@ -37,7 +37,7 @@ class OutcomeEvents:
         """Return the decision of each order, with its event as it will be repeated by every replay."""
         event_ids = [self._new_id() for _ in arrivals]
         coordinates, _, values, orders = zip(*arrivals, strict=True)
-        order_ids, _, asked, _ = zip(*orders, strict=True)
+        order_ids, asked = [order.order_id for order in orders], [order.lines for order in orders]
         # Most orders are held whole, at the cost of a batch; the others get a reason or lines of their own.
         events = self._codec.encode_all_reserved(values, event_ids, now_ms)
         reasons: list[Reason | None] = [None] * len(arrivals)

@@ -31,7 +31,14 @@ class Ruling:
         """
         if not fresh:
             return [], {}
-        demands = rows(Demand, *zip(*[arrival.order for arrival in fresh], strict=True))
+        orders = [arrival.order for arrival in fresh]  # by name: a version of the event may add fields
+        demands = rows(
+            Demand,
+            [order.order_id for order in orders],
+            [order.user_id for order in orders],
+            [order.lines for order in orders],
+            [order.placed_at_ms for order in orders],
+        )
         allocation = self._rule.allocate(demands, snapshot.available, Context(snapshot.held))
         check(demands, allocation)
         turns = next_turns(fresh, snapshot.turns) if self._asks_held else [None] * len(fresh)

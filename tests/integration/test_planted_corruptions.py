@@ -7,7 +7,7 @@ broker to the books. docs/books.md has the same list.
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +238,7 @@ def field(event: type[Any], **changed: Any) -> Callable[[Record, Codec], Record]
 
     def spoil(record: Record, codec: Codec) -> Record:
         decoded: Any = codec.decode(event, record.value)
-        spoilt = decoded._replace(**changed) if isinstance(decoded, tuple) else replace(decoded, **changed)
+        spoilt = replace(decoded, **changed) if is_dataclass(decoded) else decoded._replace(**changed)
         return record._replace(value=codec.encode(spoilt))
 
     return spoil

@@ -7,7 +7,8 @@ broker to the books. docs/books.md has the same list.
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import is_dataclass, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -237,9 +238,9 @@ def field(event: type[Any], **changed: Any) -> Callable[[Record, Codec], Record]
     """Return what encodes the event again with another value of a field."""
 
     def spoil(record: Record, codec: Codec) -> Record:
-        decoded: Any = codec.decode(event, record.value)
-        spoilt = replace(decoded, **changed) if is_dataclass(decoded) else decoded._replace(**changed)
-        return record._replace(value=codec.encode(spoilt))
+        decoded = codec.decode(event, record.value)
+        change = getattr(decoded, "_replace", None) or partial(replace, decoded)
+        return record._replace(value=codec.encode(change(**changed)))
 
     return spoil
 
